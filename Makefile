@@ -1,0 +1,30 @@
+PYTHON ?= python3
+PY := .venv/bin/python
+DEMO := build/demo
+
+.PHONY: demo test lint install clean
+
+# The whole way on Python's own documentation: documents -> training data -> tuned model -> metrics -> search.
+demo: install
+	$(PY) examples/python_docs.py --output-dir $(DEMO)/python_docs
+	$(PY) generate_training_data.py --input-dir $(DEMO)/python_docs --output-file $(DEMO)/training_data.json
+	$(PY) train_splade.py --model-name splade-tiny --train-file $(DEMO)/training_data.json --output-dir $(DEMO)/fine_tuned_splade --batch-size 32 --learning-rate 2e-4 --epochs 2
+	$(PY) test_evaluate.py --model-dir $(DEMO)/fine_tuned_splade --test-file examples/python_questions --docs-file $(DEMO)/python_docs --baseline bm25 --compare splade-tiny --metrics nDCG@10 RR@10 R@100
+	$(PY) test_queries.py --model-dir $(DEMO)/fine_tuned_splade --docs-file $(DEMO)/python_docs --query "remember results of expensive function calls" --top-k 3
+
+test: install
+	$(PY) -m pytest
+
+lint: install
+	.venv/bin/ruff check .
+	.venv/bin/ruff format --check .
+
+install: .venv/installed
+
+.venv/installed: requirements.txt requirements-dev.txt constraints.txt
+	$(PYTHON) -m venv .venv
+	$(PY) -m pip install --disable-pip-version-check --quiet -r requirements-dev.txt -c constraints.txt
+	touch $@
+
+clean:
+	rm -rf build .venv

@@ -1,0 +1,1 @@
+"""The parts that the scripts of this toolkit are told with."""
