@@ -1,0 +1,88 @@
+import contextlib
+import io
+import json
+import runpy
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parent.parent
+
+
+def run(script: str, *arguments: object, stdin: str = "") -> subprocess.CompletedProcess:
+    """Run one of the scripts as `python SCRIPT ARGUMENTS` does, within this process: imports are paid once."""
+    out, err = io.StringIO(), io.StringIO()
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(sys, "argv", [script, *map(str, arguments)])
+        patch.setattr(sys, "stdin", io.StringIO(stdin))
+        with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
+            try:
+                runpy.run_path(str(ROOT / script), run_name="__main__")
+                code = 0
+            except SystemExit as end:
+                code = end.code or 0
+    return subprocess.CompletedProcess(sys.argv, code, out.getvalue(), err.getvalue())
+
+
+def fails_with_one_line(done: subprocess.CompletedProcess, *parts: str) -> None:
+    """Exit code 2, one line on stderr that says all `parts`, no traceback."""
+    assert done.returncode == 2, done.stdout + done.stderr
+    lines = done.stderr.strip().splitlines()
+    assert len(lines) == 1, done.stderr
+    for part in ("error: ", *parts):
+        assert part in lines[0]
+
+
+@pytest.fixture(scope="session")
+def tiny():
+    """The real SPLADE-tiny, in float32 on the CPU."""
+    from utils.encoder import SpladeEncoder
+
+    return SpladeEncoder.from_pretrained("splade-tiny", "cpu", precision="float32")
+
+
+@pytest.fixture
+def docs(tmp_path):
+    """A folder of a few documents in all formats."""
+    folder = tmp_path / "docs"
+    folder.mkdir()
+    (folder / "engine.md").write_text(
+        "# Engine manual\n\nThe engine burns diesel fuel. Check the oil level every week. "
+        "Never open the radiator while the engine is hot.\n\n## Starting\n\nTurn the key to start the engine. "
+        "Wait until the glow lamp goes out. Cold engines need more time.\n"
+    )
+    (folder / "brakes.txt").write_text(
+        "The brakes of the truck work with compressed air. Low pressure locks the wheels. "
+        "Drain the water from the air tanks each month."
+    )
+    (folder / "tyres.rst").write_text(
+        "Tyres\n=====\n\nWorn tyres lose grip on wet roads. Measure the tread depth with a gauge. "
+        "Replace all tyres of an axle together.\n"
+    )
+    (folder / "lights.html").write_text(
+        "<html><head><title>Lights</title><style>p {color: red}</style></head><body><p>The lamps of the truck use "
+        "24 volts. A broken bulb must be changed at once. Clean the glass of the lamps with water.</p>"
+        "<script>alert('no text')</script></body></html>"
+    )
+    (folder / "more.json").write_text('["The cabin heater needs warm coolant to work well in winter", {"content": ""}]')
+    (folder / "more.jsonl").write_text(
+        '{"_id": "mirror-1", "title": "Mirrors", "text": "Adjust both mirrors before you drive. A dirty mirror hides '
+        'other cars. The mirrors are heated."}\n'
+    )
+    return folder
+
+
+@pytest.fixture
+def beir(tmp_path):
+    """A judged collection of three documents in the BEIR layout."""
+    folder = tmp_path / "beir"
+    (folder / "qrels").mkdir(parents=True)
+    texts = {"d1": "apples and cherries are red", "d2": "a banana is yellow", "d3": "the sea is blue"}
+    corpus = [{"_id": name, "title": "", "text": text} for name, text in texts.items()]
+    queries = [{"_id": f"q{i}", "text": text} for i, text in enumerate(("red fruit", "yellow fruit", "not judged"), 1)]
+    for name, records in (("corpus", corpus), ("queries", queries)):
+        (folder / f"{name}.jsonl").write_text("".join(json.dumps(record) + "\n" for record in records))
+    (folder / "qrels" / "test.tsv").write_text("query-id\tcorpus-id\tscore\nq1\td1\t2\nq1\td3\t0\nq2\td2\t1\n")
+    return folder

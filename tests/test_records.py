@@ -1,0 +1,75 @@
+"""Reading and writing the files between the stages."""
+
+import json
+
+import pytest
+
+from utils.records import check_writable, read_examples, write_examples, write_text
+
+GOOD = {"query": "q", "positive_document": "p", "negative_documents": ["n", {"document": "m", "explanation": "no"}]}
+
+
+def write(path, value):
+    path.write_text(value if isinstance(value, str) else json.dumps(value))
+    return path
+
+
+@pytest.mark.parametrize("name", ["a.json", "a.jsonl"])
+def test_mixed_negatives_and_unknown_fields_survive_a_round_trip(tmp_path, name):
+    example = GOOD | {"scores": [1.0, 0.5, 0.2], "query_id": "7", "reviewed_by": "ann"}
+    source = write(tmp_path / name, json.dumps(example) if name.endswith("l") else [example])
+    examples = read_examples(source)
+    assert examples[0].negatives == ["n", "m"]
+    write_examples(tmp_path / f"copy-{name}", examples)
+    text = (tmp_path / f"copy-{name}").read_text()
+    assert (json.loads(text) if name.endswith("l") else json.loads(text)[0]) == example
+
+
+def test_whole_number_ids_are_taken_as_text(tmp_path):
+    assert read_examples(write(tmp_path / "a.json", [GOOD | {"query_id": 12}]))[0].query_id == "12"
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "parts"),
+    [
+        ("a.json", '[{"query": "q",\n "positive_document" "p"}]', ["a.json: line 2", "broken JSON"]),
+        ("a.jsonl", json.dumps(GOOD) + "\n{oops\n", ["a.jsonl: line 2", "broken JSON"]),
+        ("a.json", [GOOD, {"query": "q"}], ["record 2", "positive_document", "required"]),
+        ("a.jsonl", "\n" + json.dumps({"positive_document": "p"}), ["line 2", "'query'"]),
+        ("a.json", [GOOD | {"negative_documents": [{"text": "x"}]}], ["record 1", "negative_documents"]),
+        ("a.json", [GOOD, GOOD | {"negative_documents": ["x", " p "]}], ["record 2", "among its own"]),
+        ("a.json", ["text"], ["record 1"]),
+        ("a.json", {"query": "q"}, ["not a list"]),
+        ("a.json", [], ["holds no examples"]),
+        ("a.jsonl", "", ["holds no examples"]),
+    ],
+)
+def test_a_broken_file_is_named_with_the_place(tmp_path, name, content, parts):
+    with pytest.raises(ValueError) as error:
+        read_examples(write(tmp_path / name, content))
+    assert "\n" not in str(error.value)
+    for part in parts:
+        assert part in str(error.value)
+
+
+def test_bytes_that_are_no_text_are_named(tmp_path):
+    (tmp_path / "a.jsonl").write_bytes(b'{"query": "\xff\xfe"}')
+    with pytest.raises(ValueError, match="line 1: not UTF-8"):
+        read_examples(tmp_path / "a.jsonl")
+
+
+def test_an_interrupted_write_leaves_the_old_file(tmp_path, monkeypatch):
+    path = tmp_path / "out.json"
+    path.write_text("old")
+    monkeypatch.setattr("os.replace", lambda *a: (_ for _ in ()).throw(KeyboardInterrupt))
+    with pytest.raises(KeyboardInterrupt):
+        write_text(path, "new")
+    assert path.read_text() == "old" and [p.name for p in tmp_path.iterdir()] == ["out.json"]
+
+
+def test_a_place_that_cannot_be_written_is_found_before_the_work(tmp_path):
+    (tmp_path / "file").write_text("")
+    with pytest.raises(OSError, match="cannot write there"):
+        check_writable(tmp_path / "file" / "out.json")
+    with pytest.raises(OSError, match="is a folder"):
+        check_writable(tmp_path)

@@ -1,0 +1,113 @@
+"""What every script says to its user: arguments, progress, tables, and one line for an error."""
+
+import argparse
+import logging
+import os
+import sys
+import traceback
+import warnings
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any
+
+from tqdm import tqdm
+
+
+class Parser(argparse.ArgumentParser):
+    """argparse with the script's docstring as the help's text, `--debug`, and one line for a bad argument."""
+
+    def __init__(self, doc: str) -> None:
+        super().__init__(
+            description=doc, formatter_class=argparse.RawDescriptionHelpFormatter, argument_default=argparse.SUPPRESS
+        )
+        self.add_argument("--debug", action="store_true", default=False, help="show the traceback of an error")
+
+    def add_argument(self, *names: str, **options: Any) -> argparse.Action:
+        """As argparse's, but a default is shown in the help text."""
+        if options.get("default") not in (None, False, argparse.SUPPRESS):
+            options["help"] = f"{options['help']} (default: {options['default']})"
+        return super().add_argument(*names, **options)
+
+    def error(self, message: str) -> None:
+        self.exit(2, f"error: {message} (see: python {os.path.basename(sys.argv[0])} --help)\n")
+
+
+def bounded(kind: type, low: float, high: float = float("inf")) -> Callable[[str], Any]:
+    """An argparse type: a number of `kind` from `low` to `high`, both included."""
+
+    def parse(text: str) -> Any:
+        span = f"at least {low}" if high == float("inf") else f"from {low} to {high}"
+        try:
+            number = kind(text)
+        except ValueError:
+            raise argparse.ArgumentTypeError(f"must be a number {span}, not '{text}'") from None
+        if not low <= number <= high:
+            raise argparse.ArgumentTypeError(f"must be {span}, not {text}")
+        return number
+
+    return parse
+
+
+positive_int = bounded(int, 1)
+
+
+def run_script(main: Callable[[argparse.Namespace], None], args: argparse.Namespace) -> None:
+    """Run `main(args)`. Bad input (ValueError, OSError, ImportError) becomes one line and exit code 2."""
+    quiet_libraries()
+    try:
+        main(args)
+    except (ValueError, OSError, ImportError) as error:
+        if args.debug:
+            traceback.print_exc()
+        sys.exit(fail(error))
+    except KeyboardInterrupt:
+        print("\ninterrupted", file=sys.stderr)
+        sys.exit(130)
+
+
+def fail(error: BaseException) -> int:
+    """Print the error as one line; returns the exit code, 2."""
+    message = str(error)
+    if isinstance(error, OSError) and error.filename is not None and error.strerror:
+        message = f"{error.filename}: {error.strerror}"
+    print(f"error: {' '.join(message.split()) or type(error).__name__}", file=sys.stderr)
+    return 2
+
+
+def quiet_libraries() -> None:
+    """Keep the libraries' own notices and progress bars off the screen; errors still show."""
+    from transformers.utils import logging as transformers_logging
+
+    transformers_logging.set_verbosity_error()
+    transformers_logging.disable_progress_bar()
+    logging.getLogger("bm25s").setLevel(logging.WARNING)
+    warnings.filterwarnings("ignore", category=FutureWarning)
+    warnings.filterwarnings("ignore", message=".*pin_memory.*")
+
+
+def progress(items: Iterable | None = None, show: bool = True, **options: Any) -> tqdm:
+    """A progress bar on stderr; none where stderr is not a terminal."""
+    return tqdm(items, file=sys.stderr, disable=None if show else True, dynamic_ncols=True, **options)
+
+
+def say(message: str) -> None:
+    """One line of a stage's story, on stdout, at once."""
+    tqdm.write(message, file=sys.stdout)
+    sys.stdout.flush()
+
+
+def table(rows: Sequence[dict[str, Any]]) -> str:
+    """Aligned text table; columns are the first row's keys, floats have up to four significant decimals."""
+    columns = list(rows[0])
+    cells = [columns] + [[_cell(row.get(column, "")) for column in columns] for row in rows]
+    widths = [max(len(line[i]) for line in cells) for i in range(len(columns))]
+    lines = []
+    for line in cells:
+        first, *rest = line
+        lines.append("  ".join([first.ljust(widths[0])] + [c.rjust(w) for c, w in zip(rest, widths[1:])]).rstrip())
+    return "\n".join(lines)
+
+
+def _cell(value: Any) -> str:
+    if isinstance(value, float):
+        return f"{value:.4f}" if abs(value) < 2 else f"{value:.1f}"
+    return f"{value:,}" if isinstance(value, int) else str(value)

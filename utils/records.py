@@ -1,0 +1,167 @@
+"""The records that the files between the stages are made of, read with checks and written whole or not at all."""
+
+import json
+import os
+import tempfile
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import Any
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
+
+
+class Record(BaseModel):
+    """Base of all records: fields that we do not know are kept."""
+
+    model_config = ConfigDict(extra="allow")
+
+
+class Document(Record):
+    """One document. `id` is unique in its collection."""
+
+    id: str
+    title: str = ""
+    text: str
+
+    @property
+    def full_text(self) -> str:
+        """What a search model is given: the title, then the text."""
+        return f"{self.title}\n{self.text}".strip()
+
+
+class Negative(Record):
+    """A document that does not answer the query, and why."""
+
+    document: str
+    explanation: str = ""
+
+
+class TrainingExample(Record):
+    """A query, a document that answers it, and documents that do not."""
+
+    query: str
+    positive_document: str
+    negative_documents: list[str | Negative] = Field(default_factory=list)
+    query_id: str | None = None
+    positive_id: str | None = None
+    source: str | None = None
+    query_type: str | None = None
+    scores: list[float] | None = None
+
+    @field_validator("query_id", "positive_id", mode="before")
+    @classmethod
+    def _id_as_text(cls, value: Any) -> Any:
+        return str(value) if isinstance(value, int) else value
+
+    @property
+    def negatives(self) -> list[str]:
+        """The negative documents' texts."""
+        return [n.document if isinstance(n, Negative) else n for n in self.negative_documents]
+
+
+def read_json_records(path: Path) -> Iterator[tuple[str, Any]]:
+    """(place, value) of each record of a JSON list or a JSON Lines file; place says where it stands, for messages.
+
+    Raises:
+        ValueError: broken JSON, bytes that are not UTF-8, or a .json file that holds no list.
+        OSError: the file cannot be read.
+    """
+    if path.suffix == ".jsonl":
+        with path.open("rb") as lines:
+            for number, line in enumerate(lines, 1):
+                if line.strip():
+                    yield f"{path}: line {number}", _parse(line, path, number)
+        return
+    values = _parse(path.read_bytes(), path)
+    if not isinstance(values, list):
+        raise ValueError(f"{path}: holds a JSON {type(values).__name__}, not a list of records")
+    for number, value in enumerate(values, 1):
+        yield f"{path}: record {number}", value
+
+
+def _parse(data: bytes, path: Path, line: int | None = None) -> Any:
+    """The JSON value in `data`, the whole file or its line number `line`."""
+    try:
+        return json.loads(data)
+    except json.JSONDecodeError as error:
+        raise ValueError(f"{path}: line {line or error.lineno}: broken JSON: {error.msg}") from None
+    except UnicodeDecodeError:
+        raise ValueError(f"{path}: {f'line {line}: ' if line else ''}not UTF-8 text") from None
+
+
+def read_examples(path: str | Path) -> list[TrainingExample]:
+    """Training, validation or test examples of a JSON list or, by `.jsonl`, JSON Lines.
+
+    Raises:
+        ValueError: broken JSON, a missing or ill-typed field, a positive among its own negatives, or no record.
+        OSError: the file cannot be read.
+    """
+    path = Path(path)
+    examples = []
+    for place, value in read_json_records(path):
+        try:
+            example = TrainingExample.model_validate(value)
+        except ValidationError as error:
+            raise ValueError(f"{place}: {explain(error)}") from None
+        positive = example.positive_document.strip()
+        if positive and any(positive == negative.strip() for negative in example.negatives):
+            raise ValueError(f"{place}: the positive document is among its own negative_documents; take it out there")
+        examples.append(example)
+    if not examples:
+        raise ValueError(f"{path}: holds no examples")
+    return examples
+
+
+def explain(error: ValidationError) -> str:
+    """The first thing that is wrong, as `field 'query': Field required`."""
+    first = error.errors()[0]
+    if not first["loc"]:
+        return "is not an object with fields"
+    return f"field '{'.'.join(str(part) for part in first['loc'][:2])}': {first['msg']}"
+
+
+def write_examples(path: str | Path, examples: Iterable[TrainingExample]) -> None:
+    """Write examples as a JSON list or, by `.jsonl`, as JSON Lines. Fields that were never set are left out."""
+    values = [example.model_dump(exclude_unset=True) for example in examples]
+    if Path(path).suffix == ".jsonl":
+        write_text(path, "".join(json.dumps(value, ensure_ascii=False) + "\n" for value in values))
+    else:
+        write_json(path, values)
+
+
+def write_json(path: str | Path, value: Any) -> None:
+    """Write a JSON file whole or not at all."""
+    write_text(path, json.dumps(value, ensure_ascii=False, indent=2) + "\n")
+
+
+def write_text(path: str | Path, text: str) -> None:
+    """Write a UTF-8 text file whole or not at all: to a temporary file beside it, then renamed."""
+    path = Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    descriptor, unfinished = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}-")
+    try:
+        with os.fdopen(descriptor, "w", encoding="utf-8") as file:
+            file.write(text)
+        os.chmod(unfinished, 0o644)
+        os.replace(unfinished, path)
+    except BaseException:
+        os.unlink(unfinished)
+        raise
+
+
+def check_writable(path: str | Path, folder: bool = False) -> None:
+    """Fail now rather than after the work if the file `path` (or, with `folder`, files in it) could not be written.
+
+    Raises:
+        OSError: it could not.
+    """
+    path = Path(path)
+    if not folder and path.is_dir():
+        raise IsADirectoryError(f"{path}: is a folder, and a file is to be written there")
+    parent = path if folder else path.parent
+    try:
+        parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=parent):
+            pass
+    except OSError as error:
+        raise OSError(f"{parent}: cannot write there: {error.strerror}") from None
