@@ -1,0 +1,52 @@
+"""Where the model runs: CUDA, Apple MPS or the CPU, and in which precision."""
+
+import contextlib
+
+import torch
+
+
+def resolve_device(name: str | torch.device | None = None) -> torch.device:
+    """The device called `name`, or the best one here: CUDA, else MPS, else the CPU.
+
+    Raises:
+        ValueError: the name is no device, or this machine does not have it.
+    """
+    if name is None or name == "auto":
+        if torch.cuda.is_available():
+            return torch.device("cuda")
+        return torch.device("mps" if torch.backends.mps.is_available() else "cpu")
+    try:
+        device = torch.device(name)
+    except RuntimeError:
+        raise ValueError(f"unknown device '{name}': use auto, cuda, cuda:N, mps or cpu") from None
+    if device.type == "cuda" and (not torch.cuda.is_available() or (device.index or 0) >= torch.cuda.device_count()):
+        raise ValueError(f"device '{name}' is not available here: torch sees {torch.cuda.device_count()} CUDA devices")
+    if device.type == "mps" and not torch.backends.mps.is_available():
+        raise ValueError("device 'mps' is not available here: it needs Apple Silicon and a torch built for it")
+    if device.type not in ("cuda", "mps", "cpu"):
+        raise ValueError(f"device '{name}' is not supported: use auto, cuda, cuda:N, mps or cpu")
+    return device
+
+
+def bfloat16_is_fast(device: torch.device) -> bool:
+    """Whether the device multiplies bfloat16 matrices in hardware (the CPU: AVX-512 BF16, AMX or Arm's BF16)."""
+    if device.type == "cuda":
+        return torch.cuda.get_device_capability(device) >= (8, 0)
+    if device.type == "cpu":
+        return torch.ops.mkldnn._is_mkldnn_bf16_supported() and (
+            torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported()
+        )
+    return False
+
+
+def autocast(device: torch.device, precision: str = "auto") -> contextlib.AbstractContextManager:
+    """A context that runs the network in `precision`: "auto" (bfloat16 where it is fast), "bfloat16" or "float32".
+
+    Raises:
+        ValueError: unknown precision.
+    """
+    if precision not in ("auto", "bfloat16", "float32"):
+        raise ValueError(f"unknown precision '{precision}': use auto, bfloat16 or float32")
+    if precision == "bfloat16" or (precision == "auto" and bfloat16_is_fast(device)):
+        return torch.autocast(device.type, dtype=torch.bfloat16)
+    return contextlib.nullcontext()

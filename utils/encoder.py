@@ -1,0 +1,250 @@
+"""A masked language model seen as a SPLADE encoder: text -> sparse vector over the vocabulary."""
+
+import json
+import os
+import tempfile
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+from transformers import PreTrainedModel, PreTrainedTokenizerBase
+from transformers.utils import cached_file
+
+from utils.console import progress
+from utils.device import autocast, resolve_device
+from utils.models import load_masked_lm, resolve_model
+from utils.splade_head import splade_head
+
+CONFIG_NAME = "splade_config.json"
+WINDOW = 8192  # texts tokenised and sorted by length together
+MIN_FILL = 0.7  # shortest text of a padded group over its longest,
+SHORT = 32  # where texts shorter than this count as this long
+
+
+class SparseVector(NamedTuple):
+    """A text's non-zero term weights: vocabulary ids, ascending, and their weights, both of shape (terms,)."""
+
+    indices: np.ndarray  # int32
+    values: np.ndarray  # float32
+
+
+class SpladeEncoder(torch.nn.Module):
+    """Token ids and mask -> [batch, vocabulary] weights, max over tokens of log(1 + relu(logit)).
+
+    Works with any masked language model of transformers whose logits are a projection of its last hidden states; the
+    projection is taken out of the model's forward pass and runs in the fused head.
+
+    Attributes:
+        model: the masked language model. Its own forward returns hidden states while it is in here.
+        tokenizer: its tokenizer.
+        max_length, query_max_length: limits in tokens for documents and queries.
+        base_model: name of the model that this one was tuned from.
+        precision: "auto", "bfloat16" or "float32", for `encode`.
+        training_notes: how the model was trained; stored in splade_config.json.
+
+    Raises:
+        ValueError: the model's logits are not a projection of its hidden states.
+    """
+
+    def __init__(
+        self,
+        model: PreTrainedModel,
+        tokenizer: PreTrainedTokenizerBase,
+        max_length: int = 512,
+        query_max_length: int = 64,
+        base_model: str = "",
+        precision: str = "auto",
+    ) -> None:
+        super().__init__()
+        self.model = model.eval()
+        self.tokenizer = tokenizer
+        self.max_length = min(max_length, _position_limit(model, tokenizer))
+        self.query_max_length = min(query_max_length, self.max_length)
+        self.base_model = base_model
+        self.precision = precision
+        self.training_notes: dict[str, Any] = {}
+        self._take_out_projection()
+
+    @classmethod
+    def from_pretrained(
+        cls,
+        name: str | Path,
+        device: str | torch.device | None = None,
+        max_length: int | None = None,
+        precision: str = "auto",
+    ) -> "SpladeEncoder":
+        """Open a model folder or hub id, or a name that utils.models knows.
+
+        Raises:
+            ValueError, OSError: see `utils.models.load_masked_lm` and `utils.device.resolve_device`.
+        """
+        device = resolve_device(device)
+        autocast(device, precision)  # an unknown precision fails before the model loads
+        model, tokenizer = load_masked_lm(name)
+        stored = _stored_config(name)
+        encoder = cls(
+            model,
+            tokenizer,
+            max_length=max_length or stored.get("max_length", 512),
+            query_max_length=stored.get("query_max_length", 64),
+            base_model=stored.get("base_model", str(name)),
+            precision=precision,
+        )
+        encoder.training_notes = stored.get("training", {})
+        return encoder.to(device)
+
+    @property
+    def device(self) -> torch.device:
+        return self.model.device
+
+    def forward(
+        self,
+        input_ids: torch.Tensor | Sequence[torch.Tensor],
+        attention_mask: torch.Tensor | Sequence[torch.Tensor],
+    ) -> torch.Tensor:
+        """[batch, tokens] ids and mask -> [batch, vocabulary] term weights. Padding never counts.
+
+        Both may also be sequences of such tensors, each padded to a length of its own (`group_by_length`); the
+        weights of all their texts come one group after the other.
+        """
+        if isinstance(input_ids, torch.Tensor):
+            input_ids, attention_mask = [input_ids], [attention_mask]
+        packed, lengths = [], []
+        for ids, mask in zip(input_ids, attention_mask):
+            packed.append(self.model(input_ids=ids, attention_mask=mask).logits[mask.bool()])  # (tokens, H)
+            lengths += mask.sum(1).tolist()
+        hidden = torch.cat(packed)
+        if torch.is_autocast_enabled(hidden.device.type):
+            hidden = hidden.to(torch.get_autocast_dtype(hidden.device.type))
+        projection = self.model.get_output_embeddings()
+        return splade_head(hidden, lengths, projection.weight, projection.bias)
+
+    def encode(
+        self, texts: Sequence[str], max_length: int | None = None, batch_size: int = 32, show_progress: bool = False
+    ) -> list[SparseVector]:
+        """Sparse vectors of `texts`, in their order; a text without tokens gets an empty vector.
+
+        Texts are batched by length, `batch_size` of them at a time, and cut to `max_length` tokens (default: the
+        model's).
+        """
+        vectors: list[SparseVector] = [SparseVector(np.empty(0, np.int32), np.empty(0, np.float32))] * len(texts)
+        with progress(total=len(texts), desc="encoding", unit="texts", show=show_progress) as bar:
+            for start in range(0, len(texts), WINDOW):
+                tokens = self.tokenize(texts[start : start + WINDOW], max_length)
+                order = sorted((i for i, ids in enumerate(tokens) if ids), key=lambda i: len(tokens[i]))
+                bar.update(len(tokens) - len(order))
+                for first in range(0, len(order), batch_size):
+                    rows = order[first : first + batch_size]
+                    for row, vector in zip(rows, self._encode_batch([tokens[i] for i in rows])):
+                        vectors[start + row] = vector
+                    bar.update(len(rows))
+        return vectors
+
+    def encode_query(self, text: str) -> SparseVector:
+        """One query's sparse vector."""
+        return self.encode([text], self.query_max_length)[0]
+
+    def tokenize(self, texts: Sequence[str], max_length: int | None = None) -> list[list[int]]:
+        """Token ids of each text with the special tokens; [] for a text that has no others."""
+        if not texts:
+            return []
+        limit = min(max_length or self.max_length, self.max_length)
+        ids = self.tokenizer(list(texts), truncation=True, max_length=limit, verbose=False)["input_ids"]
+        special = self.tokenizer.num_special_tokens_to_add()
+        return [row if len(row) > special else [] for row in ids]
+
+    def pad(self, tokens: Sequence[list[int]]) -> dict[str, torch.Tensor]:
+        """input_ids and attention_mask, [batch, longest text]."""
+        padded = self.tokenizer.pad({"input_ids": list(tokens)}, return_tensors="pt", return_attention_mask=True)
+        return {"input_ids": padded["input_ids"], "attention_mask": padded["attention_mask"]}
+
+    def group_by_length(self, tokens: Sequence[list[int]]) -> tuple[dict[str, list[torch.Tensor]], torch.Tensor]:
+        """(input_ids and attention_mask in groups of texts of like length, so that little of the work is padding;
+        each text's place among the groups' texts, [texts])."""
+        order = sorted(range(len(tokens)), key=lambda i: -len(tokens[i]))
+        groups: list[list[int]] = []
+        for i in order:
+            if not groups or max(len(tokens[i]), SHORT) < MIN_FILL * len(tokens[groups[-1][0]]):
+                groups.append([])
+            groups[-1].append(i)
+        places = torch.empty(len(tokens), dtype=torch.long)
+        places[order] = torch.arange(len(tokens))
+        padded = [self.pad([tokens[i] for i in group]) for group in groups]
+        return {name: [group[name] for group in padded] for name in ("input_ids", "attention_mask")}, places
+
+    def terms(self, indices: Sequence[int]) -> list[str]:
+        """The vocabulary's words for term ids, as a person reads them."""
+        return [self.tokenizer.decode([int(index)]).strip() for index in indices]
+
+    def save_pretrained(self, folder: str | Path) -> None:
+        """Write model, tokenizer and splade_config.json; each file appears in `folder` only when it is whole."""
+        folder = Path(folder)
+        folder.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(dir=folder.parent, prefix=f".{folder.name}-") as unfinished:
+            self.model.save_pretrained(unfinished)
+            self.tokenizer.save_pretrained(unfinished)
+            config = {
+                "pooling": "max",
+                "activation": "log1p_relu",
+                "max_length": self.max_length,
+                "query_max_length": self.query_max_length,
+                "base_model": self.base_model,
+                "training": self.training_notes,
+            }
+            Path(unfinished, CONFIG_NAME).write_text(json.dumps(config, indent=2) + "\n", encoding="utf-8")
+            for file in sorted(Path(unfinished).iterdir()):
+                os.replace(file, folder / file.name)
+
+    @torch.inference_mode()
+    def _encode_batch(self, tokens: list[list[int]]) -> list[SparseVector]:
+        with autocast(self.device, self.precision):
+            batch = {name: tensor.to(self.device) for name, tensor in self.pad(tokens).items()}
+            weights = self(**batch).cpu().numpy()
+        vectors = []
+        for row in weights:
+            indices = row.nonzero()[0]
+            vectors.append(SparseVector(indices.astype(np.int32), row[indices]))
+        return vectors
+
+    def _take_out_projection(self) -> None:
+        """Let the model's forward return what the projection would have been given, after a check that the two
+        together are still the model."""
+        projection = self.model.get_output_embeddings()
+        if not isinstance(projection, torch.nn.Linear):
+            raise ValueError(f"{type(self.model).__name__} has no linear projection to the vocabulary")
+        ids = torch.tensor([self.tokenizer("a b", add_special_tokens=True)["input_ids"]], device=self.device)
+        with torch.inference_mode():
+            logits = self.model(input_ids=ids).logits
+            projection.forward = lambda hidden: hidden
+            hidden = self.model(input_ids=ids).logits
+            rebuilt = torch.nn.functional.linear(hidden, projection.weight, projection.bias)
+        if rebuilt.shape != logits.shape or not torch.allclose(rebuilt, logits, rtol=1e-3, atol=1e-3):
+            raise ValueError(f"{type(self.model).__name__}: its logits are not a projection of its hidden states")
+
+
+def _position_limit(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> int:
+    """The longest input in tokens that the model has positions for."""
+    positions = getattr(model.config, "max_position_embeddings", None) or tokenizer.model_max_length
+    table = getattr(getattr(model.base_model, "embeddings", None), "position_embeddings", None)
+    if getattr(table, "padding_idx", None) is not None:  # RoBERTa and its kin count from behind the padding id
+        positions -= table.padding_idx + 1
+    return min(positions, tokenizer.model_max_length)
+
+
+def _stored_config(name: str | Path) -> dict[str, Any]:
+    """splade_config.json beside the model, or {} for a model that was not made here."""
+    path = cached_file(
+        resolve_model(name),
+        CONFIG_NAME,
+        _raise_exceptions_for_gated_repo=False,
+        _raise_exceptions_for_missing_entries=False,
+        _raise_exceptions_for_connection_errors=False,
+    )
+    if path is None:
+        return {}
+    try:
+        return json.loads(Path(path).read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise ValueError(f"{path}: not valid JSON: {error}") from None
