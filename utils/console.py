@@ -16,14 +16,12 @@ class Parser(argparse.ArgumentParser):
     """argparse with the script's docstring as the help's text, `--debug`, and one line for a bad argument."""
 
     def __init__(self, doc: str) -> None:
-        super().__init__(
-            description=doc, formatter_class=argparse.RawDescriptionHelpFormatter, argument_default=argparse.SUPPRESS
-        )
+        super().__init__(description=doc, formatter_class=argparse.RawDescriptionHelpFormatter)
         self.add_argument("--debug", action="store_true", default=False, help="show the traceback of an error")
 
     def add_argument(self, *names: str, **options: Any) -> argparse.Action:
         """As argparse's, but a default is shown in the help text."""
-        if options.get("default") not in (None, False, argparse.SUPPRESS):
+        if options.get("default") not in (None, False, []):
             options["help"] = f"{options['help']} (default: {options['default']})"
         return super().add_argument(*names, **options)
 
