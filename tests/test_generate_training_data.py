@@ -1,0 +1,143 @@
+"""Training data from documents, through the script."""
+
+import json
+from collections import Counter
+
+import pytest
+from conftest import fails_with_one_line, run
+
+from generate_training_data import split_by_document
+from utils.negatives import add_bm25_negatives
+from utils.query_generation import extractive_examples
+from utils.records import Chunk, TrainingExample, read_examples
+
+SCRIPT = "generate_training_data.py"
+
+
+def chunk(name, text, title="", heading=""):
+    return Chunk(id=f"{name}#0", document_id=name, title=title, heading=heading, text=text)
+
+
+def test_examples_of_all_types_from_a_mixed_folder(docs, tmp_path):
+    (docs / "broken.json").write_text("{")
+    out = tmp_path / "out" / "training_data.json"
+    done = run(SCRIPT, "--input-dir", docs, "--output-file", out, "--val-ratio", 0.3)
+    assert done.returncode == 0, done.stderr
+    training, validation = read_examples(out), read_examples(out.with_name("validation_data.json"))
+    types = Counter(example.query_type for example in training + validation)
+    assert set(types) == {"title", "sentence", "keywords"}
+    for part in ("documents   7 (1 empty), 1 files skipped", f"sentence {types['sentence']}", "broken.json: line 1"):
+        assert part in done.stdout
+    assert not {example.source for example in training} & {example.source for example in validation}
+
+
+def test_the_same_seed_makes_the_same_files_and_another_does_not(docs, tmp_path):
+    files = {}
+    for name, seed in (("a", 1), ("b", 1), ("c", 2)):
+        out = tmp_path / name / "training_data.json"
+        run(SCRIPT, "--input-dir", docs, "--output-file", out, "--seed", seed)
+        files[name] = [file.read_bytes() for file in sorted(out.parent.iterdir())]
+    assert files["a"] == files["b"] != files["c"]
+
+
+def test_queries_and_judgments_of_a_beir_folder_are_never_read(beir, tmp_path):
+    out = tmp_path / "training_data.json"
+    text = "One sentence is here for you. Another one follows it now. A third one makes the end."
+    corpus = [{"_id": str(i), "text": f"{text} Number {i} differs."} for i in range(4)]
+    (beir / "corpus.jsonl").write_text("".join(json.dumps(record) + "\n" for record in corpus))
+    assert (
+        run(SCRIPT, "--input-dir", beir, "--output-file", out, "--validation-file", tmp_path / "v.jsonl").returncode
+        == 0
+    )
+    written = out.read_text() + (tmp_path / "v.jsonl").read_text()
+    assert "fruit" not in written and "Another one follows" in written
+
+
+def test_the_query_is_taken_out_of_its_positive():
+    text = "The pump moves water uphill. A filter holds back the sand. Valves stop the flow at night."
+    made = list(extractive_examples([chunk("a", f"## Pumps\n\n{text}", "Manual", "Pumps")]))
+    title = next(example for example in made if example.query_type == "title")
+    assert title.query == "Pumps" and "Pumps" not in title.positive_document
+    sentences = [example for example in made if example.query_type == "sentence"]
+    assert len({example.query for example in sentences}) == 2
+    for example in sentences:
+        assert example.query in text and example.query not in example.positive_document
+        assert example.positive_document.startswith("Manual\n")
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "no punctuation and no title only a run of plain words that goes on for quite a while until it ends",
+        "eins zwei drei vier fünf sechs sieben acht neun zehn elf zwölf dreizehn vierzehn fünfzehn sechzehn",
+    ],
+)
+def test_text_without_title_or_punctuation_still_makes_queries(text):
+    made = list(extractive_examples([chunk("a", text), chunk("b", "something else")]))
+    assert {example.query_type for example in made} == {"sentence", "keywords"}
+    for example in made:
+        assert len(example.positive_document.split()) >= 5
+
+
+def test_a_chunk_too_short_for_a_query_makes_none():
+    assert not list(extractive_examples([chunk("a", "two words"), chunk("b", "...")]))
+
+
+def test_keywords_are_salient_words_of_the_passage():
+    common = "the report says that the numbers of this year are as the numbers of the year before"
+    chunks = [chunk(str(i), common) for i in range(20)] + [chunk("x", f"{common} turbine blade erosion sand turbine")]
+    made = [e for e in extractive_examples(chunks) if e.source == "x" and e.query_type == "keywords"]
+    assert {"turbine", "blade", "erosion", "sand"} & set(made[0].query.split())
+
+
+def test_negatives_are_never_of_the_same_document_nor_a_copy_of_the_positive():
+    def passage(word):
+        return f"engine oil pressure {word} and some more words about it"
+
+    chunks = [chunk(f"d{i}", passage(f"w{i}")) for i in range(60)]
+    chunks += [
+        Chunk(id="d0#1", document_id="d0", title="", heading="", text=passage("other")),
+        chunk("copy", passage("W0  ")),
+    ]
+    example = TrainingExample(query="engine oil pressure", positive_document=passage("w0"), positive_id="d0#0")
+    add_bm25_negatives([example], chunks, per_example=50, skip_top=0, depth=100)
+    assert len(example.negatives) == 50
+    assert passage("w0") not in [" ".join(text.lower().split()) for text in example.negatives]
+    assert passage("other") not in example.negatives and len(set(example.negatives)) == 50
+
+
+def test_split_keeps_documents_apart_and_holds_out_at_least_one():
+    examples = [TrainingExample(query="q", positive_document="p", source=str(i // 3)) for i in range(30)]
+    training, validation = split_by_document(examples, 0.1, 0)
+    assert len(training) == 27 and len({example.source for example in validation}) == 1
+    assert split_by_document(examples[:3], 0.1, 0) == (examples[:3], [])
+    assert split_by_document(examples, 0, 0)[1] == []
+
+
+BAD = {
+    "missing folder": (["--input-dir", "{tmp}/none"], "no such file or folder"),
+    "empty folder": (["--input-dir", "{tmp}/empty"], "no documents in this folder"),
+    "broken file": (["--input-dir", "{tmp}/bad.jsonl"], "bad.jsonl: line 1: broken JSON"),
+    "nothing but short texts": (["--input-dir", "{tmp}/short"], "enough text"),
+    "unwritable output": (["--input-dir", "{tmp}/short", "--output-file", "{tmp}/bad.jsonl/x.json"], "cannot write"),
+    "one file for both": (
+        ["--input-dir", "{tmp}/short", "--output-file", "{tmp}/o.json", "--validation-file", "{tmp}/o.json"],
+        "same file",
+    ),
+    "chunk size": (["--input-dir", "{tmp}/short", "--chunk-size", "10"], "from 500 to 2000"),
+    "no input": ([], "--input-dir"),
+}
+
+
+@pytest.mark.parametrize(("arguments", "message"), BAD.values(), ids=BAD.keys())
+def test_bad_input_is_one_line(tmp_path, arguments, message):
+    (tmp_path / "empty").mkdir()
+    (tmp_path / "short").mkdir()
+    (tmp_path / "short" / "a.txt").write_text("hi")
+    (tmp_path / "bad.jsonl").write_text("{")
+    before = sorted(tmp_path.rglob("*"))
+    arguments = [argument.format(tmp=tmp_path) for argument in arguments]
+    if "--output-file" not in arguments:
+        arguments += ["--output-file", str(tmp_path / "training_data.json")]
+    fails_with_one_line(run(SCRIPT, *arguments), message)
+    assert sorted(tmp_path.rglob("*")) == before
