@@ -1,0 +1,105 @@
+"""Encode texts as sparse vectors.
+
+    python embedder.py --model-dir ./fine_tuned_splade --text "a sentence" --text "another"
+    python embedder.py --model-dir ./fine_tuned_splade --input-file documents.json --output-file vectors.jsonl
+
+    from embedder import SpladeEmbedder
+    SpladeEmbedder(model_dir="./fine_tuned_splade").generate_sparse_embeddings(["a sentence"])
+
+A vector is {"indices": [vocabulary ids], "values": [weights]}; a line of the output file has the document's id too.
+"""
+
+import argparse
+import json
+from collections.abc import Sequence
+from typing import Any
+
+from utils.console import Parser, positive_int, quiet_libraries, run_script, say
+from utils.documents import read_documents
+from utils.encoder import SparseVector, SpladeEncoder
+from utils.records import check_writable, write_text
+
+
+class SpladeEmbedder:
+    """A SPLADE model for encoding.
+
+    Args:
+        model_dir: a model folder, a hub id, or `splade-tiny`.
+        max_length: tokens a text at most; the model's own limit where that is lower.
+        device: None for the best one here, or cuda, mps, cpu.
+        precision: bfloat16 or float32; auto takes bfloat16 where the device is fast at it.
+
+    Raises:
+        ValueError, OSError: the model or the device cannot be had.
+    """
+
+    def __init__(
+        self,
+        model_dir: str = "./fine_tuned_splade",
+        max_length: int = 512,
+        device: str | None = None,
+        precision: str = "auto",
+    ) -> None:
+        quiet_libraries()
+        self.encoder = SpladeEncoder.from_pretrained(model_dir, device, max_length, precision)
+
+    def generate_sparse_embeddings(
+        self, texts: Sequence[str], batch_size: int = 32, show_progress: bool = False
+    ) -> list[dict[str, list]]:
+        """[{"indices": [int], "values": [float]}, ...], in the order of `texts`; an empty text gets an empty vector.
+
+        Raises:
+            TypeError: `texts` is one string rather than a list of them.
+        """
+        if isinstance(texts, str):
+            raise TypeError("texts must be a list of strings, not one string")
+        return [_as_lists(v) for v in self.encoder.encode(texts, batch_size=batch_size, show_progress=show_progress)]
+
+
+def _as_lists(vector: SparseVector) -> dict[str, list]:
+    return {"indices": vector.indices.tolist(), "values": vector.values.tolist()}
+
+
+def main(args: argparse.Namespace) -> None:
+    if args.output_file:
+        check_writable(args.output_file)
+    if args.input_file:
+        documents, skipped = read_documents(args.input_file)
+        for reason in skipped:
+            say(f"skipped {reason}")
+        ids, texts = [d.id for d in documents], [d.full_text for d in documents]
+    else:
+        ids, texts = [str(i) for i in range(len(args.text))], args.text
+    if not texts:
+        raise ValueError("nothing to encode: give --text or --input-file")
+    embedder = SpladeEmbedder(args.model_dir, args.max_length, args.device)
+    vectors = embedder.generate_sparse_embeddings(texts, args.batch_size, show_progress=True)
+    if args.output_file:
+        rows: list[dict[str, Any]] = [{"id": name, **vector} for name, vector in zip(ids, vectors)]
+        write_text(args.output_file, "".join(json.dumps(row) + "\n" for row in rows))
+        terms = sum(len(vector["indices"]) for vector in vectors) / len(vectors)
+        say(f"{len(vectors):,} vectors, {terms:.1f} terms each -> {args.output_file}")
+        return
+    for text, vector in zip(texts, vectors):
+        heaviest = sorted(zip(vector["values"], vector["indices"]), reverse=True)[: args.top_terms]
+        words = embedder.encoder.terms([index for _, index in heaviest])
+        say(f"{' '.join(text.split())[:80]}  ({len(vector['indices'])} terms)")
+        say("  " + ", ".join(f"{word} {value:.2f}" for word, (value, _) in zip(words, heaviest)))
+
+
+def parse_args() -> argparse.Namespace:
+    parser = Parser(__doc__)
+    add = parser.add_argument
+    add("--model-dir", default="./fine_tuned_splade", help="a model folder, a hub id, or splade-tiny")
+    add("--text", action="append", default=[], help="a text to encode; may be given again")
+    add("--input-file", default=None, metavar="PATH", help="documents to encode: a file or a folder")
+    add("--output-file", default=None, metavar="FILE", help="JSON Lines of vectors; without it, they are shown")
+    add("--top-terms", type=positive_int, default=20, help="heaviest terms shown of a text")
+    add("--max-length", type=positive_int, default=512, help="tokens a text at most")
+    add("--batch-size", type=positive_int, default=32, help="texts encoded at a time")
+    add("--device", default=None, help="cuda, mps or cpu; default: the best one here")
+    return parser.parse_args()
+
+
+if __name__ == "__main__":
+    run_script(main, parse_args())

@@ -1,0 +1,152 @@
+"""Measure how well a SPLADE model finds what was judged relevant.
+
+    python test_evaluate.py --model-dir ./fine_tuned_splade --test-file validation_data.json
+    python test_evaluate.py --model-dir ./fine_tuned_splade --test-file beir/ --baseline bm25 --compare splade-tiny
+
+The test data is a file of training-format examples (its documents, pooled, are the collection, and each query's
+positive documents are the relevant ones) or a folder in the BEIR layout (corpus.jsonl, queries.jsonl, qrels/test.tsv).
+Reported: nDCG@10, RR@10, P@5 and R@100 by ir-measures, mean active terms of documents and queries, and the latency of
+one query, encoding and search together, in ms.
+"""
+
+import argparse
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from utils.console import Parser, positive_int, progress, run_script, say, table
+from utils.documents import Collection, read_collection, read_documents
+from utils.encoder import SparseVector, SpladeEncoder
+from utils.evaluation import DEPTH, METRICS, check_metrics, evaluate_run, latency_percentiles
+from utils.index import SearchIndex
+from utils.lexical import BM25Index
+from utils.records import Document, check_writable, read_examples, write_json
+
+
+def load_test_data(path: str | Path, documents: str | Path | None = None) -> Collection:
+    """The collection of a BEIR folder or of a file of examples; `documents` replaces the first one's corpus, and
+    joins the other's.
+
+    Raises:
+        ValueError, OSError: broken or missing files, or nothing to test with.
+    """
+    path = Path(path)
+    if path.is_dir():
+        return read_collection(path, documents)
+    ids: dict[str, str] = {}  # text -> id
+    queries: dict[str, str] = {}  # text -> id
+    qrels: dict[str, dict[str, int]] = {}
+    for example in read_examples(path):
+        pooled = [text.strip() for text in (example.positive_document, *example.negatives)]
+        for text in filter(None, pooled):
+            ids.setdefault(text, f"d{len(ids)}")
+        if example.query.strip() and pooled[0]:
+            query = queries.setdefault(example.query.strip(), f"q{len(queries)}")
+            qrels.setdefault(query, {})[ids[pooled[0]]] = 1
+    if not qrels:
+        raise ValueError(f"{path}: no example has both a query and a positive document")
+    corpus = [Document(id=name, text=text) for text, name in ids.items()]
+    if documents is not None:
+        others = read_documents(documents).documents
+        corpus += [document for document in others if document.full_text not in ids]
+    return Collection(corpus, {name: text for text, name in queries.items()}, qrels)
+
+
+def evaluate_model(
+    name: str, model: SpladeEncoder, data: Collection, metrics: Sequence[str] = METRICS, batch_size: int = 32
+) -> dict[str, Any]:
+    """One row of metrics for a SPLADE model."""
+    vectors = model.encode(
+        [document.full_text for document in data.documents], batch_size=batch_size, show_progress=True
+    )
+    index = SearchIndex(vectors)
+    lengths = []
+
+    def search(query: str) -> list[tuple[int, float]]:
+        vector = model.encode_query(query)
+        lengths.append(len(vector.indices))
+        return index.search(vector, DEPTH)
+
+    row = _measure(name, data, metrics, search)
+    return {**row, "doc_terms": _mean_terms(vectors), "query_terms": float(np.mean(lengths))}
+
+
+def evaluate_bm25(data: Collection, metrics: Sequence[str] = METRICS) -> dict[str, Any]:
+    """One row of metrics for BM25; its terms are the distinct words that it indexes."""
+    texts = [document.full_text for document in data.documents]
+    index = BM25Index(texts)
+    row = _measure("BM25", data, metrics, lambda query: index.search([query], DEPTH)[0])
+    return {**row, "doc_terms": index.mean_terms(texts), "query_terms": index.mean_terms(list(data.queries.values()))}
+
+
+def _measure(
+    name: str, data: Collection, metrics: Sequence[str], search: Callable[[str], list[tuple[int, float]]]
+) -> dict[str, Any]:
+    run: dict[str, dict[str, float]] = {}
+    milliseconds = []
+    search(next(iter(data.queries.values())))  # first-call costs are not a query's latency
+    for query, text in progress(data.queries.items(), desc=name, unit="queries", leave=False):
+        started = time.perf_counter()
+        hits = search(text)
+        milliseconds.append((time.perf_counter() - started) * 1000)
+        run[query] = {data.documents[position].id: score for position, score in hits}
+    return {
+        "model": name,
+        **evaluate_run(data.qrels, run, metrics),
+        "query_latency_ms": latency_percentiles(milliseconds),
+    }
+
+
+def _mean_terms(vectors: list[SparseVector]) -> float:
+    return float(np.mean([len(vector.indices) for vector in vectors]))
+
+
+def main(args: argparse.Namespace) -> None:
+    if args.output_file:
+        check_writable(args.output_file)
+    check_metrics(args.metrics)
+    data = load_test_data(args.test_file, args.docs_file)
+    known = {document.id for document in data.documents}
+    strangers = {document for grades in data.qrels.values() for document in grades} - known
+    if strangers:
+        say(f"{len(strangers):,} judged documents are not in the collection, such as {sorted(strangers)[0]}")
+    say(f"{len(data.documents):,} documents, {len(data.queries):,} queries")
+    rows = []
+    if args.baseline == "bm25":
+        rows.append(evaluate_bm25(data, args.metrics))
+    for name in (*args.compare, args.model_dir):
+        model = SpladeEncoder.from_pretrained(name, args.device, args.max_length)
+        rows.append(evaluate_model(name, model, data, args.metrics, args.batch_size))
+    columns = ["model", *args.metrics, "doc_terms", "query_terms", "query_latency_ms"]
+    medians = [{**row, "query_latency_ms": row["query_latency_ms"]["p50"]} for row in rows]
+    say(table([{column: row[column] for column in columns} for row in medians]))
+    if args.output_file:
+        sizes = {"queries": len(data.queries), "documents": len(data.documents)}
+        report = {**rows[-1], **sizes}
+        if rows[:-1]:
+            report["compared"] = rows[:-1]
+        write_json(args.output_file, report)
+        say(f"metrics -> {args.output_file}")
+
+
+def parse_args() -> argparse.Namespace:
+    parser = Parser(__doc__)
+    add = parser.add_argument
+    add("--model-dir", default="./fine_tuned_splade", help="a model folder, a hub id, or splade-tiny")
+    add("--test-file", required=True, metavar="PATH", help="examples (.json, .jsonl) or a BEIR folder")
+    add("--docs-file", default=None, metavar="PATH", help="documents to search, where the test data has no corpus")
+    add("--baseline", choices=["bm25"], default=None, help="add a row for BM25")
+    add("--compare", action="append", default=[], metavar="MODEL", help="add a row for another model; repeatable")
+    add("--metrics", nargs="+", default=list(METRICS), metavar="NAME", help="as ir-measures spells them")
+    add("--output-file", default=None, metavar="FILE", help="JSON file for the metrics")
+    add("--batch-size", type=positive_int, default=32, help="documents encoded at a time")
+    add("--max-length", type=positive_int, default=None, help="tokens a document at most; default: the model's")
+    add("--device", default=None, help="cuda, mps or cpu; default: the best one here")
+    return parser.parse_args()
+
+
+if __name__ == "__main__":
+    run_script(main, parse_args())

@@ -1,0 +1,173 @@
+"""Search a document collection with a SPLADE model, at a prompt or for one query.
+
+    python test_queries.py --model-dir ./fine_tuned_splade --docs-file documents.json
+    python test_queries.py --model-dir ./fine_tuned_splade --docs-file ./docs --query "reset the device" --top-k 3
+
+    from test_queries import load_splade_model, retrieve_documents
+    tokenizer, model, device = load_splade_model("./fine_tuned_splade")
+    retrieve_documents("reset the device", ["First document", "Second document"], tokenizer, model, device, top_k=3)
+
+Documents are encoded once. Each hit shows its rank, score and text, and the terms that query and document share with
+their part of the score.
+"""
+
+import argparse
+import time
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import torch
+from transformers import PreTrainedTokenizerBase
+
+from utils.console import Parser, positive_int, quiet_libraries, run_script, say
+from utils.documents import read_documents
+from utils.encoder import SpladeEncoder
+from utils.index import SearchIndex
+from utils.records import check_writable, write_json
+
+SNIPPET = 200  # characters
+
+
+def load_splade_model(
+    model_dir: str = "./fine_tuned_splade", device: str | None = None
+) -> tuple[PreTrainedTokenizerBase, SpladeEncoder, torch.device]:
+    """(tokenizer, model, device) of a model folder, a hub id, or `splade-tiny`.
+
+    Raises:
+        ValueError, OSError: the model or the device cannot be had.
+    """
+    quiet_libraries()
+    model = SpladeEncoder.from_pretrained(model_dir, device)
+    return model.tokenizer, model, model.device
+
+
+def retrieve_documents(
+    query: str,
+    documents: Sequence[str],
+    tokenizer: PreTrainedTokenizerBase,
+    model: SpladeEncoder,
+    device: torch.device,
+    top_k: int = 3,
+) -> list[dict[str, Any]]:
+    """The `top_k` documents that match the query best, best first: [{"rank", "index", "score", "snippet", "terms"}].
+
+    `index` is the document's position in `documents`, `terms` the words that both share with their part of the score,
+    [(word, part), ...], heaviest first, parts summing to 1. Documents without a shared term are never returned.
+    The same documents are encoded once: a second call with an equal list and the same model reuses their index.
+    """
+    global _last
+    documents = list(documents)
+    if _last is None or _last.model is not model.to(device) or _last.documents != documents:
+        _last = DocumentSearch(documents, model)
+    return _last.search(query, top_k)
+
+
+class DocumentSearch:
+    """Documents encoded and indexed, ready for queries."""
+
+    def __init__(self, documents: Sequence[str], model: SpladeEncoder, show_progress: bool = False) -> None:
+        self.documents, self.model = list(documents), model
+        self.vectors = model.encode(self.documents, show_progress=show_progress)
+        self.index = SearchIndex(self.vectors)
+
+    def search(self, query: str, top_k: int) -> list[dict[str, Any]]:
+        """See `retrieve_documents`."""
+        vector = self.model.encode_query(query)
+        results = []
+        for rank, (position, score) in enumerate(self.index.search(vector, top_k), 1):
+            shared, here, there = np.intersect1d(
+                vector.indices, self.vectors[position].indices, assume_unique=True, return_indices=True
+            )
+            parts = vector.values[here] * self.vectors[position].values[there]
+            order = np.argsort(-parts, kind="stable")
+            words = self.model.terms(shared[order])
+            results.append(
+                {
+                    "rank": rank,
+                    "index": position,
+                    "score": score,
+                    "snippet": _snippet(self.documents[position]),
+                    "terms": [(word, float(part)) for word, part in zip(words, parts[order] / parts.sum())],
+                }
+            )
+        return results
+
+
+_last: DocumentSearch | None = None
+
+
+def _snippet(text: str) -> str:
+    line = " ".join(text.split())
+    return line if len(line) <= SNIPPET else line[: SNIPPET - 3].rsplit(" ", 1)[0] + "..."
+
+
+def show(results: Sequence[dict[str, Any]], ids: Sequence[str], top_terms: int) -> None:
+    """Print hits with their matching terms."""
+    if not results:
+        say("No document shares a term with this query.")
+    for result in results:
+        say(f"Rank {result['rank']} (Score: {result['score']:.4f}) {ids[result['index']]}")
+        say(f"  {result['snippet']}")
+        say("  matched: " + ", ".join(f"{word} {part:.0%}" for word, part in result["terms"][:top_terms]))
+
+
+def prompt(search: DocumentSearch, ids: Sequence[str], args: argparse.Namespace) -> list[dict[str, Any]]:
+    """Ask for queries until `quit` or the end of input; returns what was found."""
+    found = []
+    say("Type a query, or quit.")
+    while True:
+        try:
+            query = input("query> ").strip()
+        except EOFError:
+            break
+        if query.lower() in ("quit", "exit"):
+            break
+        if query:
+            found.append(answer(query, search, ids, args))
+    return found
+
+
+def answer(query: str, search: DocumentSearch, ids: Sequence[str], args: argparse.Namespace) -> dict[str, Any]:
+    """Search, print, and return the record for the output file."""
+    started = time.perf_counter()
+    results = search.search(query, args.top_k)
+    milliseconds = (time.perf_counter() - started) * 1000
+    show(results, ids, args.top_terms)
+    say(f"({milliseconds:.1f} ms)\n")
+    return {"query": query, "results": [{**result, "id": ids[result["index"]]} for result in results]}
+
+
+def main(args: argparse.Namespace) -> None:
+    if args.output_file:
+        check_writable(args.output_file)
+    if args.query is not None and not args.query.strip():
+        raise ValueError("--query is empty")
+    documents, skipped = read_documents(args.docs_file)
+    for reason in skipped:
+        say(f"skipped {reason}")
+    _, model, device = load_splade_model(args.model_dir, args.device)
+    say(f"{len(documents):,} documents, on {device}")
+    search = DocumentSearch([document.full_text for document in documents], model, show_progress=True)
+    ids = [document.id for document in documents]
+    found = prompt(search, ids, args) if args.query is None else [answer(args.query, search, ids, args)]
+    if args.output_file:
+        write_json(args.output_file, found)
+        say(f"{len(found):,} queries -> {args.output_file}")
+
+
+def parse_args() -> argparse.Namespace:
+    parser = Parser(__doc__)
+    add = parser.add_argument
+    add("--model-dir", default="./fine_tuned_splade", help="a model folder, a hub id, or splade-tiny")
+    add("--docs-file", required=True, metavar="PATH", help="documents to search: a file or a folder")
+    add("--query", default=None, help="one query; without it, queries are asked for until quit")
+    add("--top-k", type=positive_int, default=5, help="hits a query")
+    add("--top-terms", type=positive_int, default=8, help="matching terms shown of a hit")
+    add("--output-file", default=None, metavar="FILE", help="JSON file for queries and hits")
+    add("--device", default=None, help="cuda, mps or cpu; default: the best one here")
+    return parser.parse_args()
+
+
+if __name__ == "__main__":
+    run_script(main, parse_args())

@@ -1,0 +1,61 @@
+"""Encoding through the public class and the script."""
+
+import json
+
+import pytest
+from conftest import fails_with_one_line, run
+
+from embedder import SpladeEmbedder
+
+SCRIPT = "embedder.py"
+
+
+def test_embeddings_are_plain_lists_in_input_order(tiny):
+    embedder = SpladeEmbedder(model_dir="splade-tiny", device="cpu", precision="float32")
+    long, empty, short = embedder.generate_sparse_embeddings(["a long text about cars " * 9, "", "cars"])
+    assert empty == {"indices": [], "values": []}
+    assert json.loads(json.dumps(short)) == short
+    assert short["indices"] == sorted(short["indices"]) == tiny.encode(["cars"])[0].indices.tolist()
+    assert len(short["indices"]) == len(short["values"]) > 0 and min(short["values"]) > 0
+    assert long != short
+
+
+def test_one_string_is_refused():
+    with pytest.raises(TypeError, match="list of strings"):
+        SpladeEmbedder("splade-tiny", device="cpu").generate_sparse_embeddings("text")
+
+
+def test_the_default_precision_stays_close_to_float32(tiny):
+    default = SpladeEmbedder("splade-tiny", device="cpu").generate_sparse_embeddings(["jet engines burn fuel"])[0]
+    exact = dict(zip(*(column.tolist() for column in tiny.encode(["jet engines burn fuel"])[0])))
+    for index, value in zip(default["indices"], default["values"]):
+        assert abs(exact.get(index, 0) - value) < 0.1
+
+
+def test_a_folder_becomes_a_file_of_vectors(docs, tmp_path):
+    out = tmp_path / "vectors.jsonl"
+    done = run(SCRIPT, "--model-dir", "splade-tiny", "--input-file", docs, "--output-file", out)
+    assert done.returncode == 0, done.stderr
+    rows = [json.loads(line) for line in out.read_text().splitlines()]
+    assert [row["id"] for row in rows][:2] == ["brakes.txt", "engine.md"] and len(rows) == 7
+    assert rows[4] == {"id": "more.json#2", "indices": [], "values": []}
+
+
+def test_texts_are_shown_with_their_heaviest_terms():
+    done = run(SCRIPT, "--model-dir", "splade-tiny", "--text", "diesel engine", "--top-terms", 3)
+    assert "diesel" in done.stdout and "engine" in done.stdout
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ([], "nothing to encode"),
+        (["--input-file", "none"], "no such file"),
+        (["--text", "a", "--batch-size", "0"], "at least 1"),
+        (["--text", "a", "--device", "cuda:9"], "not available"),
+        (["--text", "a", "--model-dir", "./none"], "no such model folder"),
+        (["--text", "a", "--output-file", "/proc/none/x"], "cannot write"),
+    ],
+)
+def test_bad_input_is_one_line(arguments, message):
+    fails_with_one_line(run(SCRIPT, *(["--model-dir", "splade-tiny", *arguments])), message)

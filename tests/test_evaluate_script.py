@@ -1,0 +1,73 @@
+"""test_evaluate.py: metrics on judged collections and on training-format files."""
+
+import json
+
+import pytest
+from conftest import fails_with_one_line, run
+
+from test_evaluate import load_test_data
+
+SCRIPT = "test_evaluate.py"
+EXAMPLES = [
+    {"query": "red fruit", "positive_document": "apples are red", "negative_documents": ["the sea is blue"]},
+    {"query": "red fruit", "positive_document": "cherries are red", "negative_documents": ["apples are red"]},
+    {"query": "yellow fruit", "positive_document": "a banana is yellow", "negative_documents": [{"document": ""}]},
+]
+
+
+def test_documents_of_a_file_are_pooled_and_queries_merged(tmp_path):
+    path = tmp_path / "test.json"
+    path.write_text(json.dumps(EXAMPLES))
+    data = load_test_data(path)
+    texts = {document.id: document.text for document in data.documents}
+    assert sorted(texts.values()) == ["a banana is yellow", "apples are red", "cherries are red", "the sea is blue"]
+    assert {data.queries[q]: {texts[d] for d in grades} for q, grades in data.qrels.items()} == {
+        "red fruit": {"apples are red", "cherries are red"},
+        "yellow fruit": {"a banana is yellow"},
+    }
+
+
+def test_a_beir_folder_with_baseline_and_comparison(beir, tmp_path):
+    out = tmp_path / "metrics.json"
+    options = ["--test-file", beir, "--baseline", "bm25", "--compare", "splade-tiny", "--output-file", out]
+    done = run(SCRIPT, "--model-dir", "splade-tiny", *options)
+    assert done.returncode == 0, done.stderr
+    lines = done.stdout.splitlines()
+    head = next(i for i, line in enumerate(lines) if line.startswith("model"))
+    columns = ["nDCG@10", "RR@10", "P@5", "R@100", "doc_terms", "query_terms", "query_latency_ms"]
+    assert lines[head].split() == ["model", *columns]
+    assert [line.split()[0] for line in lines[head + 1 : head + 4]] == ["BM25", "splade-tiny", "splade-tiny"]
+    report = json.loads(out.read_text())
+    assert report["queries"] == 2 and report["documents"] == 3
+    assert report["nDCG@10"] == 1.0 and set(report["query_latency_ms"]) == {"p50", "p95", "p99"}
+    assert report["compared"][0]["model"] == "BM25" and report["doc_terms"] > 3
+
+
+def test_documents_can_come_from_elsewhere_and_missing_ones_are_reported(beir, tmp_path):
+    corpus = (beir / "corpus.jsonl").rename(tmp_path / "other.jsonl")
+    corpus.write_text("\n".join(corpus.read_text().splitlines()[:1]))
+    done = run(SCRIPT, "--model-dir", "splade-tiny", "--test-file", beir, "--docs-file", corpus, "--metrics", "P@1")
+    assert done.returncode == 0, done.stderr
+    assert "2 judged documents are not in the collection" in done.stdout
+    assert "0.5000" in done.stdout
+
+
+BAD = {
+    "missing file": (["--test-file", "{tmp}/none.json"], "No such file"),
+    "no input": ([], "--test-file"),
+    "empty file": (["--test-file", "{tmp}/empty.json"], "line 1: broken JSON"),
+    "nothing usable": (["--test-file", "{tmp}/hollow.json"], "no example has both"),
+    "folder without a corpus": (["--test-file", "{tmp}"], "has no corpus.jsonl"),
+    "unknown metric": (["--test-file", "{tmp}/good.json", "--metrics", "nonsense"], "unknown metric"),
+    "missing model": (["--test-file", "{tmp}/good.json", "--model-dir", "{tmp}/none"], "no such model folder"),
+    "unwritable output": (["--test-file", "{tmp}/good.json", "--output-file", "{tmp}"], "is a folder"),
+}
+
+
+@pytest.mark.parametrize(("arguments", "message"), BAD.values(), ids=BAD.keys())
+def test_bad_input_is_one_line(tmp_path, arguments, message):
+    (tmp_path / "empty.json").write_text("")
+    (tmp_path / "hollow.json").write_text('[{"query": "", "positive_document": "p"}]')
+    (tmp_path / "good.json").write_text(json.dumps(EXAMPLES))
+    arguments = [argument.format(tmp=tmp_path) for argument in arguments]
+    fails_with_one_line(run(SCRIPT, *(["--model-dir", "splade-tiny", *arguments])), message)

@@ -1,0 +1,94 @@
+"""test_queries.py: search at a prompt, for one query, and from Python."""
+
+import json
+
+import pytest
+from conftest import fails_with_one_line, run
+
+from test_queries import load_splade_model, retrieve_documents
+
+SCRIPT = "test_queries.py"
+DOCUMENTS = [
+    "The engine burns diesel fuel.",
+    "",
+    "Bread is baked from flour and water.",
+    "The capital of France is Paris.",
+]
+
+
+@pytest.fixture(scope="module")
+def loaded():
+    return load_splade_model("splade-tiny", "cpu")
+
+
+def test_hits_are_ranked_with_the_terms_that_matched(loaded):
+    results = retrieve_documents("what is the capital of france?", DOCUMENTS, *loaded, top_k=3)
+    assert results[0]["index"] == 3 and results[0]["snippet"] == DOCUMENTS[3]
+    assert [result["rank"] for result in results] == list(range(1, len(results) + 1))
+    assert results == sorted(results, key=lambda result: -result["score"])
+    words, parts = zip(*results[0]["terms"])
+    assert {"capital", "france"} <= set(words[:3])
+    assert sum(parts) == pytest.approx(1) and list(parts) == sorted(parts, reverse=True)
+
+
+def test_scores_are_the_dot_products_of_the_vectors(loaded):
+    model = loaded[1]
+    query, document = model.encode_query("diesel engine"), model.encode(DOCUMENTS)[0]
+    there = dict(zip(document.indices.tolist(), document.values.tolist()))
+    expected = sum(value * there.get(index, 0) for index, value in zip(query.indices.tolist(), query.values.tolist()))
+    best = retrieve_documents("diesel engine", DOCUMENTS, *loaded, top_k=1)[0]
+    assert best["score"] == pytest.approx(expected, rel=1e-3)
+
+
+def test_documents_are_encoded_once_for_many_queries(loaded, monkeypatch):
+    model, encoded = loaded[1], []
+    encode = type(model).encode
+    monkeypatch.setattr(
+        type(model), "encode", lambda self, texts, *a, **k: encoded.extend(texts) or encode(self, texts, *a, **k)
+    )
+    documents = [*DOCUMENTS, "one more"]
+    for query in ("engine", "bread", "paris"):
+        retrieve_documents(query, list(documents), *loaded)
+    assert sorted(encoded) == sorted([*documents, "engine", "bread", "paris"])
+    retrieve_documents("engine", [*documents, "changed"], *loaded)
+    assert "changed" in encoded
+
+
+def test_an_empty_query_and_no_documents_find_nothing(loaded):
+    assert retrieve_documents("", DOCUMENTS, *loaded) == []
+    assert retrieve_documents("engine", [], *loaded) == []
+
+
+def test_one_query_from_the_shell(docs, tmp_path):
+    out = tmp_path / "hits.json"
+    done = run(SCRIPT, "--model-dir", "splade-tiny", "--docs-file", docs, "--query", "tread of a tyre", "--top-k", 2,
+               "--output-file", out)  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    assert "Rank 1 (Score:" in done.stdout and "matched: " in done.stdout and "%" in done.stdout
+    hits = json.loads(out.read_text())[0]
+    assert hits["query"] == "tread of a tyre" and hits["results"][0]["id"] == "tyres.rst" and len(hits["results"]) == 2
+
+
+def test_the_prompt_asks_again_until_quit(docs):
+    done = run(SCRIPT, "--model-dir", "splade-tiny", "--docs-file", docs, stdin="oil\n\nmirrors\nquit\nnever asked\n")
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.count("query> ") == 4 and done.stdout.count(" ms)") == 2
+    assert "mirror-1" in done.stdout
+    assert run(SCRIPT, "--model-dir", "splade-tiny", "--docs-file", docs, stdin="oil\n").returncode == 0
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--docs-file", "none.json"], "no such file"),
+        ([], "--docs-file"),
+        (["--docs-file", "{docs}", "--query", " "], "--query is empty"),
+        (["--docs-file", "{docs}", "--top-k", "0"], "at least 1"),
+        (["--docs-file", "{docs}", "--model-dir", "{docs}"], "no config.json"),
+        (["--docs-file", "{docs}/broken.json"], "line 2: broken JSON"),
+    ],
+)
+def test_bad_input_is_one_line(docs, arguments, message):
+    (docs / "broken.json").write_text('["a",\n "b" "c"]')
+    arguments = [argument.format(docs=docs) for argument in arguments]
+    fails_with_one_line(run(SCRIPT, *(["--model-dir", "splade-tiny", *arguments])), message)
