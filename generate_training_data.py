@@ -3,6 +3,9 @@
     python generate_training_data.py --input-dir ./docs --output-file training_data.json
     python generate_training_data.py --input-dir documents.jsonl --output-file data/train.jsonl --negatives 2 --seed 7
 
+Hard negatives are off by default: on Cranfield one from BM25's ranks 31 to 100 changed nDCG@10 by 0.000 beside the
+batch's own documents, and training took 1.8 times as long. `--negatives N` mines them.
+
 Input: a folder of .md .txt .rst .html .json .jsonl files, one such file, or a collection in the BEIR layout, of which
 only the documents are read. Output: training examples, and validation examples beside them. Documents of one file
 never stand on both sides. No API key is needed: queries are cut out of the documents themselves.
@@ -77,7 +80,7 @@ def parse_args() -> argparse.Namespace:
     add("--val-ratio", type=bounded(float, 0, 0.9), default=0.1, help="share of the documents held out")
     add("--generator", choices=sorted(GENERATORS), default="extractive", help="what makes the queries")
     add("--crops", type=bounded(int, 0), default=2, help="sentences cropped from a chunk as queries")
-    add("--negatives", type=bounded(int, 0), default=1, help="hard negatives an example")
+    add("--negatives", type=bounded(int, 0), default=0, help="hard negatives an example, mined with BM25")
     add("--chunk-size", type=bounded(int, MIN_SIZE, MAX_SIZE), default=MAX_SIZE, help="characters a chunk at most")
     add("--chunk-overlap", type=bounded(float, MIN_OVERLAP, MAX_OVERLAP), default=0.15, help="share of a chunk")
     add("--seed", type=int, default=42, help="seed of the random choices")

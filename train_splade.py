@@ -12,7 +12,6 @@ AutoModelForMaskedLM; training_history.json in it tells how the training went.
 """
 
 import argparse
-import logging
 import shutil
 import time
 from collections.abc import Sequence
@@ -132,7 +131,6 @@ class SpladeTrainer:
             dataloader_pin_memory=self.device.type == "cuda",
         )
         arguments._n_gpu = min(1, arguments.n_gpu)  # several devices mean several processes, never DataParallel
-        logging.getLogger("accelerate").setLevel(logging.ERROR)
         trainer = _ContrastiveTrainer(
             model=self.encoder,
             args=arguments,

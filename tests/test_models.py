@@ -4,6 +4,7 @@ import importlib.metadata
 from pathlib import Path
 
 import pytest
+from conftest import fails_with_one_line, run
 from transformers import BertConfig, BertModel
 
 from utils.models import load_masked_lm, resolve_model
@@ -60,3 +61,9 @@ def test_a_pickled_model_is_not_opened(tmp_path, tiny):
     torch.save(tiny.model.state_dict(), tmp_path / "pytorch_model.bin")
     with pytest.raises(OSError, match="cannot load model"):
         load_masked_lm(tmp_path)
+
+
+def test_a_hub_that_cannot_be_reached_is_one_line(monkeypatch):
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
+    done = run("embedder.py", "--model-dir", "nobody/no-such-model", "--text", "a")
+    fails_with_one_line(done, "cannot load model 'nobody/no-such-model'")

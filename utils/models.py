@@ -53,7 +53,9 @@ def load_masked_lm(name: str | Path) -> tuple[PreTrainedModel, PreTrainedTokeniz
         )
         tokenizer = AutoTokenizer.from_pretrained(source, trust_remote_code=False)
     except OSError as error:
-        raise OSError(f"cannot load model '{name}': {_first_line(error)}") from error
+        raise OSError(
+            f"cannot load model '{name}' (is the name right, the hub in reach?): {_first_line(error)}"
+        ) from error
     except (ValueError, KeyError, RuntimeError) as error:
         raise ValueError(f"cannot load model '{name}' as a masked language model: {_first_line(error)}") from error
     if info["missing_keys"]:
