@@ -29,19 +29,11 @@ class Document(Record):
         return f"{self.title}\n{self.text}".strip()
 
 
-class Chunk(Record):
+class Chunk(Document):
     """A passage of a document. `heading` is the nearest heading above its start, "" before the first one."""
 
-    id: str
     document_id: str
-    title: str
     heading: str
-    text: str
-
-    @property
-    def full_text(self) -> str:
-        """The document's title, then the passage."""
-        return f"{self.title}\n{self.text}".strip()
 
 
 class Negative(Record):
