@@ -166,16 +166,17 @@ class _ContrastiveTrainer(Trainer):
     def __init__(self, *args: Any, lambdas: tuple[float, float], **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         self.lambda_q, self.lambda_d = lambdas
-        self.terms = (0.0, 0.0)  # active terms of the last step's queries and documents
+        self.last = (0.0, 0.0, 0.0)  # the last step's loss, and active terms of its queries and documents
         self.model_accepts_loss_kwargs = False
 
     def compute_loss(self, model, inputs, return_outputs=False, num_items_in_batch=None):
         weights = model(**inputs["texts"])[inputs["places"]]
         queries, documents = weights.tensor_split([len(inputs["false_negatives"])])  # (B, V), (D, V)
         loss = contrastive_loss(queries, documents, inputs["false_negatives"])
-        self.terms = tuple((w.detach() > 0).sum(1).float().mean().item() for w in (queries, documents))
         if model.training:
             loss = loss + self.lambda_q * flops_loss(queries) + self.lambda_d * flops_loss(documents)
+        active = ((weights.detach() > 0).sum(1).float().mean().item() for weights in (queries, documents))
+        self.last = (loss.item(), *active)
         return (loss, {}) if return_outputs else loss
 
     def prediction_step(self, model, inputs, prediction_loss_only, ignore_keys=None):
@@ -203,9 +204,11 @@ class _Story(TrainerCallback):
         self.started, self.sums = time.perf_counter(), [0.0, 0.0, 0]
 
     def on_step_end(self, args, state, control, **kwargs):
-        query_terms, doc_terms = self.trainer.terms
+        loss, query_terms, doc_terms = self.trainer.last
         self.sums = [self.sums[0] + query_terms, self.sums[1] + doc_terms, self.sums[2] + 1]
-        self.bar.set_postfix_str(f"query terms {query_terms:.0f}, doc terms {doc_terms:.0f}", refresh=False)
+        self.bar.set_postfix_str(
+            f"loss {loss:.3f}, query terms {query_terms:.0f}, doc terms {doc_terms:.0f}", refresh=False
+        )
         self.bar.update()
 
     def on_log(self, args, state, control, logs=None, **kwargs):

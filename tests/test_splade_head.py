@@ -36,7 +36,9 @@ CASES = {
 
 @pytest.mark.parametrize("lengths", CASES.values(), ids=CASES.keys())
 @pytest.mark.parametrize("with_bias", [True, False])
-def test_forward_and_gradients_are_those_of_the_plain_formula(lengths, with_bias, monkeypatch):
+@pytest.mark.parametrize("path", ["_fill_from_blocks", "_fill_from_padded"])
+def test_forward_and_gradients_are_those_of_the_plain_formula(lengths, with_bias, path, monkeypatch):
+    monkeypatch.setattr(module, "_fill_from_blocks", getattr(module, path))  # the accelerators' path on the CPU too
     monkeypatch.setattr(module, "TILE", 16)  # several tiles, the last one narrower
     hidden, weight, bias = inputs(lengths)
     leaves = [hidden, weight] + ([bias] if with_bias else [])

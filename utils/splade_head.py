@@ -77,22 +77,31 @@ class _SpladeHead(torch.autograd.Function):
 def _max_product(hidden: torch.Tensor, lengths: list[int], weight: torch.Tensor) -> torch.Tensor:
     """max over a text's tokens of hidden @ weight.T: [batch, vocabulary], -inf for a text without tokens."""
     out = torch.full((len(lengths), len(weight)), float("-inf"), dtype=hidden.dtype, device=hidden.device)
-    if hidden.device.type == "cpu":  # few tokens at a time: no padding, and their product stays in cache
-        blocks = _blocks(lengths)
-        for start in range(0, len(weight), TILE):
-            tile = weight[start : start + TILE].T  # (H, T)
-            for tokens, rows in blocks:
-                product = hidden[tokens] @ tile  # (block's tokens, T)
-                for row, part in zip(rows, product.split([lengths[row] for row in rows])):
-                    torch.amax(part, 0, out=out[row, start : start + TILE])
-    elif len(hidden):  # accelerators: few large products
-        padded = pad_sequence(hidden.split(lengths), batch_first=True)  # (B, L, H)
-        positions = torch.arange(padded.shape[1], device=hidden.device)
-        padding = (positions >= torch.tensor(lengths, device=hidden.device)[:, None])[:, :, None]  # (B, L, 1)
-        for start in range(0, len(weight), TILE):
-            product = padded @ weight[start : start + TILE].T  # (B, L, T)
-            out[:, start : start + TILE] = product.masked_fill_(padding, float("-inf")).amax(1)
+    if len(hidden):
+        fill = _fill_from_blocks if hidden.device.type == "cpu" else _fill_from_padded
+        fill(out, hidden, lengths, weight)
     return out
+
+
+def _fill_from_blocks(out: torch.Tensor, hidden: torch.Tensor, lengths: list[int], weight: torch.Tensor) -> None:
+    """For the CPU: few tokens at a time, so that there is no padding and their product stays in cache."""
+    blocks = _blocks(lengths)
+    for start in range(0, len(weight), TILE):
+        tile = weight[start : start + TILE].T  # (H, T)
+        for tokens, rows in blocks:
+            product = hidden[tokens] @ tile  # (block's tokens, T)
+            for row, part in zip(rows, product.split([lengths[row] for row in rows])):
+                torch.amax(part, 0, out=out[row, start : start + TILE])
+
+
+def _fill_from_padded(out: torch.Tensor, hidden: torch.Tensor, lengths: list[int], weight: torch.Tensor) -> None:
+    """For accelerators: few large products."""
+    padded = pad_sequence(hidden.split(lengths), batch_first=True)  # (B, L, H)
+    positions = torch.arange(padded.shape[1], device=hidden.device)
+    padding = (positions >= torch.tensor(lengths, device=hidden.device)[:, None])[:, :, None]  # (B, L, 1)
+    for start in range(0, len(weight), TILE):
+        product = padded @ weight[start : start + TILE].T  # (B, L, T)
+        out[:, start : start + TILE] = product.masked_fill_(padding, float("-inf")).amax(1)
 
 
 def _blocks(lengths: list[int]) -> list[tuple[slice, list[int]]]:
