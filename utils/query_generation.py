@@ -23,8 +23,7 @@ def extractive_examples(chunks: Sequence[Chunk], crops: int = 2, seed: int = 42)
 
     title     the title, or the nearest heading, against the body without it
     sentence  `crops` sentences (or runs of words, where there is no punctuation) against the passage without them
-    keywords  the most salient words by TF-IDF against the passage, where it has no title or heading: beside titles
-              they teach matching that the model knows already, and cost nDCG@10 on Cranfield
+    keywords  the most salient words by TF-IDF against the passage, in place of a title or heading that it lacks
     """
     document_frequency = Counter(word for chunk in chunks for word in set(_words(chunk.text)))
     for chunk in chunks:
