@@ -22,7 +22,7 @@ import torch
 from transformers import PrinterCallback, Trainer, TrainerCallback, TrainingArguments
 
 from utils.console import Parser, bounded, positive_int, progress, quiet_libraries, run_script, say
-from utils.device import bfloat16_is_fast, resolve_device
+from utils.device import resolve_device, uses_bfloat16
 from utils.encoder import SpladeEncoder
 from utils.losses import contrastive_loss, flops_loss
 from utils.records import TrainingExample, check_writable, read_examples, write_json
@@ -103,9 +103,6 @@ class SpladeTrainer:
             One record an epoch, as in training_history.json: epoch, loss, query_terms, doc_terms, seconds, val_loss.
         """
         settings, checkpoints = self.settings, self.output_dir / "checkpoints"
-        bf16 = settings["precision"] == "bfloat16" or (
-            settings["precision"] == "auto" and bfloat16_is_fast(self.device)
-        )
         arguments = TrainingArguments(
             output_dir=str(checkpoints),
             num_train_epochs=settings["epochs"],
@@ -114,7 +111,7 @@ class SpladeTrainer:
             learning_rate=settings["learning_rate"],
             warmup_steps=settings["warmup_ratio"],
             weight_decay=0.01,
-            bf16=bf16,
+            bf16=uses_bfloat16(self.device, settings["precision"]),
             use_cpu=self.device.type == "cpu",
             seed=settings["seed"],
             eval_strategy="epoch" if self.validation else "no",

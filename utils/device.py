@@ -39,14 +39,19 @@ def bfloat16_is_fast(device: torch.device) -> bool:
     return False
 
 
-def autocast(device: torch.device, precision: str = "auto") -> contextlib.AbstractContextManager:
-    """A context that runs the network in `precision`: "auto" (bfloat16 where it is fast), "bfloat16" or "float32".
+def uses_bfloat16(device: torch.device, precision: str = "auto") -> bool:
+    """Whether the network's products run in bfloat16: "bfloat16" always, "float32" never, "auto" where it is fast.
 
     Raises:
         ValueError: unknown precision.
     """
     if precision not in ("auto", "bfloat16", "float32"):
         raise ValueError(f"unknown precision '{precision}': use auto, bfloat16 or float32")
-    if precision == "bfloat16" or (precision == "auto" and bfloat16_is_fast(device)):
+    return precision == "bfloat16" or (precision == "auto" and bfloat16_is_fast(device))
+
+
+def autocast(device: torch.device, precision: str = "auto") -> contextlib.AbstractContextManager:
+    """A context that runs the network's products as `uses_bfloat16` says."""
+    if uses_bfloat16(device, precision):
         return torch.autocast(device.type, dtype=torch.bfloat16)
     return contextlib.nullcontext()

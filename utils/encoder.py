@@ -13,7 +13,7 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 from transformers.utils import cached_file
 
 from utils.console import progress
-from utils.device import autocast, resolve_device
+from utils.device import autocast, resolve_device, uses_bfloat16
 from utils.models import load_masked_lm, resolve_model
 from utils.splade_head import splade_head
 
@@ -81,7 +81,7 @@ class SpladeEncoder(torch.nn.Module):
             ValueError, OSError: see `utils.models.load_masked_lm` and `utils.device.resolve_device`.
         """
         device = resolve_device(device)
-        autocast(device, precision)  # an unknown precision fails before the model loads
+        uses_bfloat16(device, precision)  # an unknown precision fails before the model loads
         model, tokenizer = load_masked_lm(name)
         stored = _stored_config(name)
         encoder = cls(
