@@ -15,7 +15,7 @@ from transformers.utils import cached_file
 from utils.console import progress
 from utils.device import autocast, resolve_device, uses_bfloat16
 from utils.models import load_masked_lm, resolve_model
-from utils.splade_head import splade_head
+from utils.splade_head import active_terms, splade_head
 
 CONFIG_NAME = "splade_config.json"
 WINDOW = 8192  # texts tokenised and sorted by length together
@@ -109,17 +109,7 @@ class SpladeEncoder(torch.nn.Module):
         Both may also be sequences of such tensors, each padded to a length of its own (`group_by_length`); the
         weights of all their texts come one group after the other.
         """
-        if isinstance(input_ids, torch.Tensor):
-            input_ids, attention_mask = [input_ids], [attention_mask]
-        packed, lengths = [], []
-        for ids, mask in zip(input_ids, attention_mask):
-            packed.append(self.model(input_ids=ids, attention_mask=mask).logits[mask.bool()])  # (tokens, H)
-            lengths += mask.sum(1).tolist()
-        hidden = torch.cat(packed)
-        if torch.is_autocast_enabled(hidden.device.type):
-            hidden = hidden.to(torch.get_autocast_dtype(hidden.device.type))
-        projection = self.model.get_output_embeddings()
-        return splade_head(hidden, lengths, projection.weight, projection.bias)
+        return splade_head(*self._head_inputs(input_ids, attention_mask))
 
     def encode(
         self, texts: Sequence[str], max_length: int | None = None, batch_size: int = 32, show_progress: bool = False
@@ -201,12 +191,23 @@ class SpladeEncoder(torch.nn.Module):
     def _encode_batch(self, tokens: list[list[int]]) -> list[SparseVector]:
         with autocast(self.device, self.precision):
             batch = {name: tensor.to(self.device) for name, tensor in self.pad(tokens).items()}
-            weights = self(**batch).cpu().numpy()
-        vectors = []
-        for row in weights:
-            indices = row.nonzero()[0]
-            vectors.append(SparseVector(indices.astype(np.int32), row[indices]))
-        return vectors
+            return [SparseVector(*vector) for vector in active_terms(*self._head_inputs(**batch))]
+
+    def _head_inputs(
+        self, input_ids: torch.Tensor | Sequence[torch.Tensor], attention_mask: torch.Tensor | Sequence[torch.Tensor]
+    ) -> tuple[torch.Tensor, list[int], torch.Tensor, torch.Tensor | None]:
+        """Hidden states of all tokens without padding, texts' lengths, and the projection's weight and bias."""
+        if isinstance(input_ids, torch.Tensor):
+            input_ids, attention_mask = [input_ids], [attention_mask]
+        packed, lengths = [], []
+        for ids, mask in zip(input_ids, attention_mask):
+            packed.append(self.model(input_ids=ids, attention_mask=mask).logits[mask.bool()])  # (tokens, H)
+            lengths += mask.sum(1).tolist()
+        hidden = torch.cat(packed)
+        if torch.is_autocast_enabled(hidden.device.type):
+            hidden = hidden.to(torch.get_autocast_dtype(hidden.device.type))
+        projection = self.model.get_output_embeddings()
+        return hidden, lengths, projection.weight, projection.bias
 
     def _take_out_projection(self) -> None:
         """Let the model's forward return what the projection would have been given, after a check that the two

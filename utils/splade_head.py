@@ -8,10 +8,15 @@ log(1 + relu(x)) grows with x and b_t does not depend on the token, so the maxim
 tile of it is still in cache; bias, relu and log then touch [batch, vocabulary] once. Nothing of the size
 [batch, tokens, vocabulary] is ever made. The gradient of a term reaches one token, its winner, and only if the
 weight is not zero, so the backward pass visits the non-zero weights alone.
+
+This file holds the head in torch's own operations, for every device; faster ones take over where they can run.
 """
 
+import numpy as np
 import torch
 from torch.nn.utils.rnn import pad_sequence
+
+from utils import splade_head_cpu
 
 TILE = 2048  # vocabulary terms a product; 256 tokens by 2,048 float32 products stay in cache
 BLOCK = 256  # tokens a product, where texts are short
@@ -31,10 +36,30 @@ def splade_head(
     Returns:
         [batch, vocabulary], float32 (float64 for float64 input), differentiable in hidden, weight and bias.
     """
-    return _SpladeHead.apply(hidden, lengths, weight, bias)
+    head = splade_head_cpu.NativeHead if _is_native(hidden) else _TiledHead
+    return head.apply(hidden, lengths, weight, bias)
 
 
-class _SpladeHead(torch.autograd.Function):
+def active_terms(
+    hidden: torch.Tensor, lengths: list[int], weight: torch.Tensor, bias: torch.Tensor | None = None
+) -> list[tuple[np.ndarray, np.ndarray]]:
+    """(vocabulary ids, ascending, int32; weights, float32) of each text's non-zero terms. Arguments as above."""
+    if _is_native(hidden):
+        active = splade_head_cpu.active_terms(hidden, lengths, weight, bias)
+        terms, weights = active.terms.numpy(), active.weights.numpy()
+        return [(terms[i, :n].copy(), weights[i, :n].copy()) for i, n in enumerate(active.counts.tolist())]
+    dense = splade_head(hidden, lengths, weight, bias)
+    rows, terms = dense.nonzero(as_tuple=True)
+    weights = dense[rows, terms].float().cpu().numpy()
+    borders = np.cumsum(rows.bincount(minlength=len(lengths)).cpu().numpy())[:-1]
+    return list(zip(np.split(terms.int().cpu().numpy(), borders), np.split(weights, borders)))
+
+
+def _is_native(hidden: torch.Tensor) -> bool:
+    return hidden.device.type == "cpu" and hidden.dtype != torch.float64 and splade_head_cpu.available()
+
+
+class _TiledHead(torch.autograd.Function):
     @staticmethod
     def forward(ctx, hidden, lengths, weight, bias):
         # A text without tokens keeps -inf here, which relu turns into 0.

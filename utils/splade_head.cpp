@@ -1,0 +1,313 @@
+// The SPLADE head on a processor with AVX-512 VNNI: see utils/splade_head_cpu.py for what is computed and why.
+//
+// Layouts. The projection is quantised to 8 bits and packed in panels of 64 terms: [panel][dimension / 4][term][4], as
+// vpdpbusd reads it. Tokens stay in rows. A text's active terms are written to the front of its own row of length
+// `vocabulary`, ascending, so that rows are filled in parallel and only what is used of them ever becomes memory.
+
+#include <immintrin.h>
+
+#include <algorithm>
+#include <cmath>
+#include <cstdint>
+#include <cstring>
+#include <utility>
+#include <vector>
+
+#define AVX512 __attribute__((target("avx512f,avx512bw,avx512dq,avx512vl,avx512vnni,fma")))
+#define INLINE AVX512 __attribute__((always_inline)) inline
+#define KERNEL AVX512 __attribute__((noinline))
+
+namespace {
+
+constexpr int64_t PANEL = 64;         // terms side by side: four registers of 16
+constexpr int64_t ROWS = 6;           // tokens at a time: 24 accumulators of the 32 registers
+constexpr int64_t GROUP_TOKENS = 256; // short texts share a pass over the projection while they fill the second-level cache
+constexpr int64_t TASKS_PER_THREAD = 4;
+constexpr int64_t MIN_SLICE = 8;      // panels
+
+int64_t round_up(int64_t n, int64_t unit) { return (n + unit - 1) / unit * unit; }
+
+// sum += the dot products of four signed bytes with each of 16 groups of four unsigned ones.
+INLINE void add_dot(__m512i& sum, __m512i terms, const int8_t* four) {
+  int32_t token;
+  std::memcpy(&token, four, 4);
+  asm("vpdpbusd %2, %1, %0" : "+v"(sum) : "v"(terms), "v"(_mm512_set1_epi32(token)));
+}
+
+INLINE void keep_larger(__m512 sum, int32_t token, float* best, int32_t* winner) {
+  __m512 top = _mm512_loadu_ps(best);
+  __mmask16 larger = _mm512_cmp_ps_mask(sum, top, _CMP_NLE_UQ); // NaN counts as larger
+  _mm512_mask_storeu_ps(best, larger, sum);
+  _mm512_mask_storeu_epi32(winner, larger, _mm512_set1_epi32(token));
+}
+
+// best[term] = max(best[term], quantised token . quantised term) over M tokens and the 64 terms of a panel.
+template <int M, int... I> // I: 0 .. 4 M - 1, spelled out so that the compiler keeps all sums in registers
+KERNEL void screen(const int8_t* tokens, const int32_t* start, const uint8_t* panel, int64_t stride, int32_t* best,
+                   std::integer_sequence<int, I...>) {
+  __m512i sum[] = {_mm512_set1_epi32(start[I / 4])...};
+  for (int64_t d = 0; d < stride; d += 4) {
+    const __m512i terms[] = {_mm512_loadu_si512(panel + d * PANEL), _mm512_loadu_si512(panel + d * PANEL + 64),
+                             _mm512_loadu_si512(panel + d * PANEL + 128), _mm512_loadu_si512(panel + d * PANEL + 192)};
+    (add_dot(sum[I], terms[I % 4], tokens + I / 4 * stride + d), ...);
+  }
+  ((_mm512_storeu_si512(best + 16 * (I % 4), _mm512_max_epi32(_mm512_loadu_si512(best + 16 * (I % 4)), sum[I]))), ...);
+}
+
+// best[term], winner[term] = largest token . term over M tokens, which start at position `first`, and 64 terms in
+// float32; `panel` is [dimension][64].
+template <int M, int... I>
+KERNEL void multiply(const float* tokens, const float* panel, int64_t size, int32_t first, float* best, int32_t* winner,
+                     std::integer_sequence<int, I...>) {
+  __m512 sum[] = {_mm512_set1_ps(I * 0.0f)...};
+  for (int64_t d = 0; d < size; d++) {
+    const __m512 terms[] = {_mm512_loadu_ps(panel + d * PANEL), _mm512_loadu_ps(panel + d * PANEL + 16),
+                            _mm512_loadu_ps(panel + d * PANEL + 32), _mm512_loadu_ps(panel + d * PANEL + 48)};
+    ((sum[I] = _mm512_fmadd_ps(terms[I % 4], _mm512_set1_ps(tokens[I / 4 * size + d]), sum[I])), ...);
+  }
+  (keep_larger(sum[I], first + I / 4, best + 16 * (I % 4), winner + 16 * (I % 4)), ...);
+}
+
+struct Text {
+  int64_t begin, end;       // tokens
+  float scale, error, norm; // of its quantisation; the largest error and norm among its tokens
+  bool finite;
+};
+
+struct Active {
+  int32_t term, winner;
+  float weight;
+};
+
+struct Projection {
+  const float *weight, *bias; // [vocabulary, size], [vocabulary] or null
+  const uint8_t* packed;
+  const float *scale, *error, *norm; // [vocabulary], of its quantisation
+  int64_t vocabulary, size, stride;
+};
+
+// One int8 step for all tokens of a text, so that their products compare as integers. start[token] takes back the
+// 128 that is added to every weight to make it unsigned.
+AVX512 void quantise_text(const float* hidden, int64_t size, int64_t stride, Text& text, int8_t* tokens, int32_t* start) {
+  float largest = 0;
+  for (int64_t i = text.begin * size; i < text.end * size; i++) largest = std::max(largest, std::fabs(hidden[i]));
+  text.finite = true;
+  text.scale = largest > 0 ? largest / 127 : 1;
+  text.error = text.norm = 0;
+  for (int64_t token = text.begin; token < text.end; token++) {
+    const float* row = hidden + token * size;
+    int8_t* quantised = tokens + token * stride;
+    float error = 0, norm = 0;
+    int32_t sum = 0;
+    for (int64_t d = 0; d < size; d++) {
+      float step = std::nearbyint(row[d] / text.scale), rest = row[d] - step * text.scale;
+      quantised[d] = int8_t(step);
+      sum += int32_t(step);
+      error += rest * rest;
+      norm += step * step;
+    }
+    std::memset(quantised + size, 0, stride - size);
+    start[token] = -128 * sum;
+    text.finite = text.finite && std::isfinite(norm);
+    text.error = std::max(text.error, std::sqrt(error));
+    text.norm = std::max(text.norm, std::sqrt(norm) * text.scale);
+  }
+}
+
+// Appends to `candidates` the terms of a panel whose weight may be above zero: by Cauchy-Schwarz the exact product is at
+// most the quantised one + |token's error| |term| + |quantised token| |term's error|.
+AVX512 void screen_panel(const Projection& p, const Text& text, const int8_t* tokens, const int32_t* start, int64_t panel,
+                         std::vector<int32_t>& candidates) {
+  alignas(64) int32_t best[PANEL];
+  std::fill(best, best + PANEL, INT32_MIN);
+  const uint8_t* terms = p.packed + panel * p.stride * PANEL;
+  int64_t token = text.begin;
+  for (; token + ROWS <= text.end; token += ROWS)
+    screen<ROWS>(tokens + token * p.stride, start + token, terms, p.stride, best, std::make_integer_sequence<int, 4 * ROWS>());
+  const int8_t* rest = tokens + token * p.stride;
+  switch (text.end - token) {
+    case 1: screen<1>(rest, start + token, terms, p.stride, best, std::make_integer_sequence<int, 4 * 1>()); break;
+    case 2: screen<2>(rest, start + token, terms, p.stride, best, std::make_integer_sequence<int, 4 * 2>()); break;
+    case 3: screen<3>(rest, start + token, terms, p.stride, best, std::make_integer_sequence<int, 4 * 3>()); break;
+    case 4: screen<4>(rest, start + token, terms, p.stride, best, std::make_integer_sequence<int, 4 * 4>()); break;
+    case 5: screen<5>(rest, start + token, terms, p.stride, best, std::make_integer_sequence<int, 4 * 5>()); break;
+  }
+  constexpr float ROUNDING = 1.0001f; // of the float32 sums that the bound is made of
+  int64_t first = panel * PANEL;
+  int32_t count = int32_t(std::min(PANEL, p.vocabulary - first));
+  for (int32_t j = 0; j < count; j += 16) {
+    __mmask16 inside = count - j >= 16 ? 0xffff : (1 << (count - j)) - 1;
+    auto load = [&](const float* values) AVX512 { return _mm512_maskz_loadu_ps(inside, values + first + j); };
+    __m512 scale = _mm512_mul_ps(load(p.scale), _mm512_set1_ps(text.scale));
+    __m512 bound = _mm512_mul_ps(_mm512_cvtepi32_ps(_mm512_load_si512(best + j)), scale);
+    if (p.bias) bound = _mm512_add_ps(bound, load(p.bias));
+    __m512 margin = _mm512_mul_ps(load(p.norm), _mm512_set1_ps(text.error * ROUNDING));
+    margin = _mm512_fmadd_ps(load(p.error), _mm512_set1_ps(text.norm * ROUNDING), margin);
+    bound = _mm512_add_ps(bound, _mm512_add_ps(margin, _mm512_set1_ps(1e-4f)));
+    __mmask16 may = _mm512_mask_cmp_ps_mask(inside, bound, _mm512_setzero_ps(), _CMP_NLE_UQ); // NaN stays in
+    if (!may) continue;
+    alignas(64) int32_t found[16];
+    __m512i ids = _mm512_add_epi32(_mm512_set1_epi32(int32_t(first) + j),
+                                   _mm512_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15));
+    _mm512_store_si512(found, _mm512_maskz_compress_epi32(may, ids));
+    candidates.insert(candidates.end(), found, found + __builtin_popcount(may));
+  }
+}
+
+// The candidates' exact weights in float32; those above zero are appended to `active`.
+AVX512 void weigh(const Projection& p, const Text& text, const float* hidden, const std::vector<int32_t>& candidates,
+                  std::vector<float>& gathered, std::vector<Active>& active) {
+  gathered.resize(p.size * PANEL);
+  for (size_t begin = 0; begin < candidates.size(); begin += PANEL) {
+    int64_t count = std::min<int64_t>(PANEL, candidates.size() - begin);
+    const int32_t* terms = candidates.data() + begin;
+    for (int64_t j = 0; j < PANEL; j++) {
+      const float* row = p.weight + int64_t(terms[std::min(j, count - 1)]) * p.size;
+      for (int64_t d = 0; d < p.size; d++) gathered[d * PANEL + j] = row[d];
+    }
+    alignas(64) float best[PANEL];
+    alignas(64) int32_t winner[PANEL] = {};
+    std::fill(best, best + PANEL, -INFINITY);
+    int64_t token = text.begin;
+    for (; token + ROWS <= text.end; token += ROWS)
+      multiply<ROWS>(hidden + token * p.size, gathered.data(), p.size, int32_t(token - text.begin), best, winner, std::make_integer_sequence<int, 4 * ROWS>());
+    for (; token < text.end; token++)
+      multiply<1>(hidden + token * p.size, gathered.data(), p.size, int32_t(token - text.begin), best, winner, std::make_integer_sequence<int, 4 * 1>());
+    for (int64_t j = 0; j < count; j++) {
+      float logit = best[j] + (p.bias ? p.bias[terms[j]] : 0);
+      if (!(logit <= 0)) active.push_back({terms[j], winner[j], std::log1p(logit)});
+    }
+  }
+}
+
+} // namespace
+
+extern "C" {
+
+int supported() {
+  return __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") && __builtin_cpu_supports("avx512dq") &&
+         __builtin_cpu_supports("avx512vl") && __builtin_cpu_supports("avx512vnni") && __builtin_cpu_supports("fma");
+}
+
+// weight [vocabulary, size] -> packed [panels, stride / 4, 64, 4] and, for each term, its step, the norm of what rounding
+// lost and its own norm.
+AVX512 void pack(const float* weight, int64_t vocabulary, int64_t size, uint8_t* packed, float* scale, float* error,
+                 float* norm, int threads) {
+  int64_t stride = round_up(size, 4);
+#pragma omp parallel for num_threads(threads)
+  for (int64_t panel = 0; panel < round_up(vocabulary, PANEL) / PANEL; panel++) {
+    uint8_t* out = packed + panel * stride * PANEL;
+    std::memset(out, 128, stride * PANEL);
+    for (int64_t j = 0; j < std::min(PANEL, vocabulary - panel * PANEL); j++) {
+      int64_t term = panel * PANEL + j;
+      const float* row = weight + term * size;
+      float largest = 0, lost = 0, whole = 0;
+      for (int64_t d = 0; d < size; d++) largest = std::max(largest, std::fabs(row[d]));
+      float step = largest > 0 ? largest / 127 : 1;
+      for (int64_t d = 0; d < size; d++) {
+        float rounded = std::nearbyint(row[d] / step), rest = row[d] - rounded * step;
+        out[d / 4 * 4 * PANEL + 4 * j + d % 4] = uint8_t(int32_t(rounded) + 128);
+        lost += rest * rest;
+        whole += row[d] * row[d];
+      }
+      scale[term] = step;
+      error[term] = std::sqrt(lost);
+      norm[term] = std::sqrt(whole);
+    }
+  }
+}
+
+// hidden [tokens, size], offsets [texts + 1] -> for each text its count of active terms and, at the front of its row of
+// [texts, vocabulary], their ids, weights and winning tokens (counted from the text's first). The weights also
+// go into zeroed dense [texts, vocabulary], unless it is null.
+AVX512 void forward(const float* hidden, const int64_t* offsets, int64_t texts, const float* weight, const float* bias,
+                    const uint8_t* packed, const float* scale, const float* error, const float* norm, int64_t vocabulary,
+                    int64_t size, int64_t* counts, int32_t* terms, float* weights, int32_t* winners, float* dense,
+                    int threads) {
+  int64_t stride = round_up(size, 4), panels = round_up(vocabulary, PANEL) / PANEL;
+  Projection p{weight, bias, packed, scale, error, norm, vocabulary, size, stride};
+  std::vector<Text> all(texts);
+  std::vector<int64_t> groups{0}; // texts that begin a group, and the end
+  for (int64_t i = 0; i < texts; i++) {
+    all[i] = {offsets[i], offsets[i + 1], 1, 0, 0, true};
+    if (i > groups.back() && offsets[i + 1] - offsets[groups.back()] > GROUP_TOKENS) groups.push_back(i);
+  }
+  groups.push_back(texts);
+  int64_t group_count = groups.size() - 1;
+  int64_t slices = std::min(round_up(TASKS_PER_THREAD * threads, group_count) / group_count, std::max<int64_t>(1, panels / MIN_SLICE));
+  if (threads == 1) slices = 1;
+  std::vector<int8_t> tokens(offsets[texts] * stride);
+  std::vector<int32_t> start(offsets[texts]);
+  std::vector<std::vector<Active>> found(texts * slices);
+#pragma omp parallel num_threads(threads)
+  {
+#pragma omp for schedule(dynamic)
+    for (int64_t i = 0; i < texts; i++) quantise_text(hidden, size, stride, all[i], tokens.data(), start.data());
+    std::vector<float> gathered;
+    std::vector<std::vector<int32_t>> candidates;
+#pragma omp for schedule(dynamic)
+    for (int64_t task = 0; task < group_count * slices; task++) {
+      int64_t group = task / slices, slice = task % slices, begin = groups[group], end = groups[group + 1];
+      candidates.assign(end - begin, {});
+      for (int64_t panel = panels * slice / slices; panel < panels * (slice + 1) / slices; panel++)
+        for (int64_t i = begin; i < end; i++)
+          if (all[i].end > all[i].begin && all[i].finite) screen_panel(p, all[i], tokens.data(), start.data(), panel, candidates[i - begin]);
+      for (int64_t i = begin; i < end; i++) weigh(p, all[i], hidden, candidates[i - begin], gathered, found[i * slices + slice]);
+    }
+#pragma omp for
+    for (int64_t i = 0; i < texts; i++) {
+      int64_t at = i * vocabulary;
+      // What is not a number in a text makes all its weights that, as it would in the plain formula.
+      for (int32_t term = 0; term < vocabulary && !all[i].finite; term++) {
+        terms[at] = term;
+        weights[at] = NAN;
+        winners[at++] = 0;
+      }
+      for (int64_t slice = 0; slice < slices; slice++)
+        for (const Active& active : found[i * slices + slice]) {
+          terms[at] = active.term;
+          weights[at] = active.weight;
+          winners[at++] = active.winner;
+        }
+      counts[i] = at - i * vocabulary;
+      for (at = i * vocabulary; dense && at < i * vocabulary + counts[i]; at++) dense[i * vocabulary + terms[at]] = weights[at];
+    }
+  }
+}
+
+// The gradients' sums, into zeroed grad_hidden [tokens, size], grad_weight [vocabulary, size] and grad_bias [vocabulary]
+// (or null). slopes [texts, vocabulary] is scratch, laid out as `terms` is. Every element has one owner, so results do
+// not depend on the number of threads.
+AVX512 void backward(const float* grad, const float* hidden, const int64_t* offsets, int64_t texts, const float* weight,
+                     int64_t vocabulary, int64_t size, const int64_t* counts, const int32_t* terms, const float* weights,
+                     const int32_t* winners, float* slopes, float* grad_hidden, float* grad_weight, float* grad_bias,
+                     int threads) {
+#pragma omp parallel num_threads(threads)
+  {
+#pragma omp for schedule(dynamic)
+    for (int64_t i = 0; i < texts; i++)
+      for (int64_t at = i * vocabulary; at < i * vocabulary + counts[i]; at++) {
+        // d log(1 + x) / dx = 1 / (1 + x) = exp(-log(1 + x))
+        float slope = slopes[at] = grad[i * vocabulary + terms[at]] * std::exp(-weights[at]);
+        const float* row = weight + int64_t(terms[at]) * size;
+        float* out = grad_hidden + (offsets[i] + winners[at]) * size;
+        for (int64_t d = 0; d < size; d++) out[d] += slope * row[d];
+      }
+    int64_t shares = 16 * threads;
+#pragma omp for schedule(dynamic)
+    for (int64_t share = 0; share < shares; share++) {
+      int32_t low = int32_t(vocabulary * share / shares), high = int32_t(vocabulary * (share + 1) / shares);
+      for (int64_t i = 0; i < texts; i++) {
+        const int32_t *row = terms + i * vocabulary, *end = row + counts[i];
+        for (const int32_t* term = std::lower_bound(row, end, low); term != end && *term < high; term++) {
+          int64_t at = term - terms;
+          const float* token = hidden + (offsets[i] + winners[at]) * size;
+          float* out = grad_weight + int64_t(*term) * size;
+          for (int64_t d = 0; d < size; d++) out[d] += slopes[at] * token[d];
+          if (grad_bias) grad_bias[*term] += slopes[at];
+        }
+      }
+    }
+  }
+}
+}
