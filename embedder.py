@@ -11,13 +11,12 @@ A vector is {"indices": [vocabulary ids], "values": [weights]}; a line of the ou
 
 import argparse
 import json
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Iterable, Iterator, Sequence
 
-from utils.console import Parser, positive_int, quiet_libraries, run_script, say
+from utils.console import Parser, auto_or_positive_int, positive_int, quiet_libraries, run_script, say
 from utils.documents import read_documents
-from utils.encoder import SparseVector, SpladeEncoder
-from utils.records import check_writable, write_text
+from utils.encoder import SpladeEncoder
+from utils.records import check_writable, writing
 
 
 class SpladeEmbedder:
@@ -28,6 +27,7 @@ class SpladeEmbedder:
         max_length: tokens a text at most; the model's own limit where that is lower.
         device: None for the best one here, or cuda, mps, cpu.
         precision: bfloat16 or float32; auto takes bfloat16 where the device is fast at it.
+        threads: of the processor; None for OMP_NUM_THREADS, or one a core.
 
     Raises:
         ValueError, OSError: the model or the device cannot be had.
@@ -39,12 +39,13 @@ class SpladeEmbedder:
         max_length: int = 512,
         device: str | None = None,
         precision: str = "auto",
+        threads: int | None = None,
     ) -> None:
         quiet_libraries()
-        self.encoder = SpladeEncoder.from_pretrained(model_dir, device, max_length, precision)
+        self.encoder = SpladeEncoder.from_pretrained(model_dir, device, max_length, precision, threads)
 
     def generate_sparse_embeddings(
-        self, texts: Sequence[str], batch_size: int = 32, show_progress: bool = False
+        self, texts: Sequence[str], batch_size: int | None = None, show_progress: bool = False
     ) -> list[dict[str, list]]:
         """[{"indices": [int], "values": [float]}, ...], in the order of `texts`; an empty text gets an empty vector.
 
@@ -53,11 +54,14 @@ class SpladeEmbedder:
         """
         if isinstance(texts, str):
             raise TypeError("texts must be a list of strings, not one string")
-        return [_as_lists(v) for v in self.encoder.encode(texts, batch_size=batch_size, show_progress=show_progress)]
+        return list(self.stream_sparse_embeddings(texts, batch_size, show_progress))
 
-
-def _as_lists(vector: SparseVector) -> dict[str, list]:
-    return {"indices": vector.indices.tolist(), "values": vector.values.tolist()}
+    def stream_sparse_embeddings(
+        self, texts: Iterable[str], batch_size: int | None = None, show_progress: bool = False
+    ) -> Iterator[dict[str, list]]:
+        """The same for a stream of any length, in constant memory: vectors come as their texts are read."""
+        for vector in self.encoder.encode_stream(texts, batch_size=batch_size, show_progress=show_progress):
+            yield {"indices": vector.indices.tolist(), "values": vector.values.tolist()}
 
 
 def main(args: argparse.Namespace) -> None:
@@ -72,13 +76,15 @@ def main(args: argparse.Namespace) -> None:
         ids, texts = [str(i) for i in range(len(args.text))], args.text
     if not texts:
         raise ValueError("nothing to encode: give --text or --input-file")
-    embedder = SpladeEmbedder(args.model_dir, args.max_length, args.device)
-    vectors = embedder.generate_sparse_embeddings(texts, args.batch_size, show_progress=True)
+    embedder = SpladeEmbedder(args.model_dir, args.max_length, args.device, threads=args.threads)
+    vectors = embedder.stream_sparse_embeddings(texts, args.batch_size, show_progress=True)
     if args.output_file:
-        rows: list[dict[str, Any]] = [{"id": name, **vector} for name, vector in zip(ids, vectors)]
-        write_text(args.output_file, "".join(json.dumps(row) + "\n" for row in rows))
-        terms = sum(len(vector["indices"]) for vector in vectors) / len(vectors)
-        say(f"{len(vectors):,} vectors, {terms:.1f} terms each -> {args.output_file}")
+        terms = 0
+        with writing(args.output_file) as file:
+            for name, vector in zip(ids, vectors):
+                file.write(json.dumps({"id": name, **vector}) + "\n")
+                terms += len(vector["indices"])
+        say(f"{len(texts):,} vectors, {terms / len(texts):.1f} terms each -> {args.output_file}")
         return
     for text, vector in zip(texts, vectors):
         heaviest = sorted(zip(vector["values"], vector["indices"]), reverse=True)[: args.top_terms]
@@ -96,8 +102,8 @@ def parse_args() -> argparse.Namespace:
     add("--output-file", default=None, metavar="FILE", help="JSON Lines of vectors; without it, they are shown")
     add("--top-terms", type=positive_int, default=20, help="heaviest terms shown of a text")
     add("--max-length", type=positive_int, default=512, help="tokens a text at most")
-    add("--batch-size", type=positive_int, default=32, help="texts encoded at a time")
-    add("--device", default=None, help="cuda, mps or cpu; default: the best one here")
+    add("--batch-size", type=auto_or_positive_int, default="auto", help="texts encoded at a time; auto: what suits")
+    parser.add_device_arguments()
     return parser.parse_args()
 
 

@@ -17,7 +17,7 @@ from typing import Any
 
 import numpy as np
 
-from utils.console import Parser, positive_int, progress, run_script, say, table
+from utils.console import Parser, auto_or_positive_int, positive_int, progress, run_script, say, table
 from utils.documents import Collection, read_collection, read_documents
 from utils.encoder import SparseVector, SpladeEncoder
 from utils.evaluation import DEPTH, METRICS, check_metrics, evaluate_run, latency_percentiles
@@ -56,7 +56,7 @@ def load_test_data(path: str | Path, documents: str | Path | None = None) -> Col
 
 
 def evaluate_model(
-    name: str, model: SpladeEncoder, data: Collection, metrics: Sequence[str] = METRICS, batch_size: int = 32
+    name: str, model: SpladeEncoder, data: Collection, metrics: Sequence[str] = METRICS, batch_size: int | None = None
 ) -> dict[str, Any]:
     """One row of metrics for a SPLADE model."""
     vectors = model.encode(
@@ -118,7 +118,7 @@ def main(args: argparse.Namespace) -> None:
     if args.baseline == "bm25":
         rows.append(evaluate_bm25(data, args.metrics))
     for name in (*args.compare, args.model_dir):
-        model = SpladeEncoder.from_pretrained(name, args.device, args.max_length)
+        model = SpladeEncoder.from_pretrained(name, args.device, args.max_length, threads=args.threads)
         rows.append(evaluate_model(name, model, data, args.metrics, args.batch_size))
     columns = ["model", *args.metrics, "doc_terms", "query_terms", "query_latency_ms"]
     medians = [{**row, "query_latency_ms": row["query_latency_ms"]["p50"]} for row in rows]
@@ -142,9 +142,9 @@ def parse_args() -> argparse.Namespace:
     add("--compare", action="append", default=[], metavar="MODEL", help="add a row for another model; repeatable")
     add("--metrics", nargs="+", default=list(METRICS), metavar="NAME", help="as ir-measures spells them")
     add("--output-file", default=None, metavar="FILE", help="JSON file for the metrics")
-    add("--batch-size", type=positive_int, default=32, help="documents encoded at a time")
+    add("--batch-size", type=auto_or_positive_int, default="auto", help="texts encoded at a time; auto: what suits")
     add("--max-length", type=positive_int, default=None, help="tokens a document at most; default: the model's")
-    add("--device", default=None, help="cuda, mps or cpu; default: the best one here")
+    parser.add_device_arguments()
     return parser.parse_args()
 
 

@@ -47,6 +47,7 @@ class SpladeTrainer:
         dropout: of hidden states, in place of the model's own; attention probabilities have none.
         device: None for the best one here, or cuda, mps, cpu.
         precision: bfloat16 or float32; auto takes bfloat16 where the device is fast at it.
+        threads: of the processor; None for OMP_NUM_THREADS, or one a core.
 
     Raises:
         ValueError, OSError: a setting, file or model that cannot work; all are checked before training starts.
@@ -70,6 +71,7 @@ class SpladeTrainer:
         seed: int = 42,
         device: str | None = None,
         precision: str = "auto",
+        threads: int | None = None,
     ) -> None:
         settings = {name: value for name, value in locals().items() if name != "self"}
         quiet_libraries()
@@ -90,7 +92,7 @@ class SpladeTrainer:
         val_path = _find_validation(val_file, train_file)
         self.validation = _usable(read_examples(val_path), val_path) if val_path else []
         check_writable(self.output_dir, folder=True)
-        self.encoder = SpladeEncoder.from_pretrained(model_name, self.device, max_length, precision)
+        self.encoder = SpladeEncoder.from_pretrained(model_name, self.device, max_length, precision, threads)
         self.encoder.query_max_length = min(query_max_length, self.encoder.max_length)
         self.encoder.base_model = str(model_name)
         _set_dropout(self.encoder.model, dropout)
@@ -131,9 +133,9 @@ class SpladeTrainer:
         trainer = _ContrastiveTrainer(
             model=self.encoder,
             args=arguments,
-            train_dataset=_tokenised(self.examples, self.encoder),
-            eval_dataset=_tokenised(self.validation, self.encoder) if self.validation else None,
-            data_collator=lambda rows: _collate(rows, self.encoder),
+            train_dataset=tokenised(self.examples, self.encoder),
+            eval_dataset=tokenised(self.validation, self.encoder) if self.validation else None,
+            data_collator=lambda rows: collate(rows, self.encoder),
             lambdas=(settings["lambda_q"], settings["lambda_d"]),
         )
         trainer.remove_callback(PrinterCallback)
@@ -167,8 +169,7 @@ class _ContrastiveTrainer(Trainer):
         self.model_accepts_loss_kwargs = False
 
     def compute_loss(self, model, inputs, return_outputs=False, num_items_in_batch=None):
-        weights = model(**inputs["texts"])[inputs["places"]]
-        queries, documents = weights.tensor_split([len(inputs["false_negatives"])])  # (B, V), (D, V)
+        queries, documents = encode_batch(model, inputs)
         loss = contrastive_loss(queries, documents, inputs["false_negatives"])
         if model.training:
             loss = loss + self.lambda_q * flops_loss(queries) + self.lambda_d * flops_loss(documents)
@@ -229,6 +230,12 @@ class _Story(TrainerCallback):
         self.bar.close()
 
 
+def encode_batch(encoder: torch.nn.Module, batch: dict[str, Any]) -> tuple[torch.Tensor, torch.Tensor]:
+    """Weights of the queries, [B, V], and documents, [D, V], of a batch that `collate` made."""
+    weights = encoder(**batch["texts"])[batch["places"]]
+    return weights.tensor_split([len(batch["false_negatives"])])
+
+
 def _set_dropout(model: torch.nn.Module, probability: float) -> None:
     """Dropout of hidden states; that of attention probabilities is off, since fused attention cannot have it."""
     for parent in model.modules():
@@ -258,7 +265,7 @@ def _find_validation(val_file: str | None, train_file: str) -> str | Path | None
     return beside if beside.exists() else None
 
 
-def _tokenised(examples: Sequence[TrainingExample], encoder: SpladeEncoder) -> list[dict[str, Any]]:
+def tokenised(examples: Sequence[TrainingExample], encoder: SpladeEncoder) -> list[dict[str, Any]]:
     """One row an example: token ids of query and documents (positive first), and a key for each document."""
     negatives = [[text for text in example.negatives if text.strip()] for example in examples]
     queries = encoder.tokenize([example.query for example in examples], encoder.query_max_length)
@@ -273,7 +280,7 @@ def _tokenised(examples: Sequence[TrainingExample], encoder: SpladeEncoder) -> l
     return rows
 
 
-def _collate(rows: list[dict[str, Any]], encoder: SpladeEncoder) -> dict[str, Any]:
+def collate(rows: list[dict[str, Any]], encoder: SpladeEncoder) -> dict[str, Any]:
     """All texts of a step: B queries, their positives, then all negatives.
 
     Returns:
@@ -317,7 +324,7 @@ def parse_args() -> argparse.Namespace:
     add("--warmup-ratio", type=bounded(float, 0, 1), default=0.1, help="share of the steps that warm up")
     add("--dropout", type=bounded(float, 0, 0.9), default=0.1, help="dropout of hidden states in training")
     add("--seed", type=int, default=42, help="seed of the order of examples and of dropout")
-    add("--device", default=None, help="cuda, mps or cpu; default: the best one here")
+    parser.add_device_arguments()
     add("--precision", choices=["auto", "bfloat16", "float32"], default="auto", help="of the network's products")
     return parser.parse_args()
 

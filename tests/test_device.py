@@ -3,6 +3,7 @@
 import pytest
 import torch
 
+from utils import device
 from utils.device import autocast, resolve_device
 
 
@@ -25,3 +26,26 @@ def test_precision_by_name():
         assert not torch.is_autocast_enabled("cpu")
     with pytest.raises(ValueError, match="precision"):
         autocast(torch.device("cpu"), "int4")
+
+
+@pytest.mark.parametrize("asked, environment, expected", [(1, None, 1), (None, "2", 2), (None, None, 2)])
+def test_threads_are_those_asked_for_or_the_cores_of_the_process(asked, environment, expected, monkeypatch):
+    before = torch.get_num_threads()
+    monkeypatch.setattr(device, "_cores", lambda: 2)
+    monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
+    if environment:
+        monkeypatch.setenv("OMP_NUM_THREADS", environment)
+    try:
+        torch.set_num_threads(2 if environment else 64)
+        device.use_threads(asked)
+        assert torch.get_num_threads() == expected
+    finally:
+        torch.set_num_threads(before)
+
+
+def test_a_container_may_use_no_more_than_its_share(monkeypatch):
+    monkeypatch.setattr(device.os, "sched_getaffinity", lambda pid: set(range(32)), raising=False)
+    monkeypatch.setattr(device.Path, "read_text", lambda self: "150000 100000\n")
+    assert device._cores() == 2
+    monkeypatch.setattr(device.Path, "read_text", lambda self: "max 100000\n")
+    assert device._cores() == 32

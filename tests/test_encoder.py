@@ -10,6 +10,7 @@ import transformers
 from tokenizers import Tokenizer, models, pre_tokenizers, processors
 from transformers import AutoModelForMaskedLM, AutoTokenizer, PreTrainedTokenizerFast
 
+from utils import encoder as encoder_module
 from utils.encoder import SpladeEncoder
 
 SMALL = {
@@ -185,3 +186,50 @@ def test_a_failed_save_leaves_the_old_folder_readable(tiny, tmp_path, monkeypatc
         tiny.save_pretrained(tmp_path / "model")
     assert {file.name: file.read_bytes() for file in (tmp_path / "model").iterdir()} == before
     assert [path.name for path in tmp_path.iterdir()] == ["model"]
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_packed_texts_give_the_vectors_of_padded_ones(family):
+    model, tokenizer = family_model(family)
+    encoder = SpladeEncoder(model, tokenizer)
+    assert encoder._packs == (family != "ModernBert")  # its attention slides over a window
+    batch = encoder.pad([tokens for tokens in encoder.tokenize(TEXTS) if tokens])
+    packed = encoder(**batch)
+    encoder._packs = False
+    torch.testing.assert_close(packed, encoder(**batch), rtol=1e-4, atol=1e-5)
+
+
+def test_a_stream_is_encoded_a_window_at_a_time(tiny, monkeypatch):
+    monkeypatch.setattr(encoder_module, "WINDOW", 4)
+    taken = []
+
+    def stream():
+        for number in range(40):
+            taken.append(number)
+            yield f"engine number {number} " * (number % 3)
+
+    vectors = tiny.encode_stream(stream())
+    first = next(vectors)
+    assert len(first.indices) == 0 and len(taken) <= 12  # this window and the one being tokenised
+    rest = [first, *vectors]
+    for vector, expected in zip(rest, tiny.encode(list(stream())[:40])):
+        assert vector.indices.tolist() == expected.indices.tolist()
+    assert len(rest) == 40
+
+
+def test_a_batch_that_does_not_fit_the_memory_is_halved(tiny, monkeypatch):
+    texts = [f"engine {number}" for number in range(10)]
+    expected = tiny.encode(texts)
+    sizes, head_inputs = [], SpladeEncoder._head_inputs
+
+    def limited(self, input_ids, attention_mask):
+        if len(input_ids) > 3:
+            raise torch.OutOfMemoryError("too many")
+        sizes.append(len(input_ids))
+        return head_inputs(self, input_ids, attention_mask)
+
+    monkeypatch.setattr(SpladeEncoder, "_head_inputs", limited)
+    for vector, other in zip(tiny.encode(texts, batch_size=10), expected):
+        assert vector.indices.tolist() == other.indices.tolist()
+    assert sum(sizes) == 10 and max(sizes) <= 3
+    monkeypatch.setattr(tiny, "_batch_tokens", tiny._batch_tokens)

@@ -8,7 +8,7 @@ import torch
 from conftest import fails_with_one_line, run
 from safetensors.torch import load_file
 
-from train_splade import SpladeTrainer, _collate, _tokenised
+from train_splade import SpladeTrainer, collate, tokenised
 from utils.encoder import SpladeEncoder
 from utils.records import TrainingExample
 
@@ -66,7 +66,7 @@ def test_the_epoch_with_the_lowest_validation_loss_is_kept(data):
         for example, other in zip(examples(8), examples(9)[1:])
     ]  # what training teaches, validation punishes
     (data / "validation_data.json").write_text(json.dumps(wrong))
-    training = trainer(data, epochs=3, learning_rate=1e-3)
+    training = trainer(data, epochs=3, learning_rate=1e-3, dropout=0.0)
     saved = {}
     save = SpladeEncoder.save_pretrained
 
@@ -103,7 +103,7 @@ def test_the_same_seed_gives_the_same_weights(data):
 def test_other_examples_of_the_same_positive_are_masked(tiny):
     rows = [("a", "p1", "one"), ("b", "p1", "one without a word"), ("c", "p2", "two")]
     made = [TrainingExample(query=q, positive_id=i, positive_document=text) for q, i, text in rows]
-    batch = _collate(_tokenised(made, tiny), tiny)
+    batch = collate(tokenised(made, tiny), tiny)
     assert batch["false_negatives"].tolist() == [[False, True, False], [True, False, False], [False] * 3]
 
 
@@ -112,7 +112,7 @@ def test_a_negative_that_is_another_queries_positive_is_masked_for_it(tiny):
         TrainingExample(query="a", positive_document="first text", negative_documents=["third text", ""]),
         TrainingExample(query="b", positive_document="third text"),
     ]
-    batch = _collate(_tokenised(made, tiny), tiny)
+    batch = collate(tokenised(made, tiny), tiny)
     assert batch["false_negatives"].tolist() == [[False, False, False], [False, False, True]]
 
 

@@ -25,6 +25,15 @@ class Parser(argparse.ArgumentParser):
             options["help"] = f"{options['help']} (default: {options['default']})"
         return super().add_argument(*names, **options)
 
+    def add_device_arguments(self) -> None:
+        self.add_argument("--device", default=None, help="cuda, mps or cpu; default: the best one here")
+        self.add_argument(
+            "--threads",
+            type=positive_int,
+            default=None,
+            help="processor threads; default: OMP_NUM_THREADS, or one a core; where processes share cores: 1",
+        )
+
     def error(self, message: str) -> None:
         self.exit(2, f"error: {message} (see: python {os.path.basename(sys.argv[0])} --help)\n")
 
@@ -46,6 +55,11 @@ def bounded(kind: type, low: float, high: float = float("inf")) -> Callable[[str
 
 
 positive_int = bounded(int, 1)
+
+
+def auto_or_positive_int(text: str) -> int | None:
+    """An argparse type: a whole number of at least 1, or `auto`, which is None."""
+    return None if text == "auto" else positive_int(text)
 
 
 def run_script(main: Callable[[argparse.Namespace], None], args: argparse.Namespace) -> None:

@@ -1,6 +1,8 @@
 """Where the model runs: CUDA, Apple MPS or the CPU, and in which precision."""
 
 import contextlib
+import os
+from pathlib import Path
 
 import torch
 
@@ -55,3 +57,21 @@ def autocast(device: torch.device, precision: str = "auto") -> contextlib.Abstra
     if uses_bfloat16(device, precision):
         return torch.autocast(device.type, dtype=torch.bfloat16)
     return contextlib.nullcontext()
+
+
+def use_threads(count: int | None = None) -> None:
+    """Compute on `count` threads of the processor; without it, on OMP_NUM_THREADS or, where that is not set, on as many
+    as this process has cores: those it is bound to, and no more than its container's share."""
+    if count is None and "OMP_NUM_THREADS" not in os.environ:
+        count = min(torch.get_num_threads(), _cores())
+    if count is not None and count != torch.get_num_threads():
+        torch.set_num_threads(count)
+
+
+def _cores() -> int:
+    bound = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    try:
+        quota, period = Path("/sys/fs/cgroup/cpu.max").read_text().split()
+        return max(1, min(bound, round(int(quota) / int(period))))
+    except (OSError, ValueError):  # no such control, or "max"
+        return bound

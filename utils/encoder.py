@@ -3,22 +3,28 @@
 import json
 import os
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence, Sized
+from concurrent.futures import ThreadPoolExecutor
+from itertools import islice
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
 import torch
+from tqdm import tqdm
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 from transformers.utils import cached_file
 
+from utils import packing
 from utils.console import progress
-from utils.device import autocast, resolve_device, uses_bfloat16
+from utils.device import autocast, resolve_device, use_threads, uses_bfloat16
 from utils.models import load_masked_lm, resolve_model
 from utils.splade_head import active_terms, splade_head
 
 CONFIG_NAME = "splade_config.json"
-WINDOW = 8192  # texts tokenised and sorted by length together
+WINDOW = 2048  # texts tokenised and sorted by length together
+CPU_TOKENS, ACCELERATOR_TOKENS = 2048, 65_536  # tokens encoded together, padding included
+FEW_TOKENS = 128  # such as a query's
 MIN_FILL = 0.7  # shortest text of a padded group over its longest,
 SHORT = 32  # where texts shorter than this count as this long
 
@@ -28,6 +34,9 @@ class SparseVector(NamedTuple):
 
     indices: np.ndarray  # int32
     values: np.ndarray  # float32
+
+
+EMPTY = SparseVector(np.empty(0, np.int32), np.empty(0, np.float32))
 
 
 class SpladeEncoder(torch.nn.Module):
@@ -66,6 +75,8 @@ class SpladeEncoder(torch.nn.Module):
         self.precision = precision
         self.training_notes: dict[str, Any] = {}
         self._take_out_projection()
+        self._packs = packing.prepare(model)
+        self._batch_tokens = CPU_TOKENS
 
     @classmethod
     def from_pretrained(
@@ -74,13 +85,15 @@ class SpladeEncoder(torch.nn.Module):
         device: str | torch.device | None = None,
         max_length: int | None = None,
         precision: str = "auto",
+        threads: int | None = None,
     ) -> "SpladeEncoder":
-        """Open a model folder or hub id, or a name that utils.models knows.
+        """Open a model folder or hub id, or a name that utils.models knows. `threads`: see `utils.device.use_threads`.
 
         Raises:
             ValueError, OSError: see `utils.models.load_masked_lm` and `utils.device.resolve_device`.
         """
         device = resolve_device(device)
+        use_threads(threads)
         uses_bfloat16(device, precision)  # an unknown precision fails before the model loads
         model, tokenizer = load_masked_lm(name)
         stored = _stored_config(name)
@@ -93,6 +106,7 @@ class SpladeEncoder(torch.nn.Module):
             precision=precision,
         )
         encoder.training_notes = stored.get("training", {})
+        encoder._batch_tokens = CPU_TOKENS if device.type == "cpu" else ACCELERATOR_TOKENS
         return encoder.to(device)
 
     @property
@@ -112,29 +126,44 @@ class SpladeEncoder(torch.nn.Module):
         return splade_head(*self._head_inputs(input_ids, attention_mask))
 
     def encode(
-        self, texts: Sequence[str], max_length: int | None = None, batch_size: int = 32, show_progress: bool = False
+        self,
+        texts: Sequence[str],
+        max_length: int | None = None,
+        batch_size: int | None = None,
+        show_progress: bool = False,
     ) -> list[SparseVector]:
-        """Sparse vectors of `texts`, in their order; a text without tokens gets an empty vector.
+        """Sparse vectors of `texts`, in their order; see `encode_stream`."""
+        return list(self.encode_stream(texts, max_length, batch_size, show_progress))
 
-        Texts are batched by length, `batch_size` of them at a time, and cut to `max_length` tokens (default: the
-        model's).
+    def encode_stream(
+        self,
+        texts: Iterable[str],
+        max_length: int | None = None,
+        batch_size: int | None = None,
+        show_progress: bool = False,
+    ) -> Iterator[SparseVector]:
+        """Sparse vectors of a stream of texts, in their order; a text without tokens gets an empty vector.
+
+        WINDOW texts are held at a time, however many come, and sorted by length; the next ones are tokenised while
+        these are encoded. Texts are cut to `max_length` tokens (default: the model's). A batch has `batch_size` texts,
+        or, without it, as many as suit the device, by their tokens. One that does not fit the memory is halved until
+        it does.
         """
-        vectors: list[SparseVector] = [SparseVector(np.empty(0, np.int32), np.empty(0, np.float32))] * len(texts)
-        with progress(total=len(texts), desc="encoding", unit="texts", show=show_progress) as bar:
-            for start in range(0, len(texts), WINDOW):
-                tokens = self.tokenize(texts[start : start + WINDOW], max_length)
-                order = sorted((i for i, ids in enumerate(tokens) if ids), key=lambda i: len(tokens[i]))
-                bar.update(len(tokens) - len(order))
-                for first in range(0, len(order), batch_size):
-                    rows = order[first : first + batch_size]
-                    for row, vector in zip(rows, self._encode_batch([tokens[i] for i in rows])):
-                        vectors[start + row] = vector
-                    bar.update(len(rows))
-        return vectors
+        total = len(texts) if isinstance(texts, Sized) else None
+        texts = iter(texts)
+        with (
+            progress(total=total, desc="encoding", unit="texts", show=show_progress) as bar,
+            ThreadPoolExecutor(1) as pool,
+        ):
+            coming = pool.submit(self.tokenize, list(islice(texts, WINDOW)), max_length)
+            while tokens := coming.result():
+                coming = pool.submit(self.tokenize, list(islice(texts, WINDOW)), max_length)
+                yield from self._encode_window(tokens, batch_size, bar)
 
     def encode_query(self, text: str) -> SparseVector:
         """One query's sparse vector."""
-        return self.encode([text], self.query_max_length)[0]
+        tokens = self.tokenize([text], self.query_max_length)[0]
+        return self._encode_batch([tokens])[0] if tokens else EMPTY
 
     def tokenize(self, texts: Sequence[str], max_length: int | None = None) -> list[list[int]]:
         """Token ids of each text with the special tokens; [] for a text that has no others."""
@@ -187,11 +216,50 @@ class SpladeEncoder(torch.nn.Module):
             for file in sorted(Path(unfinished).iterdir()):
                 os.replace(file, folder / file.name)
 
+    def _encode_window(self, tokens: list[list[int]], batch_size: int | None, bar: tqdm) -> list[SparseVector]:
+        vectors = [EMPTY] * len(tokens)
+        order = sorted((i for i, ids in enumerate(tokens) if ids), key=lambda i: len(tokens[i]))
+        bar.update(len(tokens) - len(order))
+        batches: list[list[int]] = []
+        for i in order:
+            last = len(batches[-1]) if batches else 0
+            if last and (last < batch_size if batch_size else (last + 1) * len(tokens[i]) <= self._batch_tokens):
+                batches[-1].append(i)
+            else:
+                batches.append([i])
+        for batch, encoded in zip(batches, self._encode_batches([[tokens[i] for i in batch] for batch in batches])):
+            for i, vector in zip(batch, encoded):
+                vectors[i] = vector
+            bar.update(len(batch))
+        return vectors
+
+    def _encode_batches(self, batches: list[list[list[int]]]) -> Iterator[list[SparseVector]]:
+        """On the CPU a batch a thread, which scales better than threads within each of its many small products."""
+        threads = torch.get_num_threads()
+        if self.device.type != "cpu" or threads == 1 or len(batches) == 1:
+            yield from map(self._encode_batch, batches)
+            return
+        try:
+            with ThreadPoolExecutor(threads, initializer=torch.set_num_threads, initargs=(1,)) as pool:
+                yield from pool.map(self._encode_batch, batches)
+        finally:
+            torch.set_num_threads(threads)
+
     @torch.inference_mode()
     def _encode_batch(self, tokens: list[list[int]]) -> list[SparseVector]:
-        with autocast(self.device, self.precision):
-            batch = {name: tensor.to(self.device) for name, tensor in self.pad(tokens).items()}
-            return [SparseVector(*vector) for vector in active_terms(*self._head_inputs(**batch))]
+        precision = self.precision
+        if precision == "auto" and self.device.type == "cpu" and sum(map(len, tokens)) < FEW_TOKENS:
+            precision = "float32"  # rounding the model's weights would take longer than it saves
+        try:
+            with autocast(self.device, precision):
+                batch = {name: tensor.to(self.device) for name, tensor in self.pad(tokens).items()}
+                return [SparseVector(*vector) for vector in active_terms(*self._head_inputs(**batch))]
+        except torch.OutOfMemoryError:
+            if len(tokens) == 1:
+                raise
+        self._batch_tokens = max(1, self._batch_tokens // 2)  # for the windows to come
+        half = len(tokens) // 2
+        return self._encode_batch(tokens[:half]) + self._encode_batch(tokens[half:])
 
     def _head_inputs(
         self, input_ids: torch.Tensor | Sequence[torch.Tensor], attention_mask: torch.Tensor | Sequence[torch.Tensor]
@@ -199,13 +267,13 @@ class SpladeEncoder(torch.nn.Module):
         """Hidden states of all tokens without padding, texts' lengths, and the projection's weight and bias."""
         if isinstance(input_ids, torch.Tensor):
             input_ids, attention_mask = [input_ids], [attention_mask]
-        packed, lengths = [], []
-        for ids, mask in zip(input_ids, attention_mask):
-            packed.append(self.model(input_ids=ids, attention_mask=mask).logits[mask.bool()])  # (tokens, H)
-            lengths += mask.sum(1).tolist()
-        hidden = torch.cat(packed)
-        if torch.is_autocast_enabled(hidden.device.type):
-            hidden = hidden.to(torch.get_autocast_dtype(hidden.device.type))
+        lengths = [length for mask in attention_mask for length in mask.sum(1).tolist()]
+        if self._packs and self.device.type == "cpu":
+            ids = torch.cat([ids[mask.bool()] for ids, mask in zip(input_ids, attention_mask)])
+            hidden = packing.hidden_states(self.model, ids, lengths)  # (tokens, H)
+        else:
+            groups = zip(input_ids, attention_mask)
+            hidden = torch.cat([self.model(input_ids=ids, attention_mask=m).logits[m.bool()] for ids, m in groups])
         projection = self.model.get_output_embeddings()
         return hidden, lengths, projection.weight, projection.bias
 

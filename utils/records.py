@@ -1,11 +1,12 @@
 """The records that the files between the stages are made of, read with checks and written whole or not at all."""
 
+import contextlib
 import json
 import os
 import tempfile
 from collections.abc import Iterable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, TextIO
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 
@@ -142,13 +143,20 @@ def write_json(path: str | Path, value: Any) -> None:
 
 
 def write_text(path: str | Path, text: str) -> None:
-    """Write a UTF-8 text file whole or not at all: to a temporary file beside it, then renamed."""
+    """Write a UTF-8 text file whole or not at all."""
+    with writing(path) as file:
+        file.write(text)
+
+
+@contextlib.contextmanager
+def writing(path: str | Path) -> Iterator[TextIO]:
+    """A UTF-8 text file that appears at `path` when the block ends well: a temporary one beside it until then."""
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
     descriptor, unfinished = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}-")
     try:
         with os.fdopen(descriptor, "w", encoding="utf-8") as file:
-            file.write(text)
+            yield file
         os.chmod(unfinished, 0o644)
         os.replace(unfinished, path)
     except BaseException:

@@ -30,13 +30,22 @@ def splade_head(
     Args:
         hidden: [tokens, hidden] states of all texts, one text after the other.
         lengths: number of tokens of each text; they sum to `tokens`. A text of length 0 gets a zero vector.
-        weight: [vocabulary, hidden] projection, in any floating dtype; the product runs in `hidden`'s.
+        weight: [vocabulary, hidden] projection, in any floating dtype; the product runs in `hidden`'s, or autocast's.
         bias: [vocabulary] or None.
 
     Returns:
         [batch, vocabulary], float32 (float64 for float64 input), differentiable in hidden, weight and bias.
     """
-    head = splade_head_cpu.NativeHead if _is_native(hidden) else _TiledHead
+    if _is_native(hidden):
+        return splade_head_cpu.NativeHead.apply(hidden, lengths, weight, bias)
+    if torch.is_autocast_enabled(hidden.device.type):
+        hidden = hidden.to(torch.get_autocast_dtype(hidden.device.type))
+    head = _TiledHead
+    if hidden.is_cuda and hidden.dtype != torch.float64:
+        from utils import splade_head_cuda  # Triton takes a second to import
+
+        if splade_head_cuda.available():
+            head = splade_head_cuda.TritonHead
     return head.apply(hidden, lengths, weight, bias)
 
 

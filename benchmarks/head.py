@@ -1,0 +1,88 @@
+"""The SPLADE head alone, forward and forward with backward: this toolkit against the plain formula, in one run.
+
+    .venv/bin/python -m benchmarks.head --input-dir build/demo/python_docs
+    .venv/bin/python -m benchmarks.head --input-dir build/demo/python_docs --model-name xlm-r-vocabulary --documents 16
+
+The plain formula is log1p(relu(h W^T + b)), mask, max over tokens, of a padded batch, in float32 and bfloat16, as
+written and under torch.compile. The hidden states are those of real texts. Rates are of the dense product's operations,
+tokens x hidden x vocabulary x 2, over the rate that torch reaches on a square float32 product in this process.
+"""
+
+import argparse
+from collections.abc import Callable
+
+import torch
+from torch.nn.utils.rnn import pad_sequence
+
+from benchmarks.common import contest, model_folder, parser, report, sample
+from utils.console import run_script
+from utils.encoder import SpladeEncoder
+from utils.splade_head import active_terms, splade_head
+
+
+def main(args: argparse.Namespace) -> None:
+    texts = sample(args)
+    with model_folder(args.model_name, texts) as folder:
+        encoder = SpladeEncoder.from_pretrained(folder, args.device, precision="float32")
+        tokens = sorted(encoder.tokenize(texts), key=len)
+        with torch.no_grad():
+            states = [encoder._head_inputs(**encoder.pad([row]))[0] for row in tokens]
+        projection = encoder.model.get_output_embeddings()
+    lengths = [len(state) for state in states]
+    weight, bias = projection.weight.detach(), projection.bias.detach()
+    packed = torch.cat(states)
+    padded = pad_sequence(states, batch_first=True)
+    mask = torch.arange(padded.shape[1]) < torch.tensor(lengths)[:, None]
+    compiled = torch.compile(plain)
+    inputs = {dtype: [t.to(dtype) for t in (padded, weight, bias)] for dtype in (torch.float32, torch.bfloat16)}
+    forward: dict[str, Callable[[], object]] = {
+        "ours, sparse result": lambda: active_terms(packed, lengths, weight, bias),
+        "ours": lambda: splade_head(packed, lengths, weight, bias),
+    }
+    backward: dict[str, Callable[[], object]] = {
+        "ours": lambda: train(lambda h, w, b: splade_head(h, lengths, w, b), [packed, weight, bias])
+    }
+    for dtype, tensors in inputs.items():
+        short = str(dtype).removeprefix("torch.")
+        for name, formula in (("plain", plain), ("torch.compile", compiled)):
+            forward[f"{name}, {short}"] = lambda formula=formula, tensors=tensors: formula(*tensors, mask)
+            backward[f"{name}, {short}"] = lambda formula=formula, tensors=tensors: train(
+                lambda h, w, b: formula(h, w, b, mask), tensors
+            )
+    operations = 2 * packed.numel() * len(weight)
+    peak = matrix_rate()
+    setting = {"texts": len(texts), "tokens": len(packed), "hidden": packed.shape[1], "vocabulary": len(weight)}
+    rows = []
+    for stage, contestants in (("forward", forward), ("forward + backward", backward)):
+        with torch.set_grad_enabled(stage != "forward"):
+            seconds = contest(contestants, args.rounds)
+        for name, taken in seconds.items():
+            row = {
+                "": f"{stage}: {name}",
+                "ms/text": taken / len(texts) * 1000,
+                "times faster": taken / seconds["ours"],
+            }
+            if stage == "forward":
+                row |= {"TOP/s": operations / taken / 1e12, "share of float32 rate": operations / taken / peak}
+            rows.append(row)
+    report(args, {**setting, "float32 TFLOP/s": round(peak / 1e12, 3)}, rows)
+
+
+def plain(hidden: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
+    logits = torch.nn.functional.linear(hidden, weight, bias)
+    return (torch.log1p(torch.relu(logits)) * mask[:, :, None]).amax(1)
+
+
+def train(head: Callable[..., torch.Tensor], tensors: list[torch.Tensor]) -> None:
+    leaves = [tensor.detach().requires_grad_() for tensor in tensors]
+    head(*leaves).square().sum().backward()
+
+
+def matrix_rate(size: int = 2048) -> float:
+    """Operations a second of a square float32 product."""
+    a, b = torch.randn(size, size), torch.randn(size, size)
+    return 2 * size**3 / contest({"product": lambda: a @ b}, 5)["product"]
+
+
+if __name__ == "__main__":
+    run_script(main, parser(__doc__, rounds=3, documents=32).parse_args())

@@ -1,0 +1,52 @@
+"""Milliseconds for one short query: this toolkit against sentence-transformers' SparseEncoder, in one run.
+
+    .venv/bin/python -m benchmarks.query --input-dir build/demo/python_docs
+
+Queries are the first eight words of documents, one at a time, in the same order for both; medians over all of them.
+"""
+
+import argparse
+import statistics
+import time
+
+import torch
+
+from benchmarks.common import PEER, model_folder, open_peer, parser, report, sample
+from utils.console import run_script
+from utils.encoder import SpladeEncoder
+
+
+def main(args: argparse.Namespace) -> None:
+    queries = [" ".join(text.split()[:8]) for text in sample(args)]
+    with model_folder(args.model_name, queries) as folder:
+        ours = SpladeEncoder.from_pretrained(folder, args.device)
+        exact = SpladeEncoder.from_pretrained(folder, args.device, precision="float32")
+        contestants = {"ours": ours.encode_query, "ours, float32": exact.encode_query}
+        for dtype in (torch.float32, torch.bfloat16):
+            peer = open_peer(folder, str(ours.device), dtype)
+            name = f"{PEER}, {str(dtype).removeprefix('torch.')}"
+            contestants[name] = lambda query, peer=peer: peer.encode_query(query, show_progress_bar=False).cpu()
+        seconds: dict[str, list[float]] = {name: [] for name in contestants}
+        for _ in range(args.rounds):
+            for query in queries:
+                for name, encode in contestants.items():
+                    started = time.perf_counter()
+                    encode(query)
+                    seconds[name].append(time.perf_counter() - started)
+    medians = {name: statistics.median(times) * 1000 for name, times in seconds.items()}
+    best = min(value for name, value in medians.items() if name.startswith(PEER))
+    rows = [
+        {
+            "": name,
+            "p50 ms": value,
+            "p95 ms": statistics.quantiles(seconds[name], n=20)[-1] * 1000,
+            "peer's best over it": best / value,
+        }
+        for name, value in medians.items()
+    ]
+    tokens = round(statistics.mean(map(len, ours.tokenize(queries))), 1)
+    report(args, {"queries": len(queries), "mean tokens": tokens}, rows)
+
+
+if __name__ == "__main__":
+    run_script(main, parser(__doc__, rounds=3, documents=100).parse_args())

@@ -1,0 +1,129 @@
+"""Seconds and peak memory of a training step: this toolkit against sentence-transformers' SpladeLoss.
+
+    .venv/bin/python -m benchmarks.train --input-dir build/demo/python_docs --batch-size 32
+    .venv/bin/python -m benchmarks.train --input-dir build/demo/python_docs --batch-size 128 --rounds 1
+
+A step is collating, forward, loss, backward and AdamW on the same pairs: the first eight words of a document as the
+query, the document, cut to 192 tokens, as the positive. Memory is the process's peak over the step less what it held
+before it; on CUDA, the allocator's peak.
+"""
+
+import argparse
+import ctypes
+import statistics
+from collections.abc import Callable
+from pathlib import Path
+
+import torch
+from sentence_transformers.sparse_encoder.losses import SparseMultipleNegativesRankingLoss, SpladeLoss
+
+from benchmarks.common import PEER, contest, model_folder, open_peer, parser, report, sample
+from train_splade import collate, encode_batch, tokenised
+from utils.console import positive_int, run_script
+from utils.device import autocast
+from utils.encoder import SpladeEncoder
+from utils.losses import contrastive_loss, flops_loss
+from utils.records import TrainingExample
+
+QUERY_WORDS, MAX_LENGTH = 8, 192
+LAMBDA = 1e-4
+GIB = 2**30
+
+
+def main(args: argparse.Namespace) -> None:
+    args.documents = args.batch_size
+    texts = sample(args)
+    if len(texts) < args.batch_size:
+        raise ValueError(f"{args.input_dir}: {len(texts)} documents are too few for a batch of {args.batch_size}")
+    pairs = [(" ".join(text.split()[:QUERY_WORDS]), text) for text in texts]
+    with model_folder(args.model_name, texts) as folder:
+        contestants = {
+            "ours": our_step(folder, args, pairs, "auto"),
+            "ours, float32": our_step(folder, args, pairs, "float32"),
+        }
+        contestants[f"{PEER}, float32"] = peer_step(folder, args, pairs, None)
+        contestants[f"{PEER}, bfloat16"] = peer_step(folder, args, pairs, torch.bfloat16)
+        memory: dict[str, list[float]] = {name: [] for name in contestants}
+        watched = {
+            name: lambda name=name, step=step: memory[name].append(peak(step)) for name, step in contestants.items()
+        }
+        seconds = contest(watched, args.rounds)
+    gib = {name: statistics.median(values[1:]) / GIB for name, values in memory.items()}
+    default = f"{PEER}, float32"
+    rows = [
+        {
+            "": name,
+            "s/step": seconds[name],
+            "times the peer's default": seconds[default] / seconds[name],
+            "peak GiB": gib[name],
+            "of the peer's default": gib[name] / gib[default],
+        }
+        for name in contestants
+    ]
+    report(args, {"batch": args.batch_size}, rows)
+
+
+def our_step(folder: str, args: argparse.Namespace, pairs: list[tuple[str, str]], precision: str) -> Callable[[], None]:
+    encoder = SpladeEncoder.from_pretrained(folder, args.device, MAX_LENGTH, precision).train()
+    examples = tokenised([TrainingExample(query=query, positive_document=text) for query, text in pairs], encoder)
+    optimizer = torch.optim.AdamW(encoder.parameters(), lr=1e-6, fused=True)
+
+    def step() -> None:
+        batch = collate(examples, encoder)
+        with autocast(encoder.device, precision):
+            queries, documents = encode_batch(encoder, batch)
+            loss = contrastive_loss(queries, documents, batch["false_negatives"].to(encoder.device))
+            loss = loss + LAMBDA * flops_loss(queries) + LAMBDA * flops_loss(documents)
+        loss.backward()
+        optimizer.step()
+        optimizer.zero_grad()
+
+    return step
+
+
+def peer_step(
+    folder: str, args: argparse.Namespace, pairs: list[tuple[str, str]], dtype: torch.dtype | None
+) -> Callable[[], None]:
+    """In float32, or under autocast to `dtype` as its trainer does with bf16=True."""
+    model = open_peer(folder, args.device or ("cuda" if torch.cuda.is_available() else "cpu")).train()
+    model.max_seq_length = MAX_LENGTH
+    loss = SpladeLoss(model, SparseMultipleNegativesRankingLoss(model), LAMBDA, LAMBDA)
+    optimizer = torch.optim.AdamW(model.parameters(), lr=1e-6, fused=True)
+
+    def step() -> None:
+        features = [
+            {k: v.to(model.device) if hasattr(v, "to") else v for k, v in model.preprocess(list(column)).items()}
+            for column in zip(*pairs)
+        ]
+        with torch.autocast(model.device.type, dtype=dtype, enabled=dtype is not None):
+            value = loss(features, torch.empty(0))
+        (sum(value.values()) if isinstance(value, dict) else value).backward()
+        optimizer.step()
+        optimizer.zero_grad()
+
+    return step
+
+
+def peak(step: Callable[[], None]) -> float:
+    """Bytes that a step needs at most beyond what is held before it."""
+    if torch.cuda.is_available():
+        torch.cuda.reset_peak_memory_stats()
+        before = torch.cuda.memory_allocated()
+        step()
+        return torch.cuda.max_memory_allocated() - before
+    ctypes.CDLL(None).malloc_trim(0)  # what earlier steps have left in the allocator is not this one's
+    Path("/proc/self/clear_refs").write_text("5")  # the peak starts anew
+    before = status("VmRSS")
+    step()
+    return status("VmHWM") - before
+
+
+def status(field: str) -> float:
+    lines = Path("/proc/self/status").read_text().splitlines()
+    return next(int(line.split()[1]) * 1024 for line in lines if line.startswith(field))
+
+
+if __name__ == "__main__":
+    arguments = parser(__doc__, rounds=3, documents=0)
+    arguments.add_argument("--batch-size", type=positive_int, default=32, help="pairs a step")
+    run_script(main, arguments.parse_args())

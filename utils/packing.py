@@ -1,0 +1,70 @@
+"""Texts end to end through a transformer: one row of all their tokens, without padding and without masks.
+
+The layers of a transformer work on each token alone, but for attention, which is taken within each text here. It is
+registered with transformers as an attention implementation and reads the texts' lengths from the keyword argument
+that travels through the model with them; without it, it is transformers' own scaled dot product.
+"""
+
+from itertools import groupby
+
+import torch
+from transformers import AttentionInterface, PreTrainedModel
+from transformers.integrations.sdpa_attention import sdpa_attention_forward
+from transformers.masking_utils import AttentionMaskInterface, sdpa_mask
+
+NAME = "within_texts"
+
+
+def prepare(model: PreTrainedModel) -> bool:
+    """Let `model` take packed texts too. False where it cannot: attention of its own, or over a sliding window."""
+    windowed = any(getattr(model.config, name, None) for name in ("sliding_window", "local_attention"))
+    if windowed or getattr(model.config, "_attn_implementation", None) != "sdpa":
+        return False
+    model.set_attn_implementation(NAME)
+    texts = [5, 3]
+    ids = torch.tensor([i for i in range(sum(texts) + 1) if i != model.config.pad_token_id], device=model.device)[
+        : sum(texts)
+    ]
+    with torch.inference_mode():
+        try:
+            packed = hidden_states(model, ids, texts)
+        except (TypeError, ValueError, RuntimeError):  # a family that takes no positions, or passes on no arguments
+            packed = torch.empty(0)
+        alone = torch.cat([model(input_ids=row[None]).logits[0] for row in ids.split(texts)])
+    if packed.shape == alone.shape and torch.allclose(packed, alone, rtol=1e-3, atol=1e-3):
+        return True
+    model.set_attn_implementation("sdpa")
+    return False
+
+
+def hidden_states(model: PreTrainedModel, ids: torch.Tensor, lengths: list[int]) -> torch.Tensor:
+    """[tokens, hidden] of texts whose token ids [tokens] stand one after the other."""
+    table = getattr(getattr(model.base_model, "embeddings", None), "position_embeddings", None)
+    first = (getattr(table, "padding_idx", None) or -1) + 1  # RoBERTa and its kin count from behind the padding id
+    positions = torch.cat([torch.arange(first, first + length) for length in lengths]).to(ids.device)
+    return model(input_ids=ids[None], position_ids=positions[None], text_lengths=lengths).logits[0]
+
+
+def _attend(module, query, key, value, attention_mask, text_lengths=None, dropout=0.0, scaling=None, **kwargs):
+    """query, key, value: [1, heads, tokens, size] -> [1, tokens, heads, size], each text for itself."""
+    if text_lengths is None:
+        return sdpa_attention_forward(
+            module, query, key, value, attention_mask, dropout=dropout, scaling=scaling, **kwargs
+        )
+    results, start = [], 0
+    for length, run in groupby(text_lengths):
+        count = len(list(run))  # neighbours of one length go together
+        if not length:
+            continue
+        q, k, v = (
+            part[0, :, start : start + count * length].unflatten(1, (count, length)).transpose(0, 1)
+            for part in (query, key, value)
+        )
+        result = torch.nn.functional.scaled_dot_product_attention(q, k, v, dropout_p=dropout, scale=scaling)
+        results.append(result.transpose(1, 2).flatten(0, 1))
+        start += count * length
+    return torch.cat(results)[None], None
+
+
+AttentionInterface.register(NAME, _attend)
+AttentionMaskInterface.register(NAME, sdpa_mask)
