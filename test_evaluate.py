@@ -18,6 +18,7 @@ from typing import Any
 import numpy as np
 
 from utils.console import Parser, auto_or_positive_int, positive_int, progress, run_script, say, table
+from utils.device import PRECISIONS
 from utils.documents import Collection, read_collection, read_documents
 from utils.encoder import SparseVector, SpladeEncoder
 from utils.evaluation import DEPTH, METRICS, check_metrics, evaluate_run, latency_percentiles
@@ -118,7 +119,7 @@ def main(args: argparse.Namespace) -> None:
     if args.baseline == "bm25":
         rows.append(evaluate_bm25(data, args.metrics))
     for name in (*args.compare, args.model_dir):
-        model = SpladeEncoder.from_pretrained(name, args.device, args.max_length, threads=args.threads)
+        model = SpladeEncoder.from_pretrained(name, args.device, args.max_length, args.precision, args.threads)
         rows.append(evaluate_model(name, model, data, args.metrics, args.batch_size))
     columns = ["model", *args.metrics, "doc_terms", "query_terms", "query_latency_ms"]
     medians = [{**row, "query_latency_ms": row["query_latency_ms"]["p50"]} for row in rows]
@@ -144,7 +145,7 @@ def parse_args() -> argparse.Namespace:
     add("--output-file", default=None, metavar="FILE", help="JSON file for the metrics")
     add("--batch-size", type=auto_or_positive_int, default="auto", help="texts encoded at a time; auto: what suits")
     add("--max-length", type=positive_int, default=None, help="tokens a document at most; default: the model's")
-    parser.add_device_arguments()
+    parser.add_device_arguments(*PRECISIONS)
     return parser.parse_args()
 
 

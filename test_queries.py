@@ -21,6 +21,7 @@ import torch
 from transformers import PreTrainedTokenizerBase
 
 from utils.console import Parser, positive_int, quiet_libraries, run_script, say
+from utils.device import PRECISIONS
 from utils.documents import read_documents
 from utils.encoder import SpladeEncoder
 from utils.index import SearchIndex
@@ -30,7 +31,10 @@ SNIPPET = 200  # characters
 
 
 def load_splade_model(
-    model_dir: str = "./fine_tuned_splade", device: str | None = None, threads: int | None = None
+    model_dir: str = "./fine_tuned_splade",
+    device: str | None = None,
+    precision: str = "auto",
+    threads: int | None = None,
 ) -> tuple[PreTrainedTokenizerBase, SpladeEncoder, torch.device]:
     """(tokenizer, model, device) of a model folder, a hub id, or `splade-tiny`.
 
@@ -38,7 +42,7 @@ def load_splade_model(
         ValueError, OSError: the model or the device cannot be had.
     """
     quiet_libraries()
-    model = SpladeEncoder.from_pretrained(model_dir, device, threads=threads)
+    model = SpladeEncoder.from_pretrained(model_dir, device, precision=precision, threads=threads)
     return model.tokenizer, model, model.device
 
 
@@ -146,7 +150,7 @@ def main(args: argparse.Namespace) -> None:
     documents, skipped = read_documents(args.docs_file)
     for reason in skipped:
         say(f"skipped {reason}")
-    _, model, device = load_splade_model(args.model_dir, args.device, args.threads)
+    _, model, device = load_splade_model(args.model_dir, args.device, args.precision, args.threads)
     say(f"{len(documents):,} documents, on {device}")
     search = DocumentSearch([document.full_text for document in documents], model, show_progress=True)
     ids = [document.id for document in documents]
@@ -165,7 +169,7 @@ def parse_args() -> argparse.Namespace:
     add("--top-k", type=positive_int, default=5, help="hits a query")
     add("--top-terms", type=positive_int, default=8, help="matching terms shown of a hit")
     add("--output-file", default=None, metavar="FILE", help="JSON file for queries and hits")
-    parser.add_device_arguments()
+    parser.add_device_arguments(*PRECISIONS)
     return parser.parse_args()
 
 

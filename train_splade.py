@@ -81,6 +81,8 @@ class SpladeTrainer:
         for name, value in (("learning_rate", learning_rate), ("lambda_d", lambda_d), ("lambda_q", lambda_q)):
             if value < 0:
                 raise ValueError(f"{name} must not be negative, and is {value}")
+        if precision == "int8":
+            raise ValueError("precision 'int8' is for encoding; train in auto, bfloat16 or float32")
         self.settings = {k: str(v) if isinstance(v, Path) else v for k, v in settings.items()}
         self.output_dir = Path(output_dir)
         self.device = resolve_device(device)
@@ -324,8 +326,7 @@ def parse_args() -> argparse.Namespace:
     add("--warmup-ratio", type=bounded(float, 0, 1), default=0.1, help="share of the steps that warm up")
     add("--dropout", type=bounded(float, 0, 0.9), default=0.1, help="dropout of hidden states in training")
     add("--seed", type=int, default=42, help="seed of the order of examples and of dropout")
-    parser.add_device_arguments()
-    add("--precision", choices=["auto", "bfloat16", "float32"], default="auto", help="of the network's products")
+    parser.add_device_arguments("auto", "bfloat16", "float32")
     return parser.parse_args()
 
 

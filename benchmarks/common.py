@@ -19,7 +19,9 @@ from sentence_transformers import SparseEncoder
 from sentence_transformers.sparse_encoder.modules import MLMTransformer, SpladePooling
 from transformers import AutoTokenizer, BertConfig, BertForMaskedLM
 
+from utils import vnni
 from utils.console import Parser, positive_int, quiet_libraries, say, table
+from utils.device import PRECISIONS
 from utils.documents import read_documents
 from utils.models import resolve_model
 
@@ -46,8 +48,13 @@ def parser(description: str | None, rounds: int, documents: int) -> argparse.Arg
     add("--model-name", default="splade-tiny", help=f"a model, or a shape with random weights: {', '.join(SHAPES)}")
     add("--documents", type=positive_int, default=documents, help="documents sampled")
     add("--rounds", type=positive_int, default=rounds, help="rounds of each")
-    arguments.add_device_arguments()
+    add("--device", default=None, help="cuda, mps or cpu; default: the best one here")
     return arguments
+
+
+def add_precisions(arguments: argparse.ArgumentParser) -> None:
+    choices = [name for name in PRECISIONS if name != "int8" or vnni.available()]
+    arguments.add_argument("--precisions", nargs="+", choices=choices, default=choices, help="in which ours runs")
 
 
 def sample(args: argparse.Namespace) -> list[str]:
@@ -114,6 +121,12 @@ def report(args: argparse.Namespace, setting: dict[str, Any], rows: list[dict[st
     say(", ".join(f"{key} {value}" for key, value in setting.items()))
     say(table(rows))
     say(json.dumps({**setting, "rows": rows, **results}))
+
+
+def resident(field: str) -> int:
+    """Bytes of this process in memory: VmRSS now, VmHWM at most so far."""
+    lines = Path("/proc/self/status").read_text().splitlines()
+    return next(int(line.split()[1]) * 1024 for line in lines if line.startswith(field))
 
 
 def processor() -> str:

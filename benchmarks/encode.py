@@ -3,19 +3,22 @@
     .venv/bin/pip install -r benchmarks/requirements.txt -c constraints.txt
     .venv/bin/python -m benchmarks.encode --input-dir build/demo/python_docs
     .venv/bin/python -m benchmarks.encode --input-dir build/demo/python_docs --model-name bert-base --documents 40
+    .venv/bin/python -m benchmarks.encode --input-dir build/demo/python_docs --model-name xlm-r-vocabulary \
+        --documents 24 --peer-batches 8 2
 
 Both encode the same documents with the same model. The peer runs at its default precision, float32, and in bfloat16,
-each with batches of 32 (its default) and of 8.
+each with batches of 32 (its default; at 250,002 terms they need more than 24 GB) and of 8.
 """
 
 import argparse
+import functools
 import statistics
 from collections.abc import Callable
 
 import torch
 
-from benchmarks.common import PEER, contest, model_folder, open_peer, parser, report, sample
-from utils.console import run_script
+from benchmarks.common import PEER, add_precisions, contest, model_folder, open_peer, parser, report, sample
+from utils.console import positive_int, run_script
 from utils.encoder import SpladeEncoder
 
 
@@ -23,13 +26,12 @@ def main(args: argparse.Namespace) -> None:
     texts = sample(args)
     contestants: dict[str, Callable[[], object]] = {}
     with model_folder(args.model_name, texts) as folder:
-        ours = SpladeEncoder.from_pretrained(folder, args.device)
-        exact = SpladeEncoder.from_pretrained(folder, args.device, precision="float32")
-        contestants["ours"] = lambda: ours.encode(texts)
-        contestants["ours, float32"] = lambda: exact.encode(texts)
+        for precision in args.precisions:
+            encoder = SpladeEncoder.from_pretrained(folder, args.device, precision=precision)
+            contestants[f"ours, {precision}"] = functools.partial(encoder.encode, texts)
         for dtype in (torch.float32, torch.bfloat16):
-            peer = open_peer(folder, str(ours.device), dtype)
-            for batch in (32, 8):
+            peer = open_peer(folder, str(encoder.device), dtype)
+            for batch in args.peer_batches:
                 name = f"{PEER}, {str(dtype).removeprefix('torch.')}, batch {batch}"
                 contestants[name] = lambda peer=peer, batch=batch: peer.encode(
                     texts, batch_size=batch, show_progress_bar=False
@@ -49,14 +51,19 @@ def main(args: argparse.Namespace) -> None:
         }
         for name, rate in rates.items()
     ]
-    vectors = ours.encode(texts)
+    vectors = encoder.encode(texts)
     setting = {
         "documents": len(texts),
-        "mean tokens": round(statistics.mean(map(len, ours.tokenize(texts))), 1),
+        "mean tokens": round(statistics.mean(map(len, encoder.tokenize(texts))), 1),
         "mean active terms": round(statistics.mean(len(v.indices) for v in vectors), 1),
     }
     report(args, setting, rows)
 
 
 if __name__ == "__main__":
-    run_script(main, parser(__doc__, rounds=3, documents=300).parse_args())
+    arguments = parser(__doc__, rounds=3, documents=300)
+    add_precisions(arguments)
+    arguments.add_argument(
+        "--peer-batches", type=positive_int, nargs="+", default=[32, 8], help="the peer's batch sizes"
+    )
+    run_script(main, arguments.parse_args())

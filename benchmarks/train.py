@@ -17,7 +17,7 @@ from pathlib import Path
 import torch
 from sentence_transformers.sparse_encoder.losses import SparseMultipleNegativesRankingLoss, SpladeLoss
 
-from benchmarks.common import PEER, contest, model_folder, open_peer, parser, report, sample
+from benchmarks.common import PEER, contest, model_folder, open_peer, parser, report, resident, sample
 from train_splade import collate, encode_batch, tokenised
 from utils.console import positive_int, run_script
 from utils.device import autocast
@@ -113,14 +113,9 @@ def peak(step: Callable[[], None]) -> float:
         return torch.cuda.max_memory_allocated() - before
     ctypes.CDLL(None).malloc_trim(0)  # what earlier steps have left in the allocator is not this one's
     Path("/proc/self/clear_refs").write_text("5")  # the peak starts anew
-    before = status("VmRSS")
+    before = resident("VmRSS")
     step()
-    return status("VmHWM") - before
-
-
-def status(field: str) -> float:
-    lines = Path("/proc/self/status").read_text().splitlines()
-    return next(int(line.split()[1]) * 1024 for line in lines if line.startswith(field))
+    return resident("VmHWM") - before
 
 
 if __name__ == "__main__":

@@ -9,12 +9,12 @@ import pytest
 import torch
 from test_splade_head import CASES, plain
 
-from utils import native, splade_head_cpu
+from utils import native, vnni
 from utils.splade_head import active_terms, splade_head
 
 ROOT = Path(__file__).parent.parent
 needs_library = pytest.mark.skipif(
-    not splade_head_cpu.available(), reason="NOT RUN: no GNU C++ compiler, or no AVX-512 VNNI, on this machine"
+    not vnni.available(), reason="NOT RUN: no GNU C++ compiler, or no AVX-512 VNNI, on this machine"
 )
 
 
@@ -111,9 +111,9 @@ def test_gradients_do_not_depend_on_the_number_of_threads():
 
 def test_without_a_compiler_torch_takes_over(tmp_path):
     code = (
-        "import torch; from utils import splade_head_cpu as cpu; from utils.splade_head import active_terms\n"
+        "import torch; from utils import vnni; from utils.splade_head import active_terms\n"
         "(terms, weights), = active_terms(torch.ones(2, 4), [2], 3 * torch.eye(4))\n"
-        "print(cpu.available(), terms.tolist(), weights.round(3).astype(str).tolist())"
+        "print(vnni.available(), terms.tolist(), weights.round(3).astype(str).tolist())"
     )
     environment = os.environ | {"CXX": "no-such-compiler", "XDG_CACHE_HOME": str(tmp_path)}
     done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, env=environment, capture_output=True, text=True)
@@ -127,5 +127,5 @@ def test_a_compiler_that_fails_leaves_nothing_behind(tmp_path, monkeypatch):
     compiler.chmod(0o755)
     monkeypatch.setenv("CXX", str(compiler))
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
-    assert native.load_library.__wrapped__("splade_head") is None
-    assert not list((tmp_path / "cache").rglob("splade_head*"))
+    assert native.load_library.__wrapped__("vnni") is None
+    assert not list((tmp_path / "cache").rglob("vnni*"))

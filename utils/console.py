@@ -25,14 +25,13 @@ class Parser(argparse.ArgumentParser):
             options["help"] = f"{options['help']} (default: {options['default']})"
         return super().add_argument(*names, **options)
 
-    def add_device_arguments(self) -> None:
-        self.add_argument("--device", default=None, help="cuda, mps or cpu; default: the best one here")
-        self.add_argument(
-            "--threads",
-            type=positive_int,
-            default=None,
-            help="processor threads; default: OMP_NUM_THREADS, or one a core; where processes share cores: 1",
-        )
+    def add_device_arguments(self, *precisions: str) -> None:
+        """--device, --threads and --precision, one of `precisions`."""
+        add = self.add_argument
+        add("--device", default=None, help="cuda, mps or cpu; default: the best one here")
+        threads = "processor threads; default: OMP_NUM_THREADS, or one a core; where processes share cores: 1"
+        add("--threads", type=positive_int, default=None, help=threads)
+        add("--precision", choices=precisions, default="auto", help="of the model's products")
 
     def error(self, message: str) -> None:
         self.exit(2, f"error: {message} (see: python {os.path.basename(sys.argv[0])} --help)\n")

@@ -6,6 +6,8 @@ from pathlib import Path
 
 import torch
 
+PRECISIONS = ("auto", "bfloat16", "float32", "int8")
+
 
 def resolve_device(name: str | torch.device | None = None) -> torch.device:
     """The device called `name`, or the best one here: CUDA, else MPS, else the CPU.
@@ -42,13 +44,14 @@ def bfloat16_is_fast(device: torch.device) -> bool:
 
 
 def uses_bfloat16(device: torch.device, precision: str = "auto") -> bool:
-    """Whether the network's products run in bfloat16: "bfloat16" always, "float32" never, "auto" where it is fast.
+    """Whether the network's products run in bfloat16: "bfloat16" always, "float32" and "int8" never, "auto" where it is
+    fast.
 
     Raises:
         ValueError: unknown precision.
     """
-    if precision not in ("auto", "bfloat16", "float32"):
-        raise ValueError(f"unknown precision '{precision}': use auto, bfloat16 or float32")
+    if precision not in PRECISIONS:
+        raise ValueError(f"unknown precision '{precision}': use {', '.join(PRECISIONS)}")
     return precision == "bfloat16" or (precision == "auto" and bfloat16_is_fast(device))
 
 

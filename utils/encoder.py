@@ -18,6 +18,7 @@ from transformers.utils import cached_file
 from utils import packing
 from utils.console import progress
 from utils.device import autocast, resolve_device, use_threads, uses_bfloat16
+from utils.int8 import quantise_linears
 from utils.models import load_masked_lm, resolve_model
 from utils.splade_head import active_terms, splade_head
 
@@ -50,7 +51,7 @@ class SpladeEncoder(torch.nn.Module):
         tokenizer: its tokenizer.
         max_length, query_max_length: limits in tokens for documents and queries.
         base_model: name of the model that this one was tuned from.
-        precision: "auto", "bfloat16" or "float32", for `encode`.
+        precision: "auto", "bfloat16", "float32" or "int8", for `encode`.
         training_notes: how the model was trained; stored in splade_config.json.
 
     Raises:
@@ -107,7 +108,10 @@ class SpladeEncoder(torch.nn.Module):
         )
         encoder.training_notes = stored.get("training", {})
         encoder._batch_tokens = CPU_TOKENS if device.type == "cpu" else ACCELERATOR_TOKENS
-        return encoder.to(device)
+        encoder.to(device)
+        if precision == "int8":
+            quantise_linears(model)
+        return encoder
 
     @property
     def device(self) -> torch.device:
@@ -296,10 +300,7 @@ class SpladeEncoder(torch.nn.Module):
 def _position_limit(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> int:
     """The longest input in tokens that the model has positions for."""
     positions = getattr(model.config, "max_position_embeddings", None) or tokenizer.model_max_length
-    table = getattr(getattr(model.base_model, "embeddings", None), "position_embeddings", None)
-    if getattr(table, "padding_idx", None) is not None:  # RoBERTa and its kin count from behind the padding id
-        positions -= table.padding_idx + 1
-    return min(positions, tokenizer.model_max_length)
+    return min(positions - packing.first_position(model), tokenizer.model_max_length)
 
 
 def _stored_config(name: str | Path) -> dict[str, Any]:

@@ -39,10 +39,16 @@ def prepare(model: PreTrainedModel) -> bool:
 
 def hidden_states(model: PreTrainedModel, ids: torch.Tensor, lengths: list[int]) -> torch.Tensor:
     """[tokens, hidden] of texts whose token ids [tokens] stand one after the other."""
-    table = getattr(getattr(model.base_model, "embeddings", None), "position_embeddings", None)
-    first = (getattr(table, "padding_idx", None) or -1) + 1  # RoBERTa and its kin count from behind the padding id
+    first = first_position(model)
     positions = torch.cat([torch.arange(first, first + length) for length in lengths]).to(ids.device)
     return model(input_ids=ids[None], position_ids=positions[None], text_lengths=lengths).logits[0]
+
+
+def first_position(model: PreTrainedModel) -> int:
+    """The position of a text's first token: 0, but behind the padding id for RoBERTa and its kin."""
+    table = getattr(getattr(model.base_model, "embeddings", None), "position_embeddings", None)
+    padding = getattr(table, "padding_idx", None)
+    return 0 if padding is None else padding + 1
 
 
 def _attend(module, query, key, value, attention_mask, text_lengths=None, dropout=0.0, scaling=None, **kwargs):

@@ -16,7 +16,7 @@ import numpy as np
 import torch
 from torch.nn.utils.rnn import pad_sequence
 
-from utils import splade_head_cpu
+from utils import splade_head_cpu, vnni
 
 TILE = 2048  # vocabulary terms a product; 256 tokens by 2,048 float32 products stay in cache
 BLOCK = 256  # tokens a product, where texts are short
@@ -65,7 +65,7 @@ def active_terms(
 
 
 def _is_native(hidden: torch.Tensor) -> bool:
-    return hidden.device.type == "cpu" and hidden.dtype != torch.float64 and splade_head_cpu.available()
+    return hidden.device.type == "cpu" and hidden.dtype != torch.float64 and vnni.available()
 
 
 class _TiledHead(torch.autograd.Function):

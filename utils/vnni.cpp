@@ -1,6 +1,7 @@
-// The SPLADE head on a processor with AVX-512 VNNI: see utils/splade_head_cpu.py for what is computed and why.
+// Products of 8-bit codes on a processor with AVX-512 VNNI: the SPLADE head (utils/splade_head_cpu.py tells what is
+// computed and why) and linear layers (utils/int8.py).
 //
-// Layouts. The projection is quantised to 8 bits and packed in panels of 64 terms: [panel][dimension / 4][term][4], as
+// Layouts. A matrix of weights is quantised to 8 bits and packed in panels of 64 terms: [panel][dimension / 4][term][4], as
 // vpdpbusd reads it. Tokens stay in rows. A text's active terms are written to the front of its own row of length
 // `vocabulary`, ascending, so that rows are filled in parallel and only what is used of them ever becomes memory.
 
@@ -34,6 +35,8 @@ INLINE void add_dot(__m512i& sum, __m512i terms, const int8_t* four) {
   asm("vpdpbusd %2, %1, %0" : "+v"(sum) : "v"(terms), "v"(_mm512_set1_epi32(token)));
 }
 
+INLINE __mmask16 first_lanes(int64_t count) { return count >= 16 ? 0xffff : count > 0 ? (1 << count) - 1 : 0; }
+
 INLINE void keep_larger(__m512 sum, int32_t token, float* best, int32_t* winner) {
   __m512 top = _mm512_loadu_ps(best);
   __mmask16 larger = _mm512_cmp_ps_mask(sum, top, _CMP_NLE_UQ); // NaN counts as larger
@@ -41,17 +44,58 @@ INLINE void keep_larger(__m512 sum, int32_t token, float* best, int32_t* winner)
   _mm512_mask_storeu_epi32(winner, larger, _mm512_set1_epi32(token));
 }
 
-// best[term] = max(best[term], quantised token . quantised term) over M tokens and the 64 terms of a panel.
-template <int M, int... I> // I: 0 .. 4 M - 1, spelled out so that the compiler keeps all sums in registers
-KERNEL void screen(const int8_t* tokens, const int32_t* start, const uint8_t* panel, int64_t stride, int32_t* best,
-                   std::integer_sequence<int, I...>) {
+// finish(token, quarter, sums) for M tokens and each quarter of a panel's 64 terms: the products of their codes.
+template <int M, class Finish, int... I> // I: 0 .. 4 M - 1, spelled out so that the compiler keeps all sums in registers
+KERNEL void multiply_codes(const int8_t* tokens, const int32_t* start, const uint8_t* panel, int64_t stride, Finish finish,
+                           std::integer_sequence<int, I...>) {
   __m512i sum[] = {_mm512_set1_epi32(start[I / 4])...};
   for (int64_t d = 0; d < stride; d += 4) {
     const __m512i terms[] = {_mm512_loadu_si512(panel + d * PANEL), _mm512_loadu_si512(panel + d * PANEL + 64),
                              _mm512_loadu_si512(panel + d * PANEL + 128), _mm512_loadu_si512(panel + d * PANEL + 192)};
     (add_dot(sum[I], terms[I % 4], tokens + I / 4 * stride + d), ...);
   }
-  ((_mm512_storeu_si512(best + 16 * (I % 4), _mm512_max_epi32(_mm512_loadu_si512(best + 16 * (I % 4)), sum[I]))), ...);
+  (finish(I / 4, I % 4, sum[I]), ...);
+}
+
+struct KeepMaximum {
+  int32_t* best; // [64]
+  INLINE void operator()(int, int quarter, __m512i sum) const {
+    int32_t* at = best + 16 * quarter;
+    _mm512_storeu_si512(at, _mm512_max_epi32(_mm512_loadu_si512(at), sum));
+  }
+};
+
+// out[token, term] = token's step * term's step * product + bias, for the first `count` terms of the panel.
+struct StoreScaled {
+  const float *token_scale, *scale, *bias; // bias may be null
+  float* out;
+  int64_t row, count;
+  INLINE void operator()(int token, int quarter, __m512i sum) const {
+    __mmask16 inside = first_lanes(count - 16 * quarter);
+    __m512 value = _mm512_mul_ps(_mm512_cvtepi32_ps(sum), _mm512_set1_ps(token_scale[token]));
+    value = _mm512_mul_ps(value, _mm512_maskz_loadu_ps(inside, scale + 16 * quarter));
+    if (bias) value = _mm512_add_ps(value, _mm512_maskz_loadu_ps(inside, bias + 16 * quarter));
+    _mm512_mask_storeu_ps(out + token * row + 16 * quarter, inside, value);
+  }
+};
+
+// All tokens from `token` to `end`, as many at a time as fit the registers; `finish` makes what ends their products.
+template <class Finish>
+AVX512 void multiply_all(const int8_t* tokens, const int32_t* start, int64_t token, int64_t end, const uint8_t* panel,
+                         int64_t stride, Finish finish) {
+  auto next = [&](auto count) AVX512 {
+    multiply_codes<count()>(tokens + token * stride, start + token, panel, stride, finish(token),
+                            std::make_integer_sequence<int, 4 * count()>());
+    token += count();
+  };
+  while (token + ROWS <= end) next(std::integral_constant<int, ROWS>());
+  switch (end - token) {
+    case 1: next(std::integral_constant<int, 1>()); break;
+    case 2: next(std::integral_constant<int, 2>()); break;
+    case 3: next(std::integral_constant<int, 3>()); break;
+    case 4: next(std::integral_constant<int, 4>()); break;
+    case 5: next(std::integral_constant<int, 5>()); break;
+  }
 }
 
 // best[term], winner[term] = largest token . term over M tokens, which start at position `first`, and 64 terms in
@@ -89,26 +133,31 @@ struct Projection {
 // One int8 step for all tokens of a text, so that their products compare as integers. start[token] takes back the
 // 128 that is added to every weight to make it unsigned.
 AVX512 void quantise_text(const float* hidden, int64_t size, int64_t stride, Text& text, int8_t* tokens, int32_t* start) {
-  float largest = 0;
-  for (int64_t i = text.begin * size; i < text.end * size; i++) largest = std::max(largest, std::fabs(hidden[i]));
+  __m512 tops = _mm512_setzero_ps();
+  for (int64_t i = text.begin * size, end = text.end * size; i < end; i += 16)
+    tops = _mm512_max_ps(tops, _mm512_abs_ps(_mm512_maskz_loadu_ps(first_lanes(end - i), hidden + i)));
+  float largest = _mm512_reduce_max_ps(tops);
   text.finite = true;
   text.scale = largest > 0 ? largest / 127 : 1;
   text.error = text.norm = 0;
   for (int64_t token = text.begin; token < text.end; token++) {
     const float* row = hidden + token * size;
-    int8_t* quantised = tokens + token * stride;
-    float error = 0, norm = 0;
-    int32_t sum = 0;
-    for (int64_t d = 0; d < size; d++) {
-      float step = std::nearbyint(row[d] / text.scale), rest = row[d] - step * text.scale;
-      quantised[d] = int8_t(step);
-      sum += int32_t(step);
-      error += rest * rest;
-      norm += step * step;
+    __m512 errors = _mm512_setzero_ps(), norms = _mm512_setzero_ps();
+    __m512i sums = _mm512_setzero_si512();
+    for (int64_t d = 0; d < stride; d += 16) {
+      __mmask16 inside = first_lanes(size - d), kept = first_lanes(stride - d); // the rest of the row is zeros
+      __m512 values = _mm512_maskz_loadu_ps(inside, row + d);
+      __m512i codes = _mm512_cvtps_epi32(_mm512_div_ps(values, _mm512_set1_ps(text.scale))); // to the nearest
+      __m512 steps = _mm512_cvtepi32_ps(codes);
+      __m512 rest = _mm512_fnmadd_ps(steps, _mm512_set1_ps(text.scale), values);
+      _mm512_mask_cvtepi32_storeu_epi8(tokens + token * stride + d, kept, codes);
+      sums = _mm512_add_epi32(sums, codes);
+      errors = _mm512_fmadd_ps(rest, rest, errors);
+      norms = _mm512_fmadd_ps(steps, steps, norms);
     }
-    std::memset(quantised + size, 0, stride - size);
-    start[token] = -128 * sum;
-    text.finite = text.finite && std::isfinite(norm);
+    start[token] = -128 * _mm512_reduce_add_epi32(sums);
+    float error = _mm512_reduce_add_ps(errors), norm = _mm512_reduce_add_ps(norms);
+    text.finite = text.finite && std::isfinite(error); // a code of what is not finite leaves a rest that is not
     text.error = std::max(text.error, std::sqrt(error));
     text.norm = std::max(text.norm, std::sqrt(norm) * text.scale);
   }
@@ -120,23 +169,13 @@ AVX512 void screen_panel(const Projection& p, const Text& text, const int8_t* to
                          std::vector<int32_t>& candidates) {
   alignas(64) int32_t best[PANEL];
   std::fill(best, best + PANEL, INT32_MIN);
-  const uint8_t* terms = p.packed + panel * p.stride * PANEL;
-  int64_t token = text.begin;
-  for (; token + ROWS <= text.end; token += ROWS)
-    screen<ROWS>(tokens + token * p.stride, start + token, terms, p.stride, best, std::make_integer_sequence<int, 4 * ROWS>());
-  const int8_t* rest = tokens + token * p.stride;
-  switch (text.end - token) {
-    case 1: screen<1>(rest, start + token, terms, p.stride, best, std::make_integer_sequence<int, 4 * 1>()); break;
-    case 2: screen<2>(rest, start + token, terms, p.stride, best, std::make_integer_sequence<int, 4 * 2>()); break;
-    case 3: screen<3>(rest, start + token, terms, p.stride, best, std::make_integer_sequence<int, 4 * 3>()); break;
-    case 4: screen<4>(rest, start + token, terms, p.stride, best, std::make_integer_sequence<int, 4 * 4>()); break;
-    case 5: screen<5>(rest, start + token, terms, p.stride, best, std::make_integer_sequence<int, 4 * 5>()); break;
-  }
+  multiply_all(tokens, start, text.begin, text.end, p.packed + panel * p.stride * PANEL, p.stride,
+               [&](int64_t) { return KeepMaximum{best}; });
   constexpr float ROUNDING = 1.0001f; // of the float32 sums that the bound is made of
   int64_t first = panel * PANEL;
   int32_t count = int32_t(std::min(PANEL, p.vocabulary - first));
   for (int32_t j = 0; j < count; j += 16) {
-    __mmask16 inside = count - j >= 16 ? 0xffff : (1 << (count - j)) - 1;
+    __mmask16 inside = first_lanes(count - j);
     auto load = [&](const float* values) AVX512 { return _mm512_maskz_loadu_ps(inside, values + first + j); };
     __m512 scale = _mm512_mul_ps(load(p.scale), _mm512_set1_ps(text.scale));
     __m512 bound = _mm512_mul_ps(_mm512_cvtepi32_ps(_mm512_load_si512(best + j)), scale);
@@ -214,6 +253,36 @@ AVX512 void pack(const float* weight, int64_t vocabulary, int64_t size, uint8_t*
       error[term] = std::sqrt(lost);
       norm[term] = std::sqrt(whole);
     }
+  }
+}
+
+// out [tokens, terms] = input [tokens, size] times the packed weights, plus bias [terms] or null; each token has a step of
+// its own.
+AVX512 void linear(const float* input, int64_t tokens, int64_t size, const uint8_t* packed, const float* scale,
+                   const float* bias, int64_t terms, float* out, int threads) {
+  constexpr int64_t BLOCK = 16 * ROWS; // tokens that share a panel while it is in cache
+  int64_t stride = round_up(size, 4), panels = round_up(terms, PANEL) / PANEL, blocks = round_up(tokens, BLOCK) / BLOCK;
+  std::vector<int8_t> codes(tokens * stride);
+  std::vector<int32_t> start(tokens);
+  std::vector<float> token_scale(tokens);
+#pragma omp parallel num_threads(threads)
+  {
+#pragma omp for
+    for (int64_t i = 0; i < tokens; i++) {
+      Text one{i, i + 1, 1, 0, 0, true};
+      quantise_text(input, size, stride, one, codes.data(), start.data());
+      token_scale[i] = one.finite ? one.scale : NAN;
+    }
+#pragma omp for collapse(2) schedule(dynamic)
+    for (int64_t block = 0; block < blocks; block++)
+      for (int64_t panel = 0; panel < panels; panel++) {
+        int64_t term = panel * PANEL;
+        multiply_all(codes.data(), start.data(), block * BLOCK, std::min(tokens, (block + 1) * BLOCK), packed + term * stride,
+                     stride, [&](int64_t token) {
+                       return StoreScaled{token_scale.data() + token, scale + term,  bias ? bias + term : nullptr,
+                                          out + token * terms + term, terms,         terms - term};
+                     });
+      }
   }
 }
 
