@@ -1,5 +1,6 @@
 PYTHON ?= python3
 PY := .venv/bin/python
+PIP := $(PY) -m pip install --disable-pip-version-check --quiet
 DEMO := build/demo
 
 .PHONY: demo test lint install clean
@@ -12,7 +13,7 @@ demo: install
 	$(PY) test_evaluate.py --model-dir $(DEMO)/fine_tuned_splade --test-file examples/python_questions --docs-file $(DEMO)/python_docs --baseline bm25 --compare splade-tiny --metrics nDCG@10 RR@10 R@100
 	$(PY) test_queries.py --model-dir $(DEMO)/fine_tuned_splade --docs-file $(DEMO)/python_docs --query "remember results of expensive function calls" --top-k 3
 
-test: install
+test: .venv/test-installed
 	$(PY) -m pytest
 
 lint: install
@@ -23,7 +24,11 @@ install: .venv/installed
 
 .venv/installed: requirements.txt requirements-dev.txt constraints.txt
 	$(PYTHON) -m venv .venv
-	$(PY) -m pip install --disable-pip-version-check --quiet -r requirements-dev.txt -c constraints.txt
+	$(PIP) -r requirements-dev.txt -c constraints.txt
+	touch $@
+
+.venv/test-installed: .venv/installed tests/requirements.txt
+	$(PIP) -r tests/requirements.txt -c constraints.txt
 	touch $@
 
 clean:

@@ -27,6 +27,7 @@ from utils.records import TrainingExample
 
 QUERY_WORDS, MAX_LENGTH = 8, 192
 LAMBDA = 1e-4
+STEADY_STEPS = 20  # in which memory must not grow
 GIB = 2**30
 
 
@@ -48,6 +49,10 @@ def main(args: argparse.Namespace) -> None:
             name: lambda name=name, step=step: memory[name].append(peak(step)) for name, step in contestants.items()
         }
         seconds = contest(watched, args.rounds)
+        before = resident("VmRSS")
+        for _ in range(STEADY_STEPS):
+            contestants["ours"]()
+        growth = (resident("VmRSS") - before) / GIB
     gib = {name: statistics.median(values[1:]) / GIB for name, values in memory.items()}
     default = f"{PEER}, float32"
     rows = [
@@ -60,7 +65,7 @@ def main(args: argparse.Namespace) -> None:
         }
         for name in contestants
     ]
-    report(args, {"batch": args.batch_size}, rows)
+    report(args, {"batch": args.batch_size, f"GiB more resident after {STEADY_STEPS} more steps of ours": growth}, rows)
 
 
 def our_step(folder: str, args: argparse.Namespace, pairs: list[tuple[str, str]], precision: str) -> Callable[[], None]:

@@ -233,3 +233,27 @@ def test_a_batch_that_does_not_fit_the_memory_is_halved(tiny, monkeypatch):
         assert vector.indices.tolist() == other.indices.tolist()
     assert sum(sizes) == 10 and max(sizes) <= 3
     monkeypatch.setattr(tiny, "_batch_tokens", tiny._batch_tokens)
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_a_query_has_the_vector_of_the_same_text_and_follows_the_weights(family):
+    model, tokenizer = family_model(family)
+    encoder = SpladeEncoder(model, tokenizer, precision="float32")
+    for _ in range(2):
+        for text in TEXTS:
+            query, same = encoder.encode_query(text), encoder.encode([text], encoder.query_max_length)[0]
+            assert query.indices.tolist() == same.indices.tolist()
+            np.testing.assert_allclose(query.values, same.values, rtol=1e-4, atol=1e-5)
+        with torch.no_grad():
+            model.base_model.get_input_embeddings().weight.mul_(1.5)
+
+
+def test_a_model_that_cannot_be_traced_runs_as_it_is(monkeypatch):
+    def refuse(*arguments, **options):
+        raise RuntimeError("not this one")
+
+    model, tokenizer = family_model("Bert")
+    expected = SpladeEncoder(model, tokenizer, precision="float32").encode(["a b c"])[0]
+    monkeypatch.setattr(torch.jit, "trace", refuse)
+    query = SpladeEncoder(*family_model("Bert"), precision="float32").encode_query("a b c")
+    np.testing.assert_allclose(query.values, expected.values, rtol=1e-4, atol=1e-5)

@@ -3,7 +3,7 @@
 import json
 import os
 import tempfile
-from collections.abc import Iterable, Iterator, Sequence, Sized
+from collections.abc import Callable, Iterable, Iterator, Sequence, Sized
 from concurrent.futures import ThreadPoolExecutor
 from itertools import islice
 from pathlib import Path
@@ -25,7 +25,8 @@ from utils.splade_head import active_terms, splade_head
 CONFIG_NAME = "splade_config.json"
 WINDOW = 2048  # texts tokenised and sorted by length together
 CPU_TOKENS, ACCELERATOR_TOKENS = 2048, 65_536  # tokens encoded together, padding included
-FEW_TOKENS = 128  # such as a query's
+MIN_TOKENS, BATCHES_PER_THREAD = 512, 4  # smaller batches where there are few texts for many threads
+QUERY_PRECISIONS = ("auto", "float32")  # that run a query in float32
 MIN_FILL = 0.7  # shortest text of a padded group over its longest,
 SHORT = 32  # where texts shorter than this count as this long
 
@@ -78,6 +79,7 @@ class SpladeEncoder(torch.nn.Module):
         self._take_out_projection()
         self._packs = packing.prepare(model)
         self._batch_tokens = CPU_TOKENS
+        self._one_text: Callable[[torch.Tensor], torch.Tensor] | None = None
 
     @classmethod
     def from_pretrained(
@@ -167,7 +169,21 @@ class SpladeEncoder(torch.nn.Module):
     def encode_query(self, text: str) -> SparseVector:
         """One query's sparse vector."""
         tokens = self.tokenize([text], self.query_max_length)[0]
-        return self._encode_batch([tokens])[0] if tokens else EMPTY
+        if not tokens:
+            return EMPTY
+        if (
+            not self._packs
+            or self.device.type != "cpu"
+            or self.precision not in QUERY_PRECISIONS
+            or self.model.training
+        ):
+            return self._encode_batch([tokens])[0]
+        if self._one_text is None:
+            self._one_text = packing.trace(self.model)
+        projection = self.model.get_output_embeddings()
+        with torch.inference_mode():
+            hidden = self._one_text(torch.tensor(tokens))
+            return SparseVector(*active_terms(hidden, [len(tokens)], projection.weight, projection.bias)[0])
 
     def tokenize(self, texts: Sequence[str], max_length: int | None = None) -> list[list[int]]:
         """Token ids of each text with the special tokens; [] for a text that has no others."""
@@ -222,12 +238,15 @@ class SpladeEncoder(torch.nn.Module):
 
     def _encode_window(self, tokens: list[list[int]], batch_size: int | None, bar: tqdm) -> list[SparseVector]:
         vectors = [EMPTY] * len(tokens)
-        order = sorted((i for i, ids in enumerate(tokens) if ids), key=lambda i: len(tokens[i]))
+        order = sorted((i for i, ids in enumerate(tokens) if ids), key=lambda i: -len(tokens[i]))
         bar.update(len(tokens) - len(order))
+        # Longest first, and enough batches that no thread is left with the last one.
+        share = sum(map(len, tokens)) // (BATCHES_PER_THREAD * torch.get_num_threads())
+        budget = self._batch_tokens if self.device.type != "cpu" else min(self._batch_tokens, max(MIN_TOKENS, share))
         batches: list[list[int]] = []
         for i in order:
-            last = len(batches[-1]) if batches else 0
-            if last and (last < batch_size if batch_size else (last + 1) * len(tokens[i]) <= self._batch_tokens):
+            size = len(batches[-1]) if batches else 0
+            if size and (size < batch_size if batch_size else (size + 1) * len(tokens[batches[-1][0]]) <= budget):
                 batches[-1].append(i)
             else:
                 batches.append([i])
@@ -251,11 +270,8 @@ class SpladeEncoder(torch.nn.Module):
 
     @torch.inference_mode()
     def _encode_batch(self, tokens: list[list[int]]) -> list[SparseVector]:
-        precision = self.precision
-        if precision == "auto" and self.device.type == "cpu" and sum(map(len, tokens)) < FEW_TOKENS:
-            precision = "float32"  # rounding the model's weights would take longer than it saves
         try:
-            with autocast(self.device, precision):
+            with autocast(self.device, self.precision):
                 batch = {name: tensor.to(self.device) for name, tensor in self.pad(tokens).items()}
                 return [SparseVector(*vector) for vector in active_terms(*self._head_inputs(**batch))]
         except torch.OutOfMemoryError:

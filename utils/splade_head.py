@@ -55,8 +55,8 @@ def active_terms(
     """(vocabulary ids, ascending, int32; weights, float32) of each text's non-zero terms. Arguments as above."""
     if _is_native(hidden):
         active = splade_head_cpu.active_terms(hidden, lengths, weight, bias)
-        terms, weights = active.terms.numpy(), active.weights.numpy()
-        return [(terms[i, :n].copy(), weights[i, :n].copy()) for i, n in enumerate(active.counts.tolist())]
+        borders = active.starts[1:-1].numpy()
+        return list(zip(np.split(active.terms.numpy(), borders), np.split(active.weights.numpy(), borders)))
     dense = splade_head(hidden, lengths, weight, bias)
     rows, terms = dense.nonzero(as_tuple=True)
     weights = dense[rows, terms].float().cpu().numpy()

@@ -10,6 +10,7 @@ A term whose bound plus bias is not above zero for any token has weight zero. Th
 active, are computed in float32, with the token that won. Both stages take the maximum in registers.
 """
 
+from itertools import accumulate
 from typing import NamedTuple
 
 import torch
@@ -18,12 +19,12 @@ from utils import vnni
 
 
 class Active(NamedTuple):
-    """The non-zero weights of B texts: text i has counts[i] of them, at the front of row i, terms ascending."""
+    """The non-zero weights of B texts, one text after the other, terms ascending."""
 
-    counts: torch.Tensor  # [B] int64
-    terms: torch.Tensor  # [B, V] int32
-    weights: torch.Tensor  # [B, V] float32
-    winners: torch.Tensor  # [B, V] int32: the token that each weight is from, counted from its text's first
+    starts: torch.Tensor  # [B + 1] int64: where each text's begin, and the end
+    terms: torch.Tensor  # [K] int32
+    weights: torch.Tensor  # [K] float32
+    winners: torch.Tensor  # [K] int32: the token that each weight is from, counted from its text's first
 
 
 class NativeHead(torch.autograd.Function):
@@ -44,8 +45,9 @@ class NativeHead(torch.autograd.Function):
         hidden, weight, *active = ctx.saved_tensors
         grad_hidden, grad_weight = torch.zeros(hidden.shape), torch.zeros(weight.shape)
         grad_bias = None if ctx.bias_dtype is None else torch.zeros(len(weight))
-        inputs = (_float(grad), _float(hidden), _offsets(ctx.lengths), len(ctx.lengths), _float(weight), *weight.shape)
-        vnni.call("backward", *inputs, *active, torch.empty(grad.shape), grad_hidden, grad_weight, grad_bias)
+        inputs = (_float(grad), _float(hidden), _starts(ctx.lengths), len(ctx.lengths), _float(weight), *weight.shape)
+        slopes = torch.empty_like(active[2])
+        vnni.call("backward", *inputs, *active, slopes, grad_hidden, grad_weight, grad_bias)
         grad_bias = None if grad_bias is None else grad_bias.to(ctx.bias_dtype)
         return grad_hidden.to(hidden.dtype), None, grad_weight.to(weight.dtype), grad_bias
 
@@ -59,16 +61,18 @@ def active_terms(
 ) -> Active:
     """The non-zero weights, and the same in zeroed float32 `dense` [batch, vocabulary] where it is given."""
     hidden, weight, bias = _float(hidden), _float(weight), _float(bias)
-    shape = len(lengths), len(weight)
-    # Rows as wide as the vocabulary cost no memory: pages that nothing is written to are never there.
+    counts = torch.empty(len(lengths), dtype=torch.int64)
+    inputs = (hidden, _starts(lengths), len(lengths), weight, bias, *vnni.pack(weight), *weight.shape)
+    found = vnni.call("find", *inputs, counts)
+    starts = _starts(counts.tolist())
+    total = int(starts[-1])
     active = Active(
-        torch.empty(shape[0], dtype=torch.int64),
-        torch.empty(shape, dtype=torch.int32),
-        torch.empty(shape, dtype=torch.float32),
-        torch.empty(shape, dtype=torch.int32),
+        starts,
+        torch.empty(total, dtype=torch.int32),
+        torch.empty(total, dtype=torch.float32),
+        torch.empty(total, dtype=torch.int32),
     )
-    inputs = (hidden, _offsets(lengths), len(lengths), weight, bias, *vnni.pack(weight), *weight.shape)
-    vnni.call("forward", *inputs, *active, dense)
+    vnni.call("collect", found, starts, len(lengths), len(weight), *active[1:], dense)
     return active
 
 
@@ -76,5 +80,5 @@ def _float(tensor: torch.Tensor | None) -> torch.Tensor | None:
     return None if tensor is None else tensor.float().contiguous()
 
 
-def _offsets(lengths: list[int]) -> torch.Tensor:
-    return torch.tensor([0, *lengths]).cumsum(0)
+def _starts(lengths: list[int]) -> torch.Tensor:
+    return torch.tensor([0, *accumulate(lengths)])

@@ -91,15 +91,15 @@ def _taint(hidden: torch.Tensor, lengths: list[int]) -> torch.Tensor:
 
 
 def _blocks(longest: int, hidden: torch.Tensor) -> dict[str, int]:
-    """Sizes of a program's blocks, for texts of at most `longest` tokens."""
-    old = hidden.is_cuda and torch.cuda.get_device_capability(hidden.device) < (8, 0)
-    tokens = min(64 if old else 128, max(16, triton.next_power_of_2(longest)))
+    """Sizes of a program's blocks, for texts of at most `longest` tokens; large ones need an A100's shared memory."""
+    shared = torch.cuda.get_device_properties(hidden.device).shared_memory_per_block_optin if hidden.is_cuda else 0
+    tokens = min(128 if shared >= 96 * 1024 else 64, max(16, triton.next_power_of_2(longest)))
     return {
         "TOKENS": tokens,
         "TERMS": 128,
-        "DEPTH": 32 if hidden.dtype == torch.float32 or old else 64,
+        "DEPTH": 32 if hidden.dtype == torch.float32 else 64,
         "num_warps": 8 if tokens == 128 else 4,
-        "num_stages": 2 if old else 3,
+        "num_stages": 3 if shared >= 160 * 1024 else 2,
     }
 
 
@@ -165,8 +165,8 @@ if triton is not None:
             logit += tl.load(bias + terms, mask=inside, other=0.0).to(tl.float32)
         logit = tl.where(logit <= 0, 0.0, logit)  # NaN stays
         # log(1 + x) without what 1 + x rounds away (Kahan's form)
-        sum = 1.0 + logit
-        value = tl.where(sum == 1.0, logit, tl.log(sum) * (logit / (sum - 1.0)))
+        more = 1.0 + logit
+        value = tl.where(more == 1.0, logit, tl.log(more) * (logit / (more - 1.0)))
         at = text.to(tl.int64) * vocabulary + terms
         tl.store(weights + at, value, mask=inside)
         tl.store(winners + at, winner, mask=inside)

@@ -2,8 +2,7 @@
 // computed and why) and linear layers (utils/int8.py).
 //
 // Layouts. A matrix of weights is quantised to 8 bits and packed in panels of 64 terms: [panel][dimension / 4][term][4], as
-// vpdpbusd reads it. Tokens stay in rows. A text's active terms are written to the front of its own row of length
-// `vocabulary`, ascending, so that rows are filled in parallel and only what is used of them ever becomes memory.
+// vpdpbusd reads it. Tokens stay in rows.
 
 #include <immintrin.h>
 
@@ -121,6 +120,12 @@ struct Text {
 struct Active {
   int32_t term, winner;
   float weight;
+};
+
+// Active terms of each text, in slices of the vocabulary: lists[text * slices + slice].
+struct Found {
+  int64_t slices;
+  std::vector<std::vector<Active>> lists;
 };
 
 struct Projection {
@@ -286,13 +291,11 @@ AVX512 void linear(const float* input, int64_t tokens, int64_t size, const uint8
   }
 }
 
-// hidden [tokens, size], offsets [texts + 1] -> for each text its count of active terms and, at the front of its row of
-// [texts, vocabulary], their ids, weights and winning tokens (counted from the text's first). The weights also
-// go into zeroed dense [texts, vocabulary], unless it is null.
-AVX512 void forward(const float* hidden, const int64_t* offsets, int64_t texts, const float* weight, const float* bias,
-                    const uint8_t* packed, const float* scale, const float* error, const float* norm, int64_t vocabulary,
-                    int64_t size, int64_t* counts, int32_t* terms, float* weights, int32_t* winners, float* dense,
-                    int threads) {
+// hidden [tokens, size], offsets [texts + 1] -> counts [texts] of active terms, and the terms themselves, which `collect`
+// hands out.
+AVX512 Found* find(const float* hidden, const int64_t* offsets, int64_t texts, const float* weight, const float* bias,
+                   const uint8_t* packed, const float* scale, const float* error, const float* norm, int64_t vocabulary,
+                   int64_t size, int64_t* counts, int threads) {
   int64_t stride = round_up(size, 4), panels = round_up(vocabulary, PANEL) / PANEL;
   Projection p{weight, bias, packed, scale, error, norm, vocabulary, size, stride};
   std::vector<Text> all(texts);
@@ -302,12 +305,12 @@ AVX512 void forward(const float* hidden, const int64_t* offsets, int64_t texts, 
     if (i > groups.back() && offsets[i + 1] - offsets[groups.back()] > GROUP_TOKENS) groups.push_back(i);
   }
   groups.push_back(texts);
-  int64_t group_count = groups.size() - 1;
-  int64_t slices = std::min(round_up(TASKS_PER_THREAD * threads, group_count) / group_count, std::max<int64_t>(1, panels / MIN_SLICE));
-  if (threads == 1) slices = 1;
+  int64_t group_count = groups.size() - 1, slices = 1;
+  if (threads > 1) // few groups are cut along the vocabulary, so that every thread has work
+    slices = std::clamp<int64_t>(TASKS_PER_THREAD * threads / group_count, 1, std::max<int64_t>(1, panels / MIN_SLICE));
   std::vector<int8_t> tokens(offsets[texts] * stride);
   std::vector<int32_t> start(offsets[texts]);
-  std::vector<std::vector<Active>> found(texts * slices);
+  auto* found = new Found{slices, std::vector<std::vector<Active>>(texts * slices)};
 #pragma omp parallel num_threads(threads)
   {
 #pragma omp for schedule(dynamic)
@@ -317,45 +320,58 @@ AVX512 void forward(const float* hidden, const int64_t* offsets, int64_t texts, 
 #pragma omp for schedule(dynamic)
     for (int64_t task = 0; task < group_count * slices; task++) {
       int64_t group = task / slices, slice = task % slices, begin = groups[group], end = groups[group + 1];
+      int64_t first = panels * slice / slices, last = panels * (slice + 1) / slices;
       candidates.assign(end - begin, {});
-      for (int64_t panel = panels * slice / slices; panel < panels * (slice + 1) / slices; panel++)
+      for (int64_t panel = first; panel < last; panel++)
         for (int64_t i = begin; i < end; i++)
-          if (all[i].end > all[i].begin && all[i].finite) screen_panel(p, all[i], tokens.data(), start.data(), panel, candidates[i - begin]);
-      for (int64_t i = begin; i < end; i++) weigh(p, all[i], hidden, candidates[i - begin], gathered, found[i * slices + slice]);
-    }
-#pragma omp for
-    for (int64_t i = 0; i < texts; i++) {
-      int64_t at = i * vocabulary;
-      // What is not a number in a text makes all its weights that, as it would in the plain formula.
-      for (int32_t term = 0; term < vocabulary && !all[i].finite; term++) {
-        terms[at] = term;
-        weights[at] = NAN;
-        winners[at++] = 0;
+          if (all[i].end > all[i].begin && all[i].finite)
+            screen_panel(p, all[i], tokens.data(), start.data(), panel, candidates[i - begin]);
+      for (int64_t i = begin; i < end; i++) {
+        std::vector<Active>& active = found->lists[i * slices + slice];
+        weigh(p, all[i], hidden, candidates[i - begin], gathered, active);
+        // What is not a number in a text makes all its weights that, as it would in the plain formula.
+        for (int64_t term = first * PANEL; !all[i].finite && term < std::min(vocabulary, last * PANEL); term++)
+          active.push_back({int32_t(term), 0, NAN});
       }
-      for (int64_t slice = 0; slice < slices; slice++)
-        for (const Active& active : found[i * slices + slice]) {
-          terms[at] = active.term;
-          weights[at] = active.weight;
-          winners[at++] = active.winner;
-        }
-      counts[i] = at - i * vocabulary;
-      for (at = i * vocabulary; dense && at < i * vocabulary + counts[i]; at++) dense[i * vocabulary + terms[at]] = weights[at];
     }
   }
+  for (int64_t i = 0; i < texts; i++) {
+    counts[i] = 0;
+    for (int64_t slice = 0; slice < slices; slice++) counts[i] += found->lists[i * slices + slice].size();
+  }
+  return found;
+}
+
+// Ids, ascending, weights and winning tokens (counted from the text's first) of what `find` found, text i's from
+// starts[i]; the weights also into zeroed dense [texts, vocabulary], unless it is null. `found` is gone after.
+void collect(Found* found, const int64_t* starts, int64_t texts, int64_t vocabulary, int32_t* terms, float* weights,
+             int32_t* winners, float* dense, int threads) {
+#pragma omp parallel for num_threads(threads)
+  for (int64_t i = 0; i < texts; i++) {
+    int64_t at = starts[i];
+    for (int64_t slice = 0; slice < found->slices; slice++)
+      for (const Active& active : found->lists[i * found->slices + slice]) {
+        terms[at] = active.term;
+        weights[at] = active.weight;
+        winners[at++] = active.winner;
+        if (dense) dense[i * vocabulary + active.term] = active.weight;
+      }
+  }
+  delete found;
 }
 
 // The gradients' sums, into zeroed grad_hidden [tokens, size], grad_weight [vocabulary, size] and grad_bias [vocabulary]
-// (or null). slopes [texts, vocabulary] is scratch, laid out as `terms` is. Every element has one owner, so results do
-// not depend on the number of threads.
+// (or null). slopes is scratch, as long as `terms`. Every element has one owner, so results do not depend on the number
+// of threads.
 AVX512 void backward(const float* grad, const float* hidden, const int64_t* offsets, int64_t texts, const float* weight,
-                     int64_t vocabulary, int64_t size, const int64_t* counts, const int32_t* terms, const float* weights,
+                     int64_t vocabulary, int64_t size, const int64_t* starts, const int32_t* terms, const float* weights,
                      const int32_t* winners, float* slopes, float* grad_hidden, float* grad_weight, float* grad_bias,
                      int threads) {
 #pragma omp parallel num_threads(threads)
   {
 #pragma omp for schedule(dynamic)
     for (int64_t i = 0; i < texts; i++)
-      for (int64_t at = i * vocabulary; at < i * vocabulary + counts[i]; at++) {
+      for (int64_t at = starts[i]; at < starts[i + 1]; at++) {
         // d log(1 + x) / dx = 1 / (1 + x) = exp(-log(1 + x))
         float slope = slopes[at] = grad[i * vocabulary + terms[at]] * std::exp(-weights[at]);
         const float* row = weight + int64_t(terms[at]) * size;
@@ -367,8 +383,8 @@ AVX512 void backward(const float* grad, const float* hidden, const int64_t* offs
     for (int64_t share = 0; share < shares; share++) {
       int32_t low = int32_t(vocabulary * share / shares), high = int32_t(vocabulary * (share + 1) / shares);
       for (int64_t i = 0; i < texts; i++) {
-        const int32_t *row = terms + i * vocabulary, *end = row + counts[i];
-        for (const int32_t* term = std::lower_bound(row, end, low); term != end && *term < high; term++) {
+        const int32_t* end = terms + starts[i + 1];
+        for (const int32_t* term = std::lower_bound(terms + starts[i], end, low); term != end && *term < high; term++) {
           int64_t at = term - terms;
           const float* token = hidden + (offsets[i] + winners[at]) * size;
           float* out = grad_weight + int64_t(*term) * size;

@@ -52,10 +52,13 @@ def linear(states: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor | None
     return out.view(*states.shape[:-1], len(weight))
 
 
-def call(name: str, *arguments: torch.Tensor | int | None) -> None:
-    """Call the library's function with tensors as pointers and the number of threads behind them."""
+def call(name: str, *arguments: torch.Tensor | int | None) -> int | None:
+    """Call the library's function with tensors as pointers, the number of threads behind them; what it returns is a
+    pointer."""
     values = [
         ctypes.c_int64(a) if isinstance(a, int) else ctypes.c_void_p(None if a is None else a.data_ptr())
         for a in arguments
     ]
-    getattr(load_library("vnni"), name)(*values, ctypes.c_int(torch.get_num_threads()))
+    function = getattr(load_library("vnni"), name)
+    function.restype = ctypes.c_void_p
+    return function(*values, ctypes.c_int(torch.get_num_threads()))
