@@ -49,6 +49,7 @@ def main(args: argparse.Namespace) -> None:
             name: lambda name=name, step=step: memory[name].append(peak(step)) for name, step in contestants.items()
         }
         seconds = contest(watched, args.rounds)
+        contestants["ours"]()
         before = resident("VmRSS")
         for _ in range(STEADY_STEPS):
             contestants["ours"]()

@@ -11,6 +11,7 @@ from tokenizers import Tokenizer, models, pre_tokenizers, processors
 from transformers import AutoModelForMaskedLM, AutoTokenizer, PreTrainedTokenizerFast
 
 from utils import encoder as encoder_module
+from utils import packing
 from utils.encoder import SpladeEncoder
 
 SMALL = {
@@ -189,7 +190,8 @@ def test_a_failed_save_leaves_the_old_folder_readable(tiny, tmp_path, monkeypatc
 
 
 @pytest.mark.parametrize("family", FAMILIES)
-def test_packed_texts_give_the_vectors_of_padded_ones(family):
+def test_packed_texts_give_the_vectors_of_padded_ones(family, monkeypatch):
+    monkeypatch.setattr(packing, "ROWS", 16)  # so that a text of fill is added
     model, tokenizer = family_model(family)
     encoder = SpladeEncoder(model, tokenizer)
     assert encoder._packs == (family != "ModernBert")  # its attention slides over a window

@@ -15,6 +15,7 @@ from transformers.integrations.sdpa_attention import sdpa_attention_forward
 from transformers.masking_utils import AttentionMaskInterface, sdpa_mask
 
 NAME = "within_texts"
+ROWS = 128
 
 
 def prepare(model: PreTrainedModel) -> bool:
@@ -43,7 +44,11 @@ def hidden_states(model: PreTrainedModel, ids: torch.Tensor, lengths: list[int])
     """[tokens, hidden] of texts whose token ids [tokens] stand one after the other."""
     first = first_position(model)
     positions = torch.cat([torch.arange(first, first + length) for length in lengths]).to(ids.device)
-    return model(input_ids=ids[None], position_ids=positions[None], text_lengths=lengths).logits[0]
+    # oneDNN compiles and keeps a product for each number of rows: a last text of fill keeps these numbers few.
+    fill = -len(ids) % max(ROWS, 2 ** (len(ids).bit_length() - 4)) if len(ids) > ROWS else 0
+    filled, places = (torch.nn.functional.pad(row, (0, fill), value=row[0]) for row in (ids, positions))
+    states = model(input_ids=filled[None], position_ids=places[None], text_lengths=[*lengths, fill]).logits[0]
+    return states[: len(ids)]
 
 
 def trace(model: PreTrainedModel) -> Callable[[torch.Tensor], torch.Tensor]:
@@ -85,6 +90,9 @@ def _attend(module, query, key, value, attention_mask, text_lengths=None, dropou
         return sdpa_attention_forward(
             module, query, key, value, attention_mask, dropout=dropout, scaling=scaling, **kwargs
         )
+    # In float32: as fast on a CPU without AMX, and in bfloat16 every length of text leaves a compiled kernel behind.
+    dtype, wide = query.dtype, torch.promote_types(query.dtype, torch.float32)
+    query, key, value = query.to(wide), key.to(wide), value.to(wide)
     results, start = [], 0
     for length, run in groupby(text_lengths):
         count = len(list(run))  # neighbours of one length go together
@@ -94,10 +102,11 @@ def _attend(module, query, key, value, attention_mask, text_lengths=None, dropou
             part[0, :, start : start + count * length].unflatten(1, (count, length)).transpose(0, 1)
             for part in (query, key, value)
         )
-        result = torch.nn.functional.scaled_dot_product_attention(q, k, v, dropout_p=dropout, scale=scaling)
+        with torch.autocast(q.device.type, enabled=False):
+            result = torch.nn.functional.scaled_dot_product_attention(q, k, v, dropout_p=dropout, scale=scaling)
         results.append(result.transpose(1, 2).flatten(0, 1))
         start += count * length
-    return torch.cat(results)[None], None
+    return torch.cat(results)[None].to(dtype), None
 
 
 AttentionInterface.register(NAME, _attend)
