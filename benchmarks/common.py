@@ -38,6 +38,7 @@ SHAPES = {
 }
 ACTIVE = 200  # mean active terms of a document, which the random models' bias is set to: about what SPLADE models have
 PEER = "sentence-transformers"
+CHUNK = 64  # tokens, of its chunked pooling
 
 
 def parser(description: str | None, rounds: int, documents: int) -> argparse.ArgumentParser:
@@ -87,9 +88,10 @@ def model_folder(name: str, texts: list[str]) -> Iterator[str]:
         yield folder
 
 
-def open_peer(folder: str, device: str, dtype: torch.dtype = torch.float32) -> SparseEncoder:
+def open_peer(folder: str, device: str, dtype: torch.dtype = torch.float32, chunk: int | None = None) -> SparseEncoder:
+    """`chunk`: the size of the pooling's chunks, which it leaves out by default."""
     model = MLMTransformer(folder, model_kwargs={"dtype": dtype})
-    return SparseEncoder(modules=[model, SpladePooling("max")], device=device)
+    return SparseEncoder(modules=[model, SpladePooling("max", chunk_size=chunk)], device=device)
 
 
 def contest(contestants: dict[str, Callable[[], object]], rounds: int) -> dict[str, float]:

@@ -7,7 +7,8 @@
         --documents 24 --peer-batches 8 2
 
 Both encode the same documents with the same model. The peer runs at its default precision, float32, and in bfloat16,
-each with batches of 32 (its default; at 250,002 terms they need more than 24 GB) and of 8.
+each with batches of 32 (its default; at 250,002 terms they need more than 24 GB) and of 8; on CUDA also with its
+chunked pooling.
 """
 
 import argparse
@@ -17,7 +18,7 @@ from collections.abc import Callable
 
 import torch
 
-from benchmarks.common import PEER, add_precisions, contest, model_folder, open_peer, parser, report, sample
+from benchmarks.common import CHUNK, PEER, add_precisions, contest, model_folder, open_peer, parser, report, sample
 from utils.console import positive_int, run_script
 from utils.encoder import SpladeEncoder
 
@@ -29,10 +30,12 @@ def main(args: argparse.Namespace) -> None:
         for precision in args.precisions:
             encoder = SpladeEncoder.from_pretrained(folder, args.device, precision=precision)
             contestants[f"ours, {precision}"] = functools.partial(encoder.encode, texts)
-        for dtype in (torch.float32, torch.bfloat16):
-            peer = open_peer(folder, str(encoder.device), dtype)
+        for dtype, chunk in ((torch.float32, None), (torch.bfloat16, None), (torch.bfloat16, CHUNK)):
+            if chunk and encoder.device.type != "cuda":
+                continue
+            peer = open_peer(folder, str(encoder.device), dtype, chunk)
             for batch in args.peer_batches:
-                name = f"{PEER}, {str(dtype).removeprefix('torch.')}, batch {batch}"
+                name = f"{PEER}, {str(dtype).removeprefix('torch.')}, batch {batch}" + ", chunked" * bool(chunk)
                 contestants[name] = lambda peer=peer, batch=batch: peer.encode(
                     texts, batch_size=batch, show_progress_bar=False
                 )

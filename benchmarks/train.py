@@ -4,8 +4,8 @@
     .venv/bin/python -m benchmarks.train --input-dir build/demo/python_docs --batch-size 128 --rounds 1
 
 A step is collating, forward, loss, backward and AdamW on the same pairs: the first eight words of a document as the
-query, the document, cut to 192 tokens, as the positive. Memory is the process's peak over the step less what it held
-before it; on CUDA, the allocator's peak.
+query, the document, cut to 192 tokens, as the positive. On CUDA the peer also runs with its cached loss. Memory is the
+process's peak over the step less what it held before it; on CUDA, the allocator's peak.
 """
 
 import argparse
@@ -15,9 +15,9 @@ from collections.abc import Callable
 from pathlib import Path
 
 import torch
-from sentence_transformers.sparse_encoder.losses import SparseMultipleNegativesRankingLoss, SpladeLoss
+from sentence_transformers.sparse_encoder.losses import CachedSpladeLoss, SparseMultipleNegativesRankingLoss, SpladeLoss
 
-from benchmarks.common import PEER, contest, model_folder, open_peer, parser, report, resident, sample
+from benchmarks.common import CHUNK, PEER, contest, model_folder, open_peer, parser, report, resident, sample
 from train_splade import collate, encode_batch, tokenised
 from utils.console import positive_int, run_script
 from utils.device import autocast
@@ -44,6 +44,8 @@ def main(args: argparse.Namespace) -> None:
         }
         contestants[f"{PEER}, float32"] = peer_step(folder, args, pairs, None)
         contestants[f"{PEER}, bfloat16"] = peer_step(folder, args, pairs, torch.bfloat16)
+        if torch.cuda.is_available():
+            contestants[f"{PEER}, bfloat16, cached"] = peer_step(folder, args, pairs, torch.bfloat16, cached=True)
         memory: dict[str, list[float]] = {name: [] for name in contestants}
         watched = {
             name: lambda name=name, step=step: memory[name].append(peak(step)) for name, step in contestants.items()
@@ -88,12 +90,19 @@ def our_step(folder: str, args: argparse.Namespace, pairs: list[tuple[str, str]]
 
 
 def peer_step(
-    folder: str, args: argparse.Namespace, pairs: list[tuple[str, str]], dtype: torch.dtype | None
+    folder: str,
+    args: argparse.Namespace,
+    pairs: list[tuple[str, str]],
+    dtype: torch.dtype | None,
+    cached: bool = False,
 ) -> Callable[[], None]:
-    """In float32, or under autocast to `dtype` as its trainer does with bf16=True."""
-    model = open_peer(folder, args.device or ("cuda" if torch.cuda.is_available() else "cpu")).train()
+    """In float32, or under autocast to `dtype` as its trainer does with bf16=True; or with its cached loss and chunked
+    pooling."""
+    device = args.device or ("cuda" if torch.cuda.is_available() else "cpu")
+    model = open_peer(folder, device, chunk=CHUNK if cached else None).train()
     model.max_seq_length = MAX_LENGTH
-    loss = SpladeLoss(model, SparseMultipleNegativesRankingLoss(model), LAMBDA, LAMBDA)
+    kind = CachedSpladeLoss if cached else SpladeLoss
+    loss = kind(model, SparseMultipleNegativesRankingLoss(model), LAMBDA, LAMBDA)
     optimizer = torch.optim.AdamW(model.parameters(), lr=1e-6, fused=True)
 
     def step() -> None:
