@@ -15,7 +15,7 @@ from transformers.integrations.sdpa_attention import sdpa_attention_forward
 from transformers.masking_utils import AttentionMaskInterface, sdpa_mask
 
 NAME = "within_texts"
-ROWS = 128
+ROWS = 32
 
 
 def prepare(model: PreTrainedModel) -> bool:
@@ -45,7 +45,7 @@ def hidden_states(model: PreTrainedModel, ids: torch.Tensor, lengths: list[int])
     first = first_position(model)
     positions = torch.cat([torch.arange(first, first + length) for length in lengths]).to(ids.device)
     # oneDNN compiles and keeps a product for each number of rows: a last text of fill keeps these numbers few.
-    fill = -len(ids) % max(ROWS, 2 ** (len(ids).bit_length() - 4)) if len(ids) > ROWS else 0
+    fill = -len(ids) % max(ROWS, 2 ** (len(ids).bit_length() - 5)) if len(ids) > ROWS else 0
     filled, places = (torch.nn.functional.pad(row, (0, fill), value=row[0]) for row in (ids, positions))
     states = model(input_ids=filled[None], position_ids=places[None], text_lengths=[*lengths, fill]).logits[0]
     return states[: len(ids)]
