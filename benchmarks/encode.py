@@ -7,8 +7,7 @@
         --documents 24 --peer-batches 8 2
 
 Both encode the same documents with the same model. The peer runs at its default precision, float32, and in bfloat16,
-each with batches of 32 (its default) and of 8; on CUDA also with its
-chunked pooling.
+each with batches of 32 (its default) and of 8; on CUDA also with its chunked pooling.
 """
 
 import argparse
