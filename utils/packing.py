@@ -15,7 +15,7 @@ from transformers.integrations.sdpa_attention import sdpa_attention_forward
 from transformers.masking_utils import AttentionMaskInterface, sdpa_mask
 
 NAME = "within_texts"
-ROWS = 32
+ROWS = 32  # what packed tokens are filled up to a multiple of; more where there are many
 
 
 def prepare(model: PreTrainedModel) -> bool:

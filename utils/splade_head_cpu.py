@@ -42,11 +42,12 @@ class NativeHead(torch.autograd.Function):
     @staticmethod
     @torch.autograd.function.once_differentiable
     def backward(ctx, grad):
-        hidden, weight, *active = ctx.saved_tensors
+        hidden, weight, *saved = ctx.saved_tensors
+        active = Active(*saved)
         grad_hidden, grad_weight = torch.zeros(hidden.shape), torch.zeros(weight.shape)
         grad_bias = None if ctx.bias_dtype is None else torch.zeros(len(weight))
         inputs = (_float(grad), _float(hidden), _starts(ctx.lengths), len(ctx.lengths), _float(weight), *weight.shape)
-        slopes = torch.empty_like(active[2])
+        slopes = torch.empty_like(active.weights)
         vnni.call("backward", *inputs, *active, slopes, grad_hidden, grad_weight, grad_bias)
         grad_bias = None if grad_bias is None else grad_bias.to(ctx.bias_dtype)
         return grad_hidden.to(hidden.dtype), None, grad_weight.to(weight.dtype), grad_bias

@@ -30,7 +30,8 @@ def available() -> bool:
 
 
 def pack(weight: torch.Tensor) -> Packed:
-    """Codes of float32 weights [rows, size], kept until the weights change, as in training they do at every step."""
+    """Codes of float32 weights [rows, size], kept until the weights change, as in training they do at every step. Torch
+    counts changes; one made through `weight.data` it does not see, and neither does this."""
     version = None if weight.is_inference() else (weight.data_ptr(), weight._version)
     kept = _packed.get(weight)
     if kept and version and kept[0] == version:
