@@ -15,7 +15,7 @@ from utils import packing
 from utils.encoder import SpladeEncoder
 
 SMALL = {
-    "hidden_size": 16,
+    "hidden_size": 32,
     "num_hidden_layers": 2,
     "num_attention_heads": 2,
     "intermediate_size": 32,
@@ -30,7 +30,7 @@ FAMILIES = {
     "ModernBert": SMALL
     | {"bos_token_id": 2, "eos_token_id": 3, "cls_token_id": 2, "sep_token_id": 3, "reference_compile": False},
     "DistilBert": {
-        "dim": 16,
+        "dim": 32,
         "hidden_dim": 32,
         "n_layers": 2,
         "n_heads": 2,

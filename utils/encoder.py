@@ -18,7 +18,7 @@ from transformers.utils import cached_file
 from utils import packing
 from utils.console import progress
 from utils.device import autocast, resolve_device, use_threads, uses_bfloat16
-from utils.int8 import quantise_linears
+from utils.int8 import quantise
 from utils.models import load_masked_lm, resolve_model
 from utils.splade_head import active_terms, splade_head
 
@@ -112,7 +112,7 @@ class SpladeEncoder(torch.nn.Module):
         encoder._batch_tokens = CPU_TOKENS if device.type == "cpu" else ACCELERATOR_TOKENS
         encoder.to(device)
         if precision == "int8":
-            quantise_linears(model)
+            quantise(model)
         return encoder
 
     @property

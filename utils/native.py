@@ -17,29 +17,30 @@ FLAGS = "-std=c++17 -O3 -fno-math-errno -fno-trapping-math -fno-signed-zeros -fa
 
 @functools.cache
 def load_library(name: str) -> ctypes.CDLL | None:
-    """The library made of utils/`name`.cpp, or None where it cannot be had: no GNU C++ compiler (CXX names another
-    than g++), no cache folder to write to, or a processor that its `supported()` says no to."""
+    """The library made of utils/`name`.h and `name`*.cpp, or None where it cannot be had: no GNU C++ compiler (CXX
+    names another than g++), no cache folder to write to, or a processor that its `supported()` says no to."""
     compiler = shutil.which(os.environ.get("CXX", "g++"))
     if compiler is None or (platform.system(), platform.machine()) != ("Linux", "x86_64"):
         return None
-    source = Path(__file__).with_name(f"{name}.cpp")
-    key = hashlib.sha256(source.read_bytes() + f"{compiler} {FLAGS}".encode()).hexdigest()[:16]
+    sources = sorted(Path(__file__).parent.glob(f"{name}*.cpp"))
+    code = b"".join(file.read_bytes() for file in [Path(__file__).with_name(f"{name}.h"), *sources])
+    key = hashlib.sha256(code + f"{compiler} {FLAGS}".encode()).hexdigest()[:16]
     library = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache", "splade-toolkit", f"{name}-{key}.so")
     try:
         if not library.exists():
-            _compile(compiler, source, library)
+            _compile(compiler, sources, library)
         loaded = ctypes.CDLL(str(library))
     except (OSError, subprocess.SubprocessError):
         return None
     return loaded if loaded.supported() else None
 
 
-def _compile(compiler: str, source: Path, library: Path) -> None:
+def _compile(compiler: str, sources: list[Path], library: Path) -> None:
     """Write `library` whole or not at all: another process may be doing the same."""
     library.parent.mkdir(parents=True, exist_ok=True)
     unfinished = library.with_suffix(f".{os.getpid()}")
     try:
-        command = [compiler, *FLAGS.split(), "-o", str(unfinished), str(source)]
+        command = [compiler, *FLAGS.split(), "-o", str(unfinished), *map(str, sources)]
         subprocess.run(command, check=True, capture_output=True, timeout=300)
         os.replace(unfinished, library)
     finally:

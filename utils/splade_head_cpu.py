@@ -1,4 +1,4 @@
-"""The SPLADE head on a processor with AVX-512 VNNI, in C++ (vnni.cpp): exact in float32, at the speed of int8.
+"""The SPLADE head on a processor with AVX-512 VNNI, in C++ (vnni_head.cpp): exact in float32, at the speed of int8.
 
 A SPLADE vector has a few hundred non-zero terms among tens of thousands. Which they are is found on a product of
 tokens and terms rounded to 8 bits, with a bound of what the rounding can have changed: by Cauchy-Schwarz, for a token

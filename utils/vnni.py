@@ -1,4 +1,5 @@
-"""Products of 8-bit codes on a processor with AVX-512 VNNI: the Python face of vnni.cpp."""
+"""Products of 8-bit codes on a processor with AVX-512 VNNI: the Python face of vnni_head.cpp and
+vnni_layers.cpp."""
 
 import ctypes
 from typing import NamedTuple
@@ -8,7 +9,7 @@ from torch.utils.weak import WeakTensorKeyDictionary
 
 from utils.native import load_library
 
-PANEL = 64  # rows of weights side by side; as in the C++
+PANEL = 64  # rows of weights side by side; as in vnni.h
 
 
 class Packed(NamedTuple):
@@ -25,7 +26,7 @@ _packed: WeakTensorKeyDictionary = WeakTensorKeyDictionary()
 
 
 def available() -> bool:
-    """Whether this machine has the processor and the compiler that vnni.cpp needs."""
+    """Whether this machine has the processor and the compiler that they need."""
     return load_library("vnni") is not None
 
 

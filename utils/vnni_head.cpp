@@ -1,59 +1,18 @@
-// Products of 8-bit codes on a processor with AVX-512 VNNI: the SPLADE head (utils/splade_head_cpu.py tells what is
-// computed and why) and linear layers (utils/int8.py).
-//
-// Layouts. A matrix of weights is quantised to 8 bits and packed in panels of 64 terms: [panel][dimension / 4][term][4], as
-// vpdpbusd reads it. Tokens stay in rows.
+// The SPLADE head; utils/splade_head_cpu.py tells what is computed and why.
 
-#include <immintrin.h>
-
-#include <algorithm>
-#include <cmath>
-#include <cstdint>
-#include <cstring>
-#include <utility>
-#include <vector>
-
-#define AVX512 __attribute__((target("avx512f,avx512bw,avx512dq,avx512vl,avx512vnni,fma")))
-#define INLINE AVX512 __attribute__((always_inline)) inline
-#define KERNEL AVX512 __attribute__((noinline))
+#include "vnni.h"
 
 namespace {
 
-constexpr int64_t PANEL = 64;         // terms side by side: four registers of 16
-constexpr int64_t ROWS = 6;           // tokens at a time: 24 accumulators of the 32 registers
 constexpr int64_t GROUP_TOKENS = 256; // short texts share a pass over the projection while they fill the second-level cache
 constexpr int64_t TASKS_PER_THREAD = 4;
 constexpr int64_t MIN_SLICE = 8;      // panels
-
-int64_t round_up(int64_t n, int64_t unit) { return (n + unit - 1) / unit * unit; }
-
-// sum += the dot products of four signed bytes with each of 16 groups of four unsigned ones.
-INLINE void add_dot(__m512i& sum, __m512i terms, const int8_t* four) {
-  int32_t token;
-  std::memcpy(&token, four, 4);
-  asm("vpdpbusd %2, %1, %0" : "+v"(sum) : "v"(terms), "v"(_mm512_set1_epi32(token)));
-}
-
-INLINE __mmask16 first_lanes(int64_t count) { return count >= 16 ? 0xffff : count > 0 ? (1 << count) - 1 : 0; }
 
 INLINE void keep_larger(__m512 sum, int32_t token, float* best, int32_t* winner) {
   __m512 top = _mm512_loadu_ps(best);
   __mmask16 larger = _mm512_cmp_ps_mask(sum, top, _CMP_NLE_UQ); // NaN counts as larger
   _mm512_mask_storeu_ps(best, larger, sum);
   _mm512_mask_storeu_epi32(winner, larger, _mm512_set1_epi32(token));
-}
-
-// finish(token, quarter, sums) for M tokens and each quarter of a panel's 64 terms: the products of their codes.
-template <int M, class Finish, int... I> // I: 0 .. 4 M - 1, spelled out so that the compiler keeps all sums in registers
-KERNEL void multiply_codes(const int8_t* tokens, const int32_t* start, const uint8_t* panel, int64_t stride, Finish finish,
-                           std::integer_sequence<int, I...>) {
-  __m512i sum[] = {_mm512_set1_epi32(start[I / 4])...};
-  for (int64_t d = 0; d < stride; d += 4) {
-    const __m512i terms[] = {_mm512_loadu_si512(panel + d * PANEL), _mm512_loadu_si512(panel + d * PANEL + 64),
-                             _mm512_loadu_si512(panel + d * PANEL + 128), _mm512_loadu_si512(panel + d * PANEL + 192)};
-    (add_dot(sum[I], terms[I % 4], tokens + I / 4 * stride + d), ...);
-  }
-  (finish(I / 4, I % 4, sum[I]), ...);
 }
 
 struct KeepMaximum {
@@ -63,39 +22,6 @@ struct KeepMaximum {
     _mm512_storeu_si512(at, _mm512_max_epi32(_mm512_loadu_si512(at), sum));
   }
 };
-
-// out[token, term] = token's step * term's step * product + bias, for the first `count` terms of the panel.
-struct StoreScaled {
-  const float *token_scale, *scale, *bias; // bias may be null
-  float* out;
-  int64_t row, count;
-  INLINE void operator()(int token, int quarter, __m512i sum) const {
-    __mmask16 inside = first_lanes(count - 16 * quarter);
-    __m512 value = _mm512_mul_ps(_mm512_cvtepi32_ps(sum), _mm512_set1_ps(token_scale[token]));
-    value = _mm512_mul_ps(value, _mm512_maskz_loadu_ps(inside, scale + 16 * quarter));
-    if (bias) value = _mm512_add_ps(value, _mm512_maskz_loadu_ps(inside, bias + 16 * quarter));
-    _mm512_mask_storeu_ps(out + token * row + 16 * quarter, inside, value);
-  }
-};
-
-// All tokens from `token` to `end`, as many at a time as fit the registers; `finish` makes what ends their products.
-template <class Finish>
-AVX512 void multiply_all(const int8_t* tokens, const int32_t* start, int64_t token, int64_t end, const uint8_t* panel,
-                         int64_t stride, Finish finish) {
-  auto next = [&](auto count) AVX512 {
-    multiply_codes<count()>(tokens + token * stride, start + token, panel, stride, finish(token),
-                            std::make_integer_sequence<int, 4 * count()>());
-    token += count();
-  };
-  while (token + ROWS <= end) next(std::integral_constant<int, ROWS>());
-  switch (end - token) {
-    case 1: next(std::integral_constant<int, 1>()); break;
-    case 2: next(std::integral_constant<int, 2>()); break;
-    case 3: next(std::integral_constant<int, 3>()); break;
-    case 4: next(std::integral_constant<int, 4>()); break;
-    case 5: next(std::integral_constant<int, 5>()); break;
-  }
-}
 
 // best[term], winner[term] = largest token . term over M tokens, which start at position `first`, and 64 terms in
 // float32; `panel` is [dimension][64].
@@ -138,12 +64,10 @@ struct Projection {
 // One int8 step for all tokens of a text, so that their products compare as integers. start[token] takes back the
 // 128 that is added to every weight to make it unsigned.
 AVX512 void quantise_text(const float* hidden, int64_t size, int64_t stride, Text& text, int8_t* tokens, int32_t* start) {
-  __m512 tops = _mm512_setzero_ps();
-  for (int64_t i = text.begin * size, end = text.end * size; i < end; i += 16)
-    tops = _mm512_max_ps(tops, _mm512_abs_ps(_mm512_maskz_loadu_ps(first_lanes(end - i), hidden + i)));
-  float largest = _mm512_reduce_max_ps(tops);
+  float largest = largest_of(hidden + text.begin * size, (text.end - text.begin) * size);
   text.finite = true;
-  text.scale = largest > 0 ? largest / 127 : 1;
+  text.scale = step_of(largest);
+  const __m512 steps_in_one = _mm512_set1_ps(1 / text.scale);
   text.error = text.norm = 0;
   for (int64_t token = text.begin; token < text.end; token++) {
     const float* row = hidden + token * size;
@@ -152,7 +76,7 @@ AVX512 void quantise_text(const float* hidden, int64_t size, int64_t stride, Tex
     for (int64_t d = 0; d < stride; d += 16) {
       __mmask16 inside = first_lanes(size - d), kept = first_lanes(stride - d); // the rest of the row is zeros
       __m512 values = _mm512_maskz_loadu_ps(inside, row + d);
-      __m512i codes = _mm512_cvtps_epi32(_mm512_div_ps(values, _mm512_set1_ps(text.scale))); // to the nearest
+      __m512i codes = _mm512_cvtps_epi32(_mm512_mul_ps(values, steps_in_one)); // to the nearest
       __m512 steps = _mm512_cvtepi32_ps(codes);
       __m512 rest = _mm512_fnmadd_ps(steps, _mm512_set1_ps(text.scale), values);
       _mm512_mask_cvtepi32_storeu_epi8(tokens + token * stride + d, kept, codes);
@@ -247,7 +171,7 @@ AVX512 void pack(const float* weight, int64_t vocabulary, int64_t size, uint8_t*
       const float* row = weight + term * size;
       float largest = 0, lost = 0, whole = 0;
       for (int64_t d = 0; d < size; d++) largest = std::max(largest, std::fabs(row[d]));
-      float step = largest > 0 ? largest / 127 : 1;
+      float step = step_of(largest);
       for (int64_t d = 0; d < size; d++) {
         float rounded = std::nearbyint(row[d] / step), rest = row[d] - rounded * step;
         out[d / 4 * 4 * PANEL + 4 * j + d % 4] = uint8_t(int32_t(rounded) + 128);
@@ -258,36 +182,6 @@ AVX512 void pack(const float* weight, int64_t vocabulary, int64_t size, uint8_t*
       error[term] = std::sqrt(lost);
       norm[term] = std::sqrt(whole);
     }
-  }
-}
-
-// out [tokens, terms] = input [tokens, size] times the packed weights, plus bias [terms] or null; each token has a step of
-// its own.
-AVX512 void linear(const float* input, int64_t tokens, int64_t size, const uint8_t* packed, const float* scale,
-                   const float* bias, int64_t terms, float* out, int threads) {
-  constexpr int64_t BLOCK = 16 * ROWS; // tokens that share a panel while it is in cache
-  int64_t stride = round_up(size, 4), panels = round_up(terms, PANEL) / PANEL, blocks = round_up(tokens, BLOCK) / BLOCK;
-  std::vector<int8_t> codes(tokens * stride);
-  std::vector<int32_t> start(tokens);
-  std::vector<float> token_scale(tokens);
-#pragma omp parallel num_threads(threads)
-  {
-#pragma omp for
-    for (int64_t i = 0; i < tokens; i++) {
-      Text one{i, i + 1, 1, 0, 0, true};
-      quantise_text(input, size, stride, one, codes.data(), start.data());
-      token_scale[i] = one.finite ? one.scale : NAN;
-    }
-#pragma omp for collapse(2) schedule(dynamic)
-    for (int64_t block = 0; block < blocks; block++)
-      for (int64_t panel = 0; panel < panels; panel++) {
-        int64_t term = panel * PANEL;
-        multiply_all(codes.data(), start.data(), block * BLOCK, std::min(tokens, (block + 1) * BLOCK), packed + term * stride,
-                     stride, [&](int64_t token) {
-                       return StoreScaled{token_scale.data() + token, scale + term,  bias ? bias + term : nullptr,
-                                          out + token * terms + term, terms,         terms - term};
-                     });
-      }
   }
 }
 
