@@ -10,21 +10,14 @@ one query, encoding and search together, in ms.
 """
 
 import argparse
-import time
-from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
 
-import numpy as np
-
-from utils.console import Parser, auto_or_positive_int, positive_int, progress, run_script, say, table
+from utils.console import Parser, auto_or_positive_int, positive_int, run_script, say, table
 from utils.device import PRECISIONS
-from utils.documents import Collection, read_collection, read_documents
-from utils.encoder import SparseVector, SpladeEncoder
-from utils.evaluation import DEPTH, METRICS, check_metrics, evaluate_run, latency_percentiles
-from utils.index import SearchIndex
-from utils.lexical import BM25Index
-from utils.records import Document, check_writable, read_examples, write_json
+from utils.documents import Collection, pool_examples, read_collection, read_documents
+from utils.encoder import SpladeEncoder
+from utils.evaluation import METRICS, check_metrics, evaluate_bm25, evaluate_model
+from utils.records import check_writable, read_examples, write_json
 
 
 def load_test_data(path: str | Path, documents: str | Path | None = None) -> Collection:
@@ -37,72 +30,13 @@ def load_test_data(path: str | Path, documents: str | Path | None = None) -> Col
     path = Path(path)
     if path.is_dir():
         return read_collection(path, documents)
-    ids: dict[str, str] = {}  # text -> id
-    queries: dict[str, str] = {}  # text -> id
-    qrels: dict[str, dict[str, int]] = {}
-    for example in read_examples(path):
-        pooled = [text.strip() for text in (example.positive_document, *example.negatives)]
-        for text in filter(None, pooled):
-            ids.setdefault(text, f"d{len(ids)}")
-        if example.query.strip() and pooled[0]:
-            query = queries.setdefault(example.query.strip(), f"q{len(queries)}")
-            qrels.setdefault(query, {})[ids[pooled[0]]] = 1
-    if not qrels:
+    data = pool_examples(read_examples(path))
+    if not data.qrels:
         raise ValueError(f"{path}: no example has both a query and a positive document")
-    corpus = [Document(id=name, text=text) for text, name in ids.items()]
     if documents is not None:
-        others = read_documents(documents).documents
-        corpus += [document for document in others if document.full_text not in ids]
-    return Collection(corpus, {name: text for text, name in queries.items()}, qrels)
-
-
-def evaluate_model(
-    name: str, model: SpladeEncoder, data: Collection, metrics: Sequence[str] = METRICS, batch_size: int | None = None
-) -> dict[str, Any]:
-    """One row of metrics for a SPLADE model."""
-    vectors = model.encode(
-        [document.full_text for document in data.documents], batch_size=batch_size, show_progress=True
-    )
-    index = SearchIndex(vectors)
-    lengths = []
-
-    def search(query: str) -> list[tuple[int, float]]:
-        vector = model.encode_query(query)
-        lengths.append(len(vector.indices))
-        return index.search(vector, DEPTH)
-
-    row = _measure(name, data, metrics, search)
-    return {**row, "doc_terms": _mean_terms(vectors), "query_terms": float(np.mean(lengths))}
-
-
-def evaluate_bm25(data: Collection, metrics: Sequence[str] = METRICS) -> dict[str, Any]:
-    """One row of metrics for BM25; its terms are the distinct words that it indexes."""
-    texts = [document.full_text for document in data.documents]
-    index = BM25Index(texts)
-    row = _measure("BM25", data, metrics, lambda query: index.search([query], DEPTH)[0])
-    return {**row, "doc_terms": index.mean_terms(texts), "query_terms": index.mean_terms(list(data.queries.values()))}
-
-
-def _measure(
-    name: str, data: Collection, metrics: Sequence[str], search: Callable[[str], list[tuple[int, float]]]
-) -> dict[str, Any]:
-    run: dict[str, dict[str, float]] = {}
-    milliseconds = []
-    search(next(iter(data.queries.values())))  # first-call costs are not a query's latency
-    for query, text in progress(data.queries.items(), desc=name, unit="queries", leave=False):
-        started = time.perf_counter()
-        hits = search(text)
-        milliseconds.append((time.perf_counter() - started) * 1000)
-        run[query] = {data.documents[position].id: score for position, score in hits}
-    return {
-        "model": name,
-        **evaluate_run(data.qrels, run, metrics),
-        "query_latency_ms": latency_percentiles(milliseconds),
-    }
-
-
-def _mean_terms(vectors: list[SparseVector]) -> float:
-    return float(np.mean([len(vector.indices) for vector in vectors]))
+        known = {document.text for document in data.documents}
+        data.documents.extend(d for d in read_documents(documents).documents if d.full_text not in known)
+    return data
 
 
 def main(args: argparse.Namespace) -> None:

@@ -13,10 +13,10 @@ import torch
 from transformers import AutoModelForMaskedLM, AutoTokenizer
 
 from benchmarks.common import add_precisions, model_folder, parser, report
-from test_evaluate import evaluate_model
 from utils.console import quiet_libraries, run_script
 from utils.documents import read_collection
 from utils.encoder import SparseVector, SpladeEncoder
+from utils.evaluation import evaluate_model
 
 
 class PlainFormula:

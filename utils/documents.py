@@ -2,12 +2,13 @@
 
 import os
 import re
+from collections.abc import Iterable
 from pathlib import Path
 from typing import NamedTuple
 
 from markdownify import markdownify
 
-from utils.records import Document, read_json_records
+from utils.records import Document, TrainingExample, read_json_records
 
 TEXT_SUFFIXES = {".md", ".txt", ".rst", ".html", ".htm"}
 SUFFIXES = TEXT_SUFFIXES | {".json", ".jsonl"}
@@ -26,6 +27,22 @@ class Collection(NamedTuple):
     documents: list[Document]
     queries: dict[str, str]
     qrels: dict[str, dict[str, int]]
+
+
+def pool_examples(examples: Iterable[TrainingExample]) -> Collection:
+    """The collection that examples make: all their documents, each once, and as relevant each query's positives."""
+    ids: dict[str, str] = {}  # text -> id
+    queries: dict[str, str] = {}  # text -> id
+    qrels: dict[str, dict[str, int]] = {}
+    for example in examples:
+        pooled = [text.strip() for text in (example.positive_document, *example.negatives)]
+        for text in filter(None, pooled):
+            ids.setdefault(text, f"d{len(ids)}")
+        if example.query.strip() and pooled[0]:
+            query = queries.setdefault(example.query.strip(), f"q{len(queries)}")
+            qrels.setdefault(query, {})[ids[pooled[0]]] = 1
+    documents = [Document(id=name, text=text) for text, name in ids.items()]
+    return Collection(documents, {name: text for text, name in queries.items()}, qrels)
 
 
 def read_documents(path: str | Path) -> Documents:

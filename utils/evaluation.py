@@ -1,9 +1,17 @@
-"""Retrieval metrics over a run, by ir-measures."""
+"""How well a model retrieves: metrics over a run, by ir-measures."""
 
-from collections.abc import Sequence
+import time
+from collections.abc import Callable, Sequence
+from typing import Any
 
 import ir_measures
 import numpy as np
+
+from utils.console import progress
+from utils.documents import Collection
+from utils.encoder import SparseVector, SpladeEncoder
+from utils.index import SearchIndex
+from utils.lexical import BM25Index
 
 METRICS = ("nDCG@10", "RR@10", "P@5", "R@100")
 DEPTH = 100  # documents retrieved for a query; as deep as the deepest metric looks
@@ -34,6 +42,55 @@ def evaluate_run(
     complete = {query: run.get(query, {}) for query in qrels}
     totals = ir_measures.calc_aggregate(measures, qrels, complete)
     return {name: float(totals[measure]) for name, measure in zip(metrics, measures)}
+
+
+def evaluate_model(
+    name: str, model: SpladeEncoder, data: Collection, metrics: Sequence[str] = METRICS, batch_size: int | None = None
+) -> dict[str, Any]:
+    """One row of metrics for a SPLADE model."""
+    vectors = model.encode(
+        [document.full_text for document in data.documents], batch_size=batch_size, show_progress=True
+    )
+    index = SearchIndex(vectors)
+    lengths = []
+
+    def search(query: str) -> list[tuple[int, float]]:
+        vector = model.encode_query(query)
+        lengths.append(len(vector.indices))
+        return index.search(vector, DEPTH)
+
+    row = _measure(name, data, metrics, search)
+    return {**row, "doc_terms": _mean_terms(vectors), "query_terms": float(np.mean(lengths))}
+
+
+def evaluate_bm25(data: Collection, metrics: Sequence[str] = METRICS) -> dict[str, Any]:
+    """One row of metrics for BM25; its terms are the distinct words that it indexes."""
+    texts = [document.full_text for document in data.documents]
+    index = BM25Index(texts)
+    row = _measure("BM25", data, metrics, lambda query: index.search([query], DEPTH)[0])
+    return {**row, "doc_terms": index.mean_terms(texts), "query_terms": index.mean_terms(list(data.queries.values()))}
+
+
+def _measure(
+    name: str, data: Collection, metrics: Sequence[str], search: Callable[[str], list[tuple[int, float]]]
+) -> dict[str, Any]:
+    run: dict[str, dict[str, float]] = {}
+    milliseconds = []
+    search(next(iter(data.queries.values())))  # first-call costs are not a query's latency
+    for query, text in progress(data.queries.items(), desc=name, unit="queries", leave=False):
+        started = time.perf_counter()
+        hits = search(text)
+        milliseconds.append((time.perf_counter() - started) * 1000)
+        run[query] = {data.documents[position].id: score for position, score in hits}
+    return {
+        "model": name,
+        **evaluate_run(data.qrels, run, metrics),
+        "query_latency_ms": latency_percentiles(milliseconds),
+    }
+
+
+def _mean_terms(vectors: list[SparseVector]) -> float:
+    return float(np.mean([len(vector.indices) for vector in vectors]))
 
 
 def latency_percentiles(milliseconds: Sequence[float]) -> dict[str, float]:
