@@ -18,12 +18,13 @@ import torch
 from sentence_transformers.sparse_encoder.losses import CachedSpladeLoss, SparseMultipleNegativesRankingLoss, SpladeLoss
 
 from benchmarks.common import CHUNK, PEER, contest, model_folder, open_peer, parser, report, resident, sample
-from train_splade import collate, encode_batch, tokenised
+from utils.batches import collate, split, tokenised
 from utils.console import positive_int, run_script
 from utils.device import autocast
 from utils.encoder import SpladeEncoder
-from utils.losses import contrastive_loss, flops_loss
+from utils.losses import contrastive_loss
 from utils.records import TrainingExample
+from utils.sparsity import flops_loss
 
 QUERY_WORDS, MAX_LENGTH = 8, 192
 LAMBDA = 1e-4
@@ -79,8 +80,8 @@ def our_step(folder: str, args: argparse.Namespace, pairs: list[tuple[str, str]]
     def step() -> None:
         batch = collate(examples, encoder)
         with autocast(encoder.device, precision):
-            queries, documents = encode_batch(encoder, batch)
-            loss = contrastive_loss(queries, documents, batch["false_negatives"].to(encoder.device))
+            queries, documents = split(encoder(**batch["texts"][0]), batch)
+            loss = contrastive_loss(queries @ documents.T, batch["false_negatives"].to(encoder.device))
             loss = loss + LAMBDA * flops_loss(queries) + LAMBDA * flops_loss(documents)
         loss.backward()
         optimizer.step()

@@ -1,19 +1,33 @@
 """Training with the real model on little data."""
 
+import argparse
+import calendar
+import codecs
+import csv
+import inspect
 import json
+import locale
+import math
 import os
+import random
+import shutil
+import statistics
+import subprocess
+import sys
 
 import pytest
 import torch
-from conftest import fails_with_one_line, run
+from conftest import ROOT, fails_with_one_line, run
 from safetensors.torch import load_file
 
 import train_splade
-from train_splade import SpladeTrainer, collate, tokenised
+from train_splade import SpladeTrainer
+from utils.batches import collate, tokenised
 from utils.encoder import SpladeEncoder
 from utils.records import TrainingExample
 
 SCRIPT = "train_splade.py"
+STEP = train_splade._Trainer.training_step
 TOPICS = ("engine", "brake", "mirror", "window", "radio", "heater", "clutch", "ladder")
 
 
@@ -61,8 +75,9 @@ def test_training_lowers_the_loss_and_writes_a_folder_that_opens(data, tiny):
     assert not (data / "model" / "checkpoints").exists()
 
 
-def test_the_epoch_with_the_lowest_validation_loss_is_kept(data):
-    training = trainer(data, epochs=3, learning_rate=1e-3)
+@pytest.mark.parametrize("best_by", ["loss", "nDCG@10"])
+def test_the_best_epoch_on_the_validation_examples_is_kept(data, best_by):
+    training = trainer(data, epochs=3, learning_rate=1e-3, best_by=best_by)
     saved = {}
     save = SpladeEncoder.save_pretrained
 
@@ -73,15 +88,198 @@ def test_the_epoch_with_the_lowest_validation_loss_is_kept(data):
     def losses(self, *arguments, **options):
         return torch.tensor([2.0, 1.0, 3.0][round(self.state.epoch) - 1]), None, None
 
+    metrics = iter([0.5, 0.6, 0.9])
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(SpladeEncoder, "save_pretrained", remember)
-        patch.setattr(train_splade._ContrastiveTrainer, "prediction_step", losses)
-        history = training.train()
-    best = min(history, key=lambda record: record["val_loss"])["epoch"]
-    assert best == 2, history
+        patch.setattr(train_splade._Trainer, "prediction_step", losses)
+        patch.setattr(
+            train_splade,
+            "evaluate_model",
+            lambda *arguments: {"nDCG@10": next(metrics), "query_terms": 9, "doc_terms": 9},
+        )
+        training.train()
+    best = {"loss": 2, "nDCG@10": 3}[best_by]
     checkpoints = sorted((name for name in saved if "checkpoint-" in name), key=lambda name: int(name.rsplit("-")[-1]))
     final, kept = saved[str(data / "model")], saved[checkpoints[best - 1]]
     assert all(torch.equal(final[name], kept[name]) for name in kept)
+    assert SpladeEncoder.from_pretrained(data / "model", "cpu").training_notes["best_epoch"] == best
+
+
+def test_an_epoch_off_its_target_is_not_the_best(data):
+    epochs = iter([(0.9, 60, 30), (0.7, 54, 21), (0.8, 51, 28), (0.6, 49, 19)])
+    with pytest.MonkeyPatch.context() as patch:
+        names = ("nDCG@10", "doc_terms", "query_terms")
+        patch.setattr(train_splade, "evaluate_model", lambda *arguments: dict(zip(names, next(epochs))))
+        trainer(data, epochs=4, target_doc_terms=50, target_query_terms=20).train()
+    assert SpladeEncoder.from_pretrained(data / "model", "cpu").training_notes["best_epoch"] == 2
+
+
+def test_training_stops_early_without_a_better_epoch(data):
+    metrics = iter([0.5, 0.6, 0.6, 0.5, 0.9])
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(
+            train_splade,
+            "evaluate_model",
+            lambda *arguments: {"nDCG@10": next(metrics), "query_terms": 9, "doc_terms": 9},
+        )
+        history = trainer(data, epochs=5, early_stopping_patience=2).train()
+    assert len(history) == 4
+
+
+KILLED = """
+import os, sys
+import train_splade
+last, step = int(sys.argv[1]), train_splade._Trainer.training_step
+def die(self, *arguments):
+    if self.state.global_step == last:
+        os.kill(os.getpid(), 9)
+    return step(self, *arguments)
+train_splade._Trainer.training_step = die
+sys.argv = ["train_splade.py", *sys.argv[2:]]
+train_splade.main(train_splade.parse_args())
+"""
+
+
+@pytest.mark.parametrize("step", [1, 5, 8])  # of 3 a epoch
+def test_a_killed_training_resumes_to_the_same_weights(data, step):
+    options = ["--model-name", "splade-tiny", "--train-file", data / "training_data.json", "--batch-size", "6",
+               "--device", "cpu", "--precision", "float32", "--threads", "2", "--target-doc-terms", "60",
+               "--target-query-terms", "20", "--learning-rate", "1e-4"]  # fmt: skip
+    whole, killed = [*options, "--output-dir", data / "whole"], [*options, "--output-dir", data / "killed"]
+    assert run(SCRIPT, *whole).returncode == 0
+    done = subprocess.run([sys.executable, "-c", KILLED, str(step), *map(str, killed)], cwd=ROOT, capture_output=True)
+    assert done.returncode == -9, done.stderr
+    if step > 3:
+        fails_with_one_line(run(SCRIPT, *killed), "--resume")
+        fails_with_one_line(run(SCRIPT, *killed, "--resume", "--epochs", "9"), "epochs 3, not 9")
+    done = run(SCRIPT, *killed, "--resume")
+    assert done.returncode == 0, done.stderr
+    assert ("nothing to resume" in done.stdout) == (step < 3)
+    first, second = (load_file(data / name / "model.safetensors") for name in ("whole", "killed"))
+    for name in first:
+        torch.testing.assert_close(second[name], first[name], rtol=1e-5, atol=1e-6)
+    records = [
+        json.loads((data / name / "training_history.json").read_text())["epochs"] for name in ("whole", "killed")
+    ]
+    for a, b in zip(*records, strict=True):
+        assert {**a, "seconds": 0} == pytest.approx({**b, "seconds": 0}, rel=1e-4)
+
+
+def test_a_checkpoint_that_was_not_written_whole_is_not_resumed(data):
+    (data / "model" / "checkpoints" / "checkpoint-7").mkdir(parents=True)
+    assert len(trainer(data, resume=True).train()) == 2
+
+
+@pytest.mark.parametrize("micro_batch_size", [1, 5, 64])
+def test_the_gradient_in_parts_is_that_of_one_pass(data, micro_batch_size):
+    gradients = []
+    for size in (None, micro_batch_size):
+        training = trainer(data, micro_batch_size=size, batch_size=16, epochs=1, precision="float32", dropout=0.0)
+        seen = {}
+
+        def remember(self, model, inputs, *arguments, seen=seen):
+            loss = STEP(self, model, inputs, *arguments)
+            seen |= {name: p.grad.clone() for name, p in model.named_parameters() if p.grad is not None}
+            return loss
+
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(train_splade._Trainer, "training_step", remember)
+            training.train()
+        gradients.append(seen)
+    assert gradients[0].keys() == gradients[1].keys()
+    for name, gradient in gradients[0].items():
+        torch.testing.assert_close(
+            gradients[1][name], gradient, rtol=1e-4, atol=1e-6 + 1e-5 * gradient.abs().max().item()
+        )
+
+
+def test_a_part_has_the_same_dropout_in_both_of_its_passes(data):
+    training = trainer(data, micro_batch_size=5, batch_size=16, epochs=1, dropout=0.5)
+    passes = []
+    forward = SpladeEncoder.forward
+
+    def remember(self, *arguments, **options):
+        passes.append(forward(self, *arguments, **options))
+        return passes[-1]
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(SpladeEncoder, "forward", remember)
+        training.train()
+    parts = 10  # 48 texts, 5 at a time
+    for first, second in zip(passes[:parts], passes[parts : 2 * parts], strict=True):
+        torch.testing.assert_close(first, second.detach())
+
+
+def test_a_teachers_scores_are_learned_from(data):
+    rows = [row | {"scores": [5.0, 1.0]} for row in examples()]
+    for name in ("training_data.json", "validation_data.json"):
+        (data / name).write_text(json.dumps(rows))
+    history = trainer(data, loss=["kl=0.5", "margin-mse=0.5"], epochs=12, learning_rate=3e-4, dropout=0.0).train()
+    assert history[-1]["loss"] < 0.5 * history[0]["loss"]
+
+
+def test_texts_that_the_limits_cut_are_counted(data):
+    done = run(SCRIPT, "--model-name", "splade-tiny", "--train-file", data / "training_data.json", "--epochs", "1",
+               "--output-dir", data / "model", "--device", "cpu", "--max-length", "14")  # fmt: skip
+    assert (
+        "16 of 32 documents are longer than 14 tokens and are cut there" in done.stdout
+        and "queries" not in done.stdout.split("longer")[1].split("\n")[1]
+    )
+
+
+@pytest.fixture(scope="module")
+def docstrings(tmp_path_factory):
+    """Functions of Python's library: what they do as the query, their documentation as the document."""
+    rows = {}
+    for module in (argparse, calendar, codecs, csv, inspect, locale, math, os, random, shutil, statistics, subprocess):
+        for name, part in inspect.getmembers(module, callable):
+            summary, _, rest = (inspect.getdoc(part) or "").partition("\n")
+            if len(rest.split()) > 12:
+                rows[rest] = {"query": f"{name.replace('_', ' ')} {summary}", "positive_document": rest}
+    file = tmp_path_factory.mktemp("docstrings") / "training_data.json"
+    file.write_text(json.dumps(list(rows.values())[:160]))
+    return file
+
+
+@pytest.mark.parametrize(
+    ("start", "targets"), [("splade-tiny", (50, 20)), ("splade-tiny", (150, 30)), ("new", (100, 30))]
+)
+def test_the_number_of_terms_arrives_at_its_target(docstrings, tmp_path, start, targets):
+    options = {"epochs": 10, "batch_size": 10, "learning_rate": 1e-4, "max_length": 32, "query_max_length": 16}
+    files = {"train_file": docstrings, "val_file": None, "output_dir": tmp_path}
+    training = trainer(tmp_path, **options, **files, target_doc_terms=targets[0], target_query_terms=targets[1])
+    if start == "new":  # a head that has learned nothing: half of the vocabulary is active
+        torch.manual_seed(0)
+        projection = training.encoder.model.get_output_embeddings()
+        torch.nn.init.zeros_(projection.bias)
+        torch.nn.init.normal_(training.encoder.model.cls.predictions.transform.dense.weight, std=0.02)
+    history = training.train()
+    if start == "new":
+        assert history[0]["doc_terms"] > 400
+    found = history[-1]["doc_terms"], history[-1]["query_terms"]
+    assert found == (pytest.approx(targets[0], rel=0.1), pytest.approx(targets[1], rel=0.1))
+
+
+TROUBLE = {
+    "a loss that is no number": ({"learning_rate": 1e30}, "the loss is"),
+    "empty vectors": ({"lambda_d": 1e4, "lambda_q": 1e4, "learning_rate": 1e-2}, "empty"),
+}
+
+
+@pytest.mark.parametrize(("options", "message"), TROUBLE.values(), ids=TROUBLE.keys())
+def test_training_that_goes_wrong_stops_within_a_few_steps(data, options, message):
+    training = trainer(data, epochs=50, **options)
+    with pytest.raises(ValueError, match=message):
+        training.train()
+    assert not (data / "model" / "model.safetensors").exists()
+
+
+def test_vectors_that_become_full_stop_the_training(data):
+    training = trainer(data, epochs=50, val_file=None)
+    with torch.no_grad():
+        training.encoder.model.get_output_embeddings().bias += 20
+    with pytest.raises(ValueError, match=r"active terms of 30522; raise --lambda-d"):
+        training.train()
 
 
 def test_regularisation_makes_vectors_sparser(data):
@@ -140,6 +338,9 @@ BAD = {
     "missing model": (["--model-name", "{tmp}/none"], "no such model folder"),
     "output under a file": (["--output-dir", "{tmp}/training_data.json/model"], "cannot write"),
     "negative rate": (["--learning-rate", "-1"], "at least 0"),
+    "a teacher's loss without scores": (["--loss", "kl"], "have no field 'scores'"),
+    "unknown loss": (["--loss", "hinge"], "unknown loss 'hinge'"),
+    "too few scores": (["--train-file", "{tmp}/scores.json"], "record 1: holds 1 scores for 2 documents"),
     "positive among negatives": (["--train-file", "{tmp}/self.json"], "record 1: the positive document is among"),
     "only empty examples": (["--train-file", "{tmp}/hollow.json"], "every example has an empty"),
 }
@@ -148,6 +349,7 @@ BAD = {
 @pytest.mark.parametrize(("arguments", "message"), BAD.values(), ids=BAD.keys())
 def test_bad_input_is_one_line(data, arguments, message):
     (data / "self.json").write_text('[{"query": "q", "positive_document": "p", "negative_documents": ["p"]}]')
+    (data / "scores.json").write_text(json.dumps([examples(1)[0] | {"scores": [1.0]}]))
     (data / "hollow.json").write_text('[{"query": "", "positive_document": ""}]')
     options = {"--model-name": "splade-tiny", "--output-dir": data / "model", "--device": "cpu"}
     options |= {"--train-file": data / "training_data.json"}

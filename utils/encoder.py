@@ -194,6 +194,12 @@ class SpladeEncoder(torch.nn.Module):
         special = self.tokenizer.num_special_tokens_to_add()
         return [row if len(row) > special else [] for row in ids]
 
+    def count_longer(self, texts: Sequence[str], limit: int) -> int:
+        """How many of `texts` have more than `limit` tokens, the special ones included."""
+        if not texts:
+            return 0
+        return sum(len(ids) > limit for ids in self.tokenizer(list(texts), verbose=False)["input_ids"])
+
     def pad(self, tokens: Sequence[list[int]]) -> dict[str, torch.Tensor]:
         """input_ids and attention_mask, [batch, longest text]."""
         padded = self.tokenizer.pad({"input_ids": list(tokens)}, return_tensors="pt", return_attention_mask=True)

@@ -1,34 +1,100 @@
-"""Ranking losses and sparsity regularisers."""
+"""Ranking losses, and sums of them by weight.
+
+All work on dot products of query and document vectors. Losses without a teacher take `scores` [B, D] of each query with
+every document of the batch: document i is query i's positive, those past the first B are hard negatives, and each is a
+negative for every other query but where `false_negatives` [B, D] is True. Losses with one take `own` and `teacher`
+[B, N]: the model's and the teacher's scores of each query's own documents, the positive first; where a query has fewer
+than N, the teacher's score is -inf.
+"""
+
+from collections.abc import Sequence
+from typing import Any
 
 import torch
 
+MARGIN = 1.0  # that a positive must be ahead by, in margin ranking
 
-def contrastive_loss(
-    queries: torch.Tensor, documents: torch.Tensor, false_negatives: torch.Tensor | None = None
-) -> torch.Tensor:
-    """Cross entropy of each query's own document against all others in the batch (InfoNCE over dot products, as in
-    SPLADE, arXiv 2107.05720, eq. 5).
+
+def contrastive_loss(scores: torch.Tensor, false_negatives: torch.Tensor) -> torch.Tensor:
+    """Mean cross entropy of each query's own document against all others (InfoNCE, as in SPLADE, arXiv 2107.05720,
+    eq. 5)."""
+    scores = scores.masked_fill(false_negatives, float("-inf"))
+    return torch.nn.functional.cross_entropy(scores, torch.arange(len(scores), device=scores.device))
+
+
+def margin_ranking_loss(scores: torch.Tensor, false_negatives: torch.Tensor, margin: float = MARGIN) -> torch.Tensor:
+    """Mean over queries and their negatives of how much a positive is less than `margin` ahead: the pairwise hinge
+    (Joachims 2002, Optimizing search engines using clickthrough data)."""
+    counts = ~false_negatives & ~torch.eye(*scores.shape, dtype=torch.bool, device=scores.device)
+    behind = torch.relu(margin - scores.diagonal()[:, None] + scores)
+    return (behind * counts).sum() / counts.sum().clamp(min=1)
+
+
+def margin_mse_loss(own: torch.Tensor, teacher: torch.Tensor) -> torch.Tensor:
+    """Mean over negatives of the squared difference between the model's and the teacher's margin of the positive over
+    them (Margin-MSE, Hofstätter et al., arXiv 2010.02666)."""
+    present = teacher[:, 1:].isfinite()
+    margins = (own[:, :1] - own[:, 1:]) - (teacher[:, :1] - teacher[:, 1:])
+    return margins.where(present, 0.0).square().sum() / present.sum().clamp(min=1)
+
+
+def kl_loss(own: torch.Tensor, teacher: torch.Tensor, temperature: float = 1.0) -> torch.Tensor:
+    """Mean over queries of the divergence of the model's distribution over its documents from the teacher's, whose
+    scores are divided by `temperature` (distillation, Hinton et al., arXiv 1503.02531; as in SPLADE-v3, arXiv
+    2403.06789)."""
+    present = teacher.isfinite()
+    target = (teacher / temperature).log_softmax(1)
+    found = own.masked_fill(~present, float("-inf")).log_softmax(1)
+    return (target.exp() * (target - found)).where(present, 0.0).sum(1).mean()
+
+
+BATCH_LOSSES = {"contrastive": contrastive_loss, "margin": margin_ranking_loss}
+TEACHER_LOSSES = {"margin-mse": margin_mse_loss, "kl": kl_loss}
+
+
+class RankingLoss:
+    """A sum of the losses above by weight.
 
     Args:
-        queries: [batch, vocabulary] weights.
-        documents: [documents, vocabulary] weights; document i is query i's positive, those past the batch are
-            hard negatives, and each counts as a negative for every other query.
-        false_negatives: [batch, documents] bool; True where a document must not count as that query's negative.
+        parts: `name` or `name=weight` of each loss: contrastive, margin, margin-mse, kl.
+        temperature: what kl divides the teacher's scores by.
 
-    Returns:
-        Mean loss, a scalar.
+    Raises:
+        ValueError: an unknown name, a weight that is not a positive number, or a name twice.
     """
-    scores = queries @ documents.T
-    if false_negatives is not None:
-        scores = scores.masked_fill(false_negatives, float("-inf"))
-    return torch.nn.functional.cross_entropy(scores, torch.arange(len(queries), device=scores.device))
 
+    def __init__(self, parts: Sequence[str], temperature: float = 1.0) -> None:
+        self.temperature = temperature
+        self.weights: dict[str, float] = {}
+        for part in parts:
+            name, _, weight = part.partition("=")
+            if name not in BATCH_LOSSES | TEACHER_LOSSES:
+                raise ValueError(f"unknown loss '{name}': use {', '.join(BATCH_LOSSES | TEACHER_LOSSES)}")
+            if name in self.weights:
+                raise ValueError(f"loss '{name}' is named twice")
+            try:
+                self.weights[name] = float(weight or 1)
+            except ValueError:
+                raise ValueError(f"loss '{part}': the weight is not a number") from None
+            if not 0 < self.weights[name] < float("inf"):
+                raise ValueError(f"loss '{part}': the weight must be above 0")
+        if not self.weights:
+            raise ValueError("a loss must be named")
 
-def flops_loss(weights: torch.Tensor) -> torch.Tensor:
-    """FLOPS regulariser: the sum over terms of the squared mean activation in the batch (Paria et al., arXiv
-    2004.05665; SPLADE, eq. 4).
+    @property
+    def teacher_names(self) -> list[str]:
+        """Those of its losses that need a teacher's scores."""
+        return [name for name in self.weights if name in TEACHER_LOSSES]
 
-    Args:
-        weights: [batch, vocabulary] term weights, not negative.
-    """
-    return weights.mean(0).square().sum()
+    def __call__(self, queries: torch.Tensor, documents: torch.Tensor, batch: dict[str, Any]) -> torch.Tensor:
+        """The loss of queries [B, V] and documents [D, V] of a batch that `utils.batches.collate` made."""
+        scores = queries @ documents.T
+        total = scores.new_zeros(())
+        for name, weight in self.weights.items():
+            if name in BATCH_LOSSES:
+                value = BATCH_LOSSES[name](scores, batch["false_negatives"])
+            else:
+                options = {"temperature": self.temperature} if name == "kl" else {}
+                value = TEACHER_LOSSES[name](scores.gather(1, batch["own"]), batch["teacher"], **options)
+            total = total + weight * value
+        return total

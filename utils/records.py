@@ -8,7 +8,7 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any, TextIO
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
+from pydantic import BaseModel, ConfigDict, Field, FiniteFloat, ValidationError, field_validator, model_validator
 
 
 class Record(BaseModel):
@@ -45,7 +45,8 @@ class Negative(Record):
 
 
 class TrainingExample(Record):
-    """A query, a document that answers it, and documents that do not."""
+    """A query, a document that answers it, and documents that do not. `scores`: a teacher's, of the positive document
+    and then of each negative one."""
 
     query: str
     positive_document: str
@@ -54,12 +55,19 @@ class TrainingExample(Record):
     positive_id: str | None = None
     source: str | None = None
     query_type: str | None = None
-    scores: list[float] | None = None
+    scores: list[FiniteFloat] | None = None
 
     @field_validator("query_id", "positive_id", mode="before")
     @classmethod
     def _id_as_text(cls, value: Any) -> Any:
         return str(value) if isinstance(value, int) else value
+
+    @model_validator(mode="after")
+    def _a_score_a_document(self) -> "TrainingExample":
+        documents = 1 + len(self.negative_documents)
+        if self.scores is not None and len(self.scores) != documents:
+            raise ValueError(f"holds {len(self.scores)} scores for {documents} documents, the positive one included")
+        return self
 
     @property
     def negatives(self) -> list[str]:
@@ -124,7 +132,7 @@ def explain(error: ValidationError) -> str:
     """The first thing that is wrong, as `field 'query': Field required`."""
     first = error.errors()[0]
     if not first["loc"]:
-        return "is not an object with fields"
+        return str(first["ctx"]["error"]) if first["type"] == "value_error" else "is not an object with fields"
     return f"field '{'.'.join(str(part) for part in first['loc'][:2])}': {first['msg']}"
 
 
