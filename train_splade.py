@@ -4,6 +4,7 @@
     python train_splade.py --model-name splade-tiny --train-file training_data.json --learning-rate 2e-4 --batch-size 32
     python train_splade.py --train-file training_data.json --target-doc-terms 120 --target-query-terms 20
     python train_splade.py --train-file training_data.json --resume
+    torchrun --nproc-per-node 4 train_splade.py --train-file training_data.json
 
     from train_splade import SpladeTrainer
     SpladeTrainer(model_name="splade-tiny", train_file="training_data.json").train()
@@ -14,7 +15,9 @@ AutoModelForMaskedLM; training_history.json in it tells how the training went.
 """
 
 import argparse
+import contextlib
 import json
+import os
 import shutil
 import time
 from collections.abc import Sequence
@@ -24,7 +27,7 @@ from typing import Any
 import torch
 from transformers import EarlyStoppingCallback, PrinterCallback, Trainer, TrainerCallback, TrainingArguments
 
-from utils.batches import collate, split, tokenised
+from utils.batches import collate, step_of, tokenised
 from utils.console import Parser, bounded, positive_int, progress, quiet_libraries, run_script, say
 from utils.device import resolve_device, uses_bfloat16
 from utils.documents import pool_examples
@@ -54,7 +57,7 @@ class SpladeTrainer:
         train_file, val_file: examples (utils.records.TrainingExample). Without a validation file at the default
             place, here or beside the training file, the last epoch's weights are kept rather than the best epoch's.
         learning_rate: peak of AdamW's, after a linear warm-up over `warmup_ratio` of the steps, then linear to 0.
-        batch_size: queries a step; each brings its positive and its negatives.
+        batch_size: queries a step, and process; each brings its positive and its negatives.
         micro_batch_size: texts that pass through the model at a time, None for all of a step's. Less memory for more
             time, and the same gradient: all documents of the batch stay negatives (GradCache, Gao et al., arXiv
             2101.06983).
@@ -127,6 +130,8 @@ class SpladeTrainer:
         self.settings = {k: str(v) if isinstance(v, Path) else v for k, v in settings.items()} | {"loss": list(loss)}
         self.output_dir = Path(output_dir)
         self.device = resolve_device(device)
+        if self.device.type == "cuda" and "LOCAL_RANK" in os.environ:
+            torch.cuda.set_device(int(os.environ["LOCAL_RANK"]))
         if self.device.index is not None:
             raise ValueError(
                 f"to train on {self.device}, set CUDA_VISIBLE_DEVICES={self.device.index} and --device cuda"
@@ -165,6 +170,8 @@ class SpladeTrainer:
             weight_decay=0.01,
             bf16=uses_bfloat16(self.device, settings["precision"]),
             use_cpu=self.device.type == "cpu",
+            ddp_broadcast_buffers=False,
+            ddp_backend="gloo" if self.device.type == "cpu" and "WORLD_SIZE" in os.environ else None,
             seed=settings["seed"],
             eval_strategy="epoch" if self.validation else "no",
             save_strategy="epoch",
@@ -182,7 +189,7 @@ class SpladeTrainer:
         arguments._n_gpu = min(1, arguments.n_gpu)  # several devices mean several processes, never DataParallel
         rows = tokenised(self.examples, self.encoder)
         self._report_cut()
-        steps = -(-len(rows) // settings["batch_size"]) * settings["epochs"]
+        steps = -(-len(rows) // (settings["batch_size"] * arguments.world_size)) * settings["epochs"]
         trainer = _Trainer(
             model=self.encoder,
             args=arguments,
@@ -211,9 +218,10 @@ class SpladeTrainer:
             "examples": len(self.examples),
             "best_epoch": self._best_epoch(trainer),
         }
-        self.encoder.save_pretrained(self.output_dir)
-        write_json(self.output_dir / "training_history.json", {"settings": settings, "epochs": self.history})
-        shutil.rmtree(self._checkpoints, ignore_errors=True)
+        if arguments.should_save:
+            self.encoder.save_pretrained(self.output_dir)
+            write_json(self.output_dir / "training_history.json", {"settings": settings, "epochs": self.history})
+            shutil.rmtree(self._checkpoints, ignore_errors=True)
         return self.history
 
     @property
@@ -295,7 +303,7 @@ class _Trainer(Trainer):
         if len(inputs["texts"]) == 1:
             with self.compute_loss_context_manager():
                 loss = self.compute_loss(model, inputs)
-            self.accelerator.backward(loss)
+            self._backward(loss)
         else:
             loss = self._cached_step(model, inputs)
         self._watch()
@@ -313,13 +321,17 @@ class _Trainer(Trainer):
 
     def _loss(self, weights: torch.Tensor, inputs: dict[str, Any], regularised: bool) -> torch.Tensor:
         """The loss of a batch's weights; without the regularisers it is comparable between epochs."""
-        queries, documents = split(weights, inputs)
-        loss = self.objective(queries, documents, inputs)
+        step = step_of(weights, inputs)
+        loss = self.objective(step)
         if regularised:
-            loss = loss + self.sparsity["query"].loss(queries) + self.sparsity["doc"].loss(documents)
-        active = ((side.detach() > 0).sum(1).float().mean().item() for side in (queries, documents))
+            loss = loss + self.sparsity["query"].loss(step.queries) + self.sparsity["doc"].loss(step.documents)
+        active = ((side.detach() > 0).sum(1).float().mean().item() for side in (step.queries, step.documents))
         self.last = (loss.item(), *active)
         return loss
+
+    def _backward(self, loss: torch.Tensor) -> None:
+        """Each process has the loss of all, and the gradient of its own texts; processes average their gradients."""
+        self.accelerator.backward(loss * self.args.world_size)
 
     def _cached_step(self, model, inputs) -> torch.Tensor:
         """Forward and backward of a batch in parts: weights without gradients, the loss's gradient for them, then each
@@ -332,13 +344,17 @@ class _Trainer(Trainer):
         gathered = torch.cat(weights).requires_grad_()
         with self.compute_loss_context_manager():
             loss = self._loss(gathered, inputs, regularised=True)
-        self.accelerator.backward(loss)
+        self._backward(loss)
         after = _random_state(self.args.device)
-        for part, state, gradient in zip(inputs["texts"], states, gathered.grad.split([len(w) for w in weights])):
+        gradients = gathered.grad.split([len(part) for part in weights])
+        for number, (part, state, gradient) in enumerate(zip(inputs["texts"], states, gradients), 1):
             _set_random_state(state, self.args.device)
-            with self.compute_loss_context_manager():
-                again = model(**part)
-            again.backward(gradient)
+            # Processes may have different numbers of parts: they meet once, at the last.
+            meets = number == len(states) or self.args.world_size == 1
+            with contextlib.nullcontext() if meets else model.no_sync():
+                with self.compute_loss_context_manager():
+                    again = model(**part)
+                again.backward(gradient)
         _set_random_state(after, self.args.device)
         return loss
 
@@ -389,6 +405,8 @@ class _Trainer(Trainer):
 
     def _save_checkpoint(self, model, trial):
         super()._save_checkpoint(model, trial)
+        if not self.args.should_save:
+            return
         folder = Path(self.args.output_dir, f"checkpoint-{self.state.global_step}")
         sparsity = {side: part.state() for side, part in self.sparsity.items()}
         state = {

@@ -18,7 +18,7 @@ import torch
 from sentence_transformers.sparse_encoder.losses import CachedSpladeLoss, SparseMultipleNegativesRankingLoss, SpladeLoss
 
 from benchmarks.common import CHUNK, PEER, contest, model_folder, open_peer, parser, report, resident, sample
-from utils.batches import collate, split, tokenised
+from utils.batches import collate, step_of, tokenised
 from utils.console import positive_int, run_script
 from utils.device import autocast
 from utils.encoder import SpladeEncoder
@@ -80,9 +80,9 @@ def our_step(folder: str, args: argparse.Namespace, pairs: list[tuple[str, str]]
     def step() -> None:
         batch = collate(examples, encoder)
         with autocast(encoder.device, precision):
-            queries, documents = split(encoder(**batch["texts"][0]), batch)
-            loss = contrastive_loss(queries @ documents.T, batch["false_negatives"].to(encoder.device))
-            loss = loss + LAMBDA * flops_loss(queries) + LAMBDA * flops_loss(documents)
+            made = step_of(encoder(**batch["texts"][0]), {**batch, "keys": batch["keys"].to(encoder.device)})
+            loss = contrastive_loss(made.queries @ made.documents.T, made.false_negatives)
+            loss = loss + LAMBDA * flops_loss(made.queries) + LAMBDA * flops_loss(made.documents)
         loss.backward()
         optimizer.step()
         optimizer.zero_grad()

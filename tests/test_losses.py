@@ -5,6 +5,7 @@ import math
 import pytest
 import torch
 
+from utils.batches import Step
 from utils.losses import RankingLoss, contrastive_loss, kl_loss, margin_mse_loss, margin_ranking_loss
 
 NONE = torch.zeros(2, 3, dtype=torch.bool)
@@ -61,20 +62,12 @@ def test_losses_of_a_teacher_have_finite_gradients_where_a_query_has_fewer_negat
 
 def test_a_sum_of_losses_weighs_them_and_takes_each_querys_own_documents():
     queries, documents = torch.tensor([[1.0, 0.0], [0.0, 1.0]]), torch.tensor([[3.0, 0.0], [0.0, 2.0], [1.0, 2.0]])
-    batch = {
-        "false_negatives": NONE,
-        "own": torch.tensor([[0, 2], [1, 0]]),
-        "teacher": torch.tensor([[4.0, 1.0], [2.0, -math.inf]]),
-    }
+    teacher = torch.tensor([[4.0, 1.0], [2.0, -math.inf]])
+    step = Step(queries, documents, NONE, own=torch.tensor([[0, 2], [1, 0]]), teacher=teacher)
     scores = queries @ documents.T
     own = torch.tensor([[3.0, 1.0], [2.0, 0.0]])
-    expected = (
-        2 * contrastive_loss(scores, NONE)
-        + 0.5 * kl_loss(own, batch["teacher"], 3.0)
-        + margin_mse_loss(own, batch["teacher"])
-    )
-    loss = RankingLoss(["contrastive=2", "kl=0.5", "margin-mse"], temperature=3.0)
-    torch.testing.assert_close(loss(queries, documents, batch), expected)
+    expected = 2 * contrastive_loss(scores, NONE) + 0.5 * kl_loss(own, teacher, 3.0) + margin_mse_loss(own, teacher)
+    torch.testing.assert_close(RankingLoss(["contrastive=2", "kl=0.5", "margin-mse"], temperature=3.0)(step), expected)
 
 
 @pytest.mark.parametrize("parts", [["hinge"], ["kl=x"], ["kl=-1"], ["kl", "kl=2"], [], ["kl=inf"]])

@@ -22,9 +22,8 @@ from safetensors.torch import load_file
 
 import train_splade
 from train_splade import SpladeTrainer
-from utils.batches import collate, tokenised
 from utils.encoder import SpladeEncoder
-from utils.records import TrainingExample
+from utils.models import resolve_model
 
 SCRIPT = "train_splade.py"
 STEP = train_splade._Trainer.training_step
@@ -193,6 +192,29 @@ def test_the_gradient_in_parts_is_that_of_one_pass(data, micro_batch_size):
         )
 
 
+@pytest.mark.parametrize("extra", [[], ["--micro-batch-size", "7", "--loss", "contrastive", "kl"]])
+def test_two_processes_train_as_one_with_twice_the_batch(data, extra):
+    rows = [row | {"scores": [5.0, 1.0]} for row in examples(32)]
+    for row in rows[::3]:  # processes with different numbers of negatives
+        row["negative_documents"].append("A third page, about nothing.")
+        row["scores"].append(0.0)
+    (data / "training_data.json").write_text(json.dumps(rows))
+    (data / "validation_data.json").write_text(json.dumps(rows[:6]))
+    options = ["--model-name", "splade-tiny", "--train-file", data / "training_data.json", "--device", "cpu"]
+    options += ["--threads", "1", "--precision", "float32", "--dropout", "0", "--learning-rate", "2e-4", *extra]
+    assert run(SCRIPT, *options, "--output-dir", data / "one", "--batch-size", "16").returncode == 0
+    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2", SCRIPT]
+    command += [*options, "--output-dir", data / "two", "--batch-size", "8"]
+    done = subprocess.run(list(map(str, command)), cwd=ROOT, capture_output=True, text=True, timeout=120)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.count("epoch 1 ") == 1
+    one, two = (load_file(data / name / "model.safetensors") for name in ("one", "two"))
+    before = load_file(os.path.join(resolve_model("splade-tiny"), "model.safetensors"))
+    assert max((one[name] - before[name]).abs().max() for name in one) > 1e-4
+    for name in one:
+        torch.testing.assert_close(two[name], one[name], rtol=1e-4, atol=2e-6)
+
+
 def test_a_part_has_the_same_dropout_in_both_of_its_passes(data):
     training = trainer(data, micro_batch_size=5, batch_size=16, epochs=1, dropout=0.5)
     passes = []
@@ -296,22 +318,6 @@ def test_the_same_seed_gives_the_same_weights(data):
         trainer(data, output_dir=folder, epochs=1, precision="float32").train()
     first, second = (load_file(folder / "model.safetensors") for folder in folders)
     assert all(torch.equal(first[name], second[name]) for name in first)
-
-
-def test_other_examples_of_the_same_positive_are_masked(tiny):
-    rows = [("a", "p1", "one"), ("b", "p1", "one without a word"), ("c", "p2", "two")]
-    made = [TrainingExample(query=q, positive_id=i, positive_document=text) for q, i, text in rows]
-    batch = collate(tokenised(made, tiny), tiny)
-    assert batch["false_negatives"].tolist() == [[False, True, False], [True, False, False], [False] * 3]
-
-
-def test_a_negative_that_is_another_queries_positive_is_masked_for_it(tiny):
-    made = [
-        TrainingExample(query="a", positive_document="first text", negative_documents=["third text", ""]),
-        TrainingExample(query="b", positive_document="third text"),
-    ]
-    batch = collate(tokenised(made, tiny), tiny)
-    assert batch["false_negatives"].tolist() == [[False, False, False], [False, False, True]]
 
 
 def test_empty_documents_are_skipped_and_counted(data):

@@ -99,13 +99,20 @@ def quiet_libraries() -> None:
 
 def progress(items: Iterable | None = None, show: bool = True, **options: Any) -> tqdm:
     """A progress bar on stderr; none where stderr is not a terminal."""
-    return tqdm(items, file=sys.stderr, disable=None if show else True, dynamic_ncols=True, **options)
+    return tqdm(items, file=sys.stderr, disable=None if show and _speaks() else True, dynamic_ncols=True, **options)
 
 
 def say(message: str) -> None:
     """One line of a stage's story, on stdout, at once."""
+    if not _speaks():
+        return
     tqdm.write(message, file=sys.stdout)
     sys.stdout.flush()
+
+
+def _speaks() -> bool:
+    """Of several processes that torchrun started, the first tells the story."""
+    return os.environ.get("RANK", "0") == "0"
 
 
 def table(rows: Sequence[dict[str, Any]]) -> str:

@@ -8,9 +8,10 @@ than N, the teacher's score is -inf.
 """
 
 from collections.abc import Sequence
-from typing import Any
 
 import torch
+
+from utils.batches import Step
 
 MARGIN = 1.0  # that a positive must be ahead by, in margin ranking
 
@@ -86,15 +87,15 @@ class RankingLoss:
         """Those of its losses that need a teacher's scores."""
         return [name for name in self.weights if name in TEACHER_LOSSES]
 
-    def __call__(self, queries: torch.Tensor, documents: torch.Tensor, batch: dict[str, Any]) -> torch.Tensor:
-        """The loss of queries [B, V] and documents [D, V] of a batch that `utils.batches.collate` made."""
-        scores = queries @ documents.T
+    def __call__(self, step: Step) -> torch.Tensor:
+        """The loss of a step's queries and documents."""
+        scores = step.queries @ step.documents.T
         total = scores.new_zeros(())
         for name, weight in self.weights.items():
             if name in BATCH_LOSSES:
-                value = BATCH_LOSSES[name](scores, batch["false_negatives"])
+                value = BATCH_LOSSES[name](scores, step.false_negatives)
             else:
                 options = {"temperature": self.temperature} if name == "kl" else {}
-                value = TEACHER_LOSSES[name](scores.gather(1, batch["own"]), batch["teacher"], **options)
+                value = TEACHER_LOSSES[name](scores.gather(1, step.own), step.teacher, **options)
             total = total + weight * value
         return total
