@@ -11,7 +11,7 @@
 
 Each query is trained against its own document, its hard negatives and all other documents of the batch, while a
 regulariser keeps the vectors sparse. The output folder opens with SpladeEmbedder and with transformers'
-AutoModelForMaskedLM; training_history.json in it tells how the training went.
+AutoModelForMaskedLM; README.md and training_history.json in it tell how the training went.
 """
 
 import argparse
@@ -34,7 +34,8 @@ from utils.documents import pool_examples
 from utils.encoder import SpladeEncoder
 from utils.evaluation import evaluate_model
 from utils.losses import RankingLoss
-from utils.records import TrainingExample, check_writable, read_examples, write_json
+from utils.model_card import model_card
+from utils.records import TrainingExample, check_writable, read_examples, write_json, write_text
 from utils.sparsity import REGULARISERS, Sparsity
 
 VAL_FILE = "validation_data.json"
@@ -53,7 +54,7 @@ class SpladeTrainer:
 
     Args:
         model_name: what to start from: `splade-tiny`, a model folder or a hub id.
-        output_dir: where the model folder and training_history.json go.
+        output_dir: where the model folder goes, with training_history.json and a model card, README.md.
         train_file, val_file: examples (utils.records.TrainingExample). Without a validation file at the default
             place, here or beside the training file, the last epoch's weights are kept rather than the best epoch's.
         learning_rate: peak of AdamW's, after a linear warm-up over `warmup_ratio` of the steps, then linear to 0.
@@ -221,6 +222,8 @@ class SpladeTrainer:
         if arguments.should_save:
             self.encoder.save_pretrained(self.output_dir)
             write_json(self.output_dir / "training_history.json", {"settings": settings, "epochs": self.history})
+            card = model_card(settings, self.history, self._best_epoch(trainer), len(self.examples))
+            write_text(self.output_dir / "README.md", card)
             shutil.rmtree(self._checkpoints, ignore_errors=True)
         return self.history
 

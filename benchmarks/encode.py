@@ -1,6 +1,6 @@
 """Documents encoded a second: this toolkit against sentence-transformers' SparseEncoder, side by side in one run.
 
-    .venv/bin/pip install -r benchmarks/requirements.txt -c constraints.txt
+    .venv/bin/pip install -r tests/requirements.txt -c constraints.txt
     .venv/bin/python -m benchmarks.encode --input-dir build/demo/python_docs
     .venv/bin/python -m benchmarks.encode --input-dir build/demo/python_docs --model-name bert-base --documents 40
     .venv/bin/python -m benchmarks.encode --input-dir build/demo/python_docs --model-name xlm-r-vocabulary \

@@ -19,6 +19,7 @@ import pytest
 import torch
 from conftest import ROOT, fails_with_one_line, run
 from safetensors.torch import load_file
+from sentence_transformers import SparseEncoder
 
 import train_splade
 from train_splade import SpladeTrainer
@@ -72,6 +73,19 @@ def test_training_lowers_the_loss_and_writes_a_folder_that_opens(data, tiny):
     before, after = (model.encode(["engine"])[0] for model in (tiny, tuned))
     assert before.values.tolist() != after.values.tolist()
     assert not (data / "model" / "checkpoints").exists()
+    card = (data / "model" / "README.md").read_text()
+    assert "base_model: splade-tiny" in card and "16 training examples, of training_data.json" in card
+    assert str(data) not in card and f"{history[0]['doc_terms']:.1f}" in card
+
+
+def test_the_folder_opens_in_sentence_transformers_with_the_same_vectors(data):
+    trainer(data, epochs=1).train()
+    texts = ["how the engine works", "This page explains how the brake works, part 3 of the manual.", "radio"]
+    theirs = SparseEncoder(str(data / "model"), device="cpu").encode(texts, convert_to_sparse_tensor=False)
+    ours = SpladeEncoder.from_pretrained(data / "model", "cpu", precision="float32").encode(texts)
+    for vector, row in zip(ours, theirs):
+        assert set(vector.indices.tolist()) == set(row.nonzero()[:, 0].tolist())
+        torch.testing.assert_close(torch.from_numpy(vector.values), row[vector.indices.tolist()], rtol=1e-4, atol=1e-5)
 
 
 @pytest.mark.parametrize("best_by", ["loss", "nDCG@10"])

@@ -1,0 +1,68 @@
+"""The README.md of a tuned model's folder: what it is, what it was made of, and how that went."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from utils.console import table
+
+PATHS = ("model_name", "train_file", "val_file")  # settings that may tell of the machine
+LEFT_OUT = ("output_dir", "device", "threads", *PATHS)
+
+
+def model_card(settings: dict[str, Any], history: Sequence[dict[str, Any]], best_epoch: int, examples: int) -> str:
+    """Markdown with the front matter that model hubs read.
+
+    Args:
+        settings: SpladeTrainer's, by name. Of paths only the last part is told.
+        history: its records of the epochs.
+        best_epoch: the epoch whose weights are in the folder.
+        examples: how many it was trained on.
+    """
+    base = str(settings["model_name"])
+    base = Path(base).name if Path(base).exists() else base
+    files = [Path(settings[name]).name for name in PATHS[1:] if settings[name]]
+    told = [{"setting": name, "value": _told(value)} for name, value in settings.items() if name not in LEFT_OUT]
+    best = history[best_epoch - 1]
+    terms = f"{best['doc_terms']:.0f} active terms a document and {best['query_terms']:.0f} a query"
+    return f"""---
+base_model: {base}
+pipeline_tag: feature-extraction
+tags:
+- splade
+- sparse-encoder
+---
+
+# A SPLADE model tuned from {base}
+
+It turns a text into weights of terms of its vocabulary, `log(1 + relu(logits))`, maximum over tokens: in training,
+{terms}.
+
+```python
+from sentence_transformers import SparseEncoder
+
+SparseEncoder("path/to/this/folder").encode(["a text"])
+```
+
+## Data
+
+{examples:,} training examples, of {" and ".join(files)}.
+
+## Training
+
+Epoch {best_epoch} of {len(history)} is the one kept.
+
+```
+{table(history)}
+```
+
+## Settings
+
+```
+{table(told)}
+```
+"""
+
+
+def _told(value: Any) -> str:
+    return " ".join(map(str, value)) if isinstance(value, list) else str(value)
