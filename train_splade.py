@@ -176,7 +176,6 @@ class SpladeTrainer:
             seed=settings["seed"],
             eval_strategy="epoch" if self.validation else "no",
             save_strategy="epoch",
-            save_total_limit=1,
             load_best_model_at_end=bool(self.validation),
             metric_for_best_model="score",
             greater_is_better=True,
@@ -419,6 +418,10 @@ class _Trainer(Trainer):
             "first_terms": self.first_terms,
         }
         write_json(folder / STATE_NAME, state)
+        kept = {str(folder), self.state.best_model_checkpoint}
+        for other in folder.parent.glob("checkpoint-*"):  # only now that there is a whole one after it
+            if str(other) not in kept:
+                shutil.rmtree(other)
 
     def _load_from_checkpoint(self, resume_from_checkpoint, model=None):
         state = json.loads(Path(resume_from_checkpoint, STATE_NAME).read_text(encoding="utf-8"))

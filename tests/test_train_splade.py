@@ -4,6 +4,7 @@ import argparse
 import calendar
 import codecs
 import csv
+import errno
 import inspect
 import json
 import locale
@@ -176,6 +177,42 @@ def test_a_killed_training_resumes_to_the_same_weights(data, step):
     ]
     for a, b in zip(*records, strict=True):
         assert {**a, "seconds": 0} == pytest.approx({**b, "seconds": 0}, rel=1e-4)
+
+
+@pytest.mark.parametrize("validated", [True, False])
+def test_a_full_disk_leaves_the_checkpoint_before(data, validated):
+    options = {"epochs": 3, "val_file": data / "validation_data.json" if validated else None}
+    write, written = train_splade.write_json, []
+
+    def fill(path, value):
+        if len(written) == 1:
+            raise OSError(errno.ENOSPC, "No space left on device", str(path))
+        written.append(path)
+        write(path, value)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(train_splade, "write_json", fill)
+        with pytest.raises(OSError, match="No space left"):
+            trainer(data, **options).train()
+    history = trainer(data, **options, resume=True).train()
+    assert [record["epoch"] for record in history] == [1, 2, 3]
+    assert SpladeEncoder.from_pretrained(data / "model", "cpu").encode(["engine"])
+
+
+def test_no_more_checkpoints_are_kept_than_the_last_and_the_best(data):
+    metrics, seen = iter([0.9, 0.5, 0.6, 0.7]), []
+    save = train_splade._Trainer._save_checkpoint
+
+    def count(self, *arguments):
+        save(self, *arguments)
+        seen.append(sorted(int(p.name.rpartition("-")[2]) for p in (data / "model" / "checkpoints").iterdir()))
+
+    with pytest.MonkeyPatch.context() as patch:
+        found = {"query_terms": 9, "doc_terms": 9}
+        patch.setattr(train_splade, "evaluate_model", lambda *arguments: found | {"nDCG@10": next(metrics)})
+        patch.setattr(train_splade._Trainer, "_save_checkpoint", count)
+        trainer(data, epochs=4, batch_size=16).train()
+    assert seen == [[1], [1, 2], [1, 3], [1, 4]]
 
 
 def test_a_checkpoint_that_was_not_written_whole_is_not_resumed(data):
