@@ -2,7 +2,7 @@
 
 import torch
 
-from utils.batches import collate, step_of, tokenised
+from utils.batches import StepBatches, collate, step_of, tokenised
 from utils.records import TrainingExample
 
 
@@ -42,6 +42,39 @@ def test_texts_come_back_in_order_with_their_scores(tiny):
         assert found.own.tolist()[0] == [0, 3, 4] and found.own[1, 0] == 1 and found.own.tolist()[2][:2] == [2, 5]
         inf = float("-inf")
         assert found.teacher.tolist() == [[9, 3, 5], [7, inf, inf], [8, 1, inf]]
+
+
+def test_every_pass_has_each_row_once_and_all_batches_are_full():
+    batches = StepBatches(10, [4], epochs=2, seed=3)
+    seen = []
+    for epoch in range(2):
+        batches.set_epoch(epoch)
+        seen += list(batches)
+    rows = [row for batch in seen for row in batch]
+    assert [len(batch) for batch in seen] == [4] * 2 * len(batches) and len(batches) == 3
+    assert sorted(rows[:10]) == sorted(rows[10:20]) == list(range(10)) and rows[:10] != rows[10:20]
+    batches.set_epoch(1)
+    assert list(batches) == seen[3:]
+
+
+def test_processes_share_the_batches_of_one():
+    whole = list(StepBatches(21, [6], epochs=1, seed=0))
+    parts = [list(StepBatches(21, [2], epochs=1, seed=0, rank=rank, world=3)) for rank in range(3)]
+    assert [first + second + third for first, second, third in zip(*parts, strict=True)] == whole
+
+
+def test_batches_grow_by_their_schedule_over_equal_shares_of_the_examples():
+    batches = StepBatches(96, [4, 8, 16], epochs=3, seed=0)
+    sizes = []
+    for epoch in range(3):
+        batches.set_epoch(epoch)
+        sizes.append([len(batch) for batch in batches])
+    assert [len(part) for part in sizes] == [14] * 3
+    assert [size for part in sizes for size in part] == [4] * 24 + [8] * 12 + [16] * 6
+
+
+def test_a_batch_is_never_larger_than_a_pass():
+    assert [sorted(batch) for batch in StepBatches(5, [8], epochs=1, seed=0)] == [[0, 1, 2, 3, 4]]
 
 
 def test_without_scores_for_all_there_is_no_teacher(tiny):

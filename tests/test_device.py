@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from utils import device
-from utils.device import autocast, resolve_device
+from utils.device import autocast, product_dtype, resolve_device
 
 
 def test_the_default_is_the_best_device_here():
@@ -26,6 +26,13 @@ def test_precision_by_name():
         assert not torch.is_autocast_enabled("cpu")
     with pytest.raises(ValueError, match="precision"):
         autocast(torch.device("cpu"), "int4")
+    with pytest.raises(ValueError, match="for cuda and mps"):
+        autocast(torch.device("cpu"), "float16")
+
+
+def test_float16_is_asked_of_an_accelerator():
+    assert product_dtype(torch.device("mps"), "float16") == torch.float16
+    assert product_dtype(torch.device("mps"), "int8") == product_dtype(torch.device("mps")) == torch.float32
 
 
 @pytest.mark.parametrize("asked, environment, expected", [(1, None, 1), (None, "2", 2), (None, None, 2)])

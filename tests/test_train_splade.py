@@ -21,14 +21,16 @@ import torch
 from conftest import ROOT, fails_with_one_line, run
 from safetensors.torch import load_file
 from sentence_transformers import SparseEncoder
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-import train_splade
 from train_splade import SpladeTrainer
+from utils import trainer as trainer_module
 from utils.encoder import SpladeEncoder
 from utils.models import resolve_model
+from utils.trainer import EncoderTrainer
 
 SCRIPT = "train_splade.py"
-STEP = train_splade._Trainer.training_step
+STEP = EncoderTrainer.training_step
 TOPICS = ("engine", "brake", "mirror", "window", "radio", "heater", "clutch", "ladder")
 
 
@@ -105,10 +107,9 @@ def test_the_best_epoch_on_the_validation_examples_is_kept(data, best_by):
     metrics = iter([0.5, 0.6, 0.9])
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(SpladeEncoder, "save_pretrained", remember)
-        patch.setattr(train_splade._Trainer, "prediction_step", losses)
+        patch.setattr(EncoderTrainer, "prediction_step", losses)
         patch.setattr(
-            train_splade,
-            "evaluate_model",
+            "utils.trainer.evaluate_model",
             lambda *arguments: {"nDCG@10": next(metrics), "query_terms": 9, "doc_terms": 9},
         )
         training.train()
@@ -123,7 +124,7 @@ def test_an_epoch_off_its_target_is_not_the_best(data):
     epochs = iter([(0.9, 60, 30), (0.7, 54, 21), (0.8, 51, 28), (0.6, 49, 19)])
     with pytest.MonkeyPatch.context() as patch:
         names = ("nDCG@10", "doc_terms", "query_terms")
-        patch.setattr(train_splade, "evaluate_model", lambda *arguments: dict(zip(names, next(epochs))))
+        patch.setattr("utils.trainer.evaluate_model", lambda *arguments: dict(zip(names, next(epochs))))
         trainer(data, epochs=4, target_doc_terms=50, target_query_terms=20).train()
     assert SpladeEncoder.from_pretrained(data / "model", "cpu").training_notes["best_epoch"] == 2
 
@@ -132,8 +133,7 @@ def test_training_stops_early_without_a_better_epoch(data):
     metrics = iter([0.5, 0.6, 0.6, 0.5, 0.9])
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(
-            train_splade,
-            "evaluate_model",
+            "utils.trainer.evaluate_model",
             lambda *arguments: {"nDCG@10": next(metrics), "query_terms": 9, "doc_terms": 9},
         )
         history = trainer(data, epochs=5, early_stopping_patience=2).train()
@@ -143,22 +143,23 @@ def test_training_stops_early_without_a_better_epoch(data):
 KILLED = """
 import os, sys
 import train_splade
-last, step = int(sys.argv[1]), train_splade._Trainer.training_step
+from utils.trainer import EncoderTrainer
+last, step = int(sys.argv[1]), EncoderTrainer.training_step
 def die(self, *arguments):
     if self.state.global_step == last:
         os.kill(os.getpid(), 9)
     return step(self, *arguments)
-train_splade._Trainer.training_step = die
+EncoderTrainer.training_step = die
 sys.argv = ["train_splade.py", *sys.argv[2:]]
 train_splade.main(train_splade.parse_args())
 """
 
 
-@pytest.mark.parametrize("step", [1, 5, 8])  # of 3 a epoch
-def test_a_killed_training_resumes_to_the_same_weights(data, step):
+@pytest.mark.parametrize(("step", "extra"), [(1, []), (5, []), (8, []), (5, ["--lora-rank", "4"])])  # of 3 a epoch
+def test_a_killed_training_resumes_to_the_same_weights(data, step, extra):
     options = ["--model-name", "splade-tiny", "--train-file", data / "training_data.json", "--batch-size", "6",
                "--device", "cpu", "--precision", "float32", "--threads", "2", "--target-doc-terms", "60",
-               "--target-query-terms", "20", "--learning-rate", "1e-4"]  # fmt: skip
+               "--target-query-terms", "20", "--learning-rate", "1e-4", *extra]  # fmt: skip
     whole, killed = [*options, "--output-dir", data / "whole"], [*options, "--output-dir", data / "killed"]
     assert run(SCRIPT, *whole).returncode == 0
     done = subprocess.run([sys.executable, "-c", KILLED, str(step), *map(str, killed)], cwd=ROOT, capture_output=True)
@@ -182,7 +183,7 @@ def test_a_killed_training_resumes_to_the_same_weights(data, step):
 @pytest.mark.parametrize("validated", [True, False])
 def test_a_full_disk_leaves_the_checkpoint_before(data, validated):
     options = {"epochs": 3, "val_file": data / "validation_data.json" if validated else None}
-    write, written = train_splade.write_json, []
+    write, written = trainer_module.write_json, []
 
     def fill(path, value):
         if len(written) == 1:
@@ -191,7 +192,7 @@ def test_a_full_disk_leaves_the_checkpoint_before(data, validated):
         write(path, value)
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(train_splade, "write_json", fill)
+        patch.setattr(trainer_module, "write_json", fill)
         with pytest.raises(OSError, match="No space left"):
             trainer(data, **options).train()
     history = trainer(data, **options, resume=True).train()
@@ -201,7 +202,7 @@ def test_a_full_disk_leaves_the_checkpoint_before(data, validated):
 
 def test_no_more_checkpoints_are_kept_than_the_last_and_the_best(data):
     metrics, seen = iter([0.9, 0.5, 0.6, 0.7]), []
-    save = train_splade._Trainer._save_checkpoint
+    save = EncoderTrainer._save_checkpoint
 
     def count(self, *arguments):
         save(self, *arguments)
@@ -209,8 +210,8 @@ def test_no_more_checkpoints_are_kept_than_the_last_and_the_best(data):
 
     with pytest.MonkeyPatch.context() as patch:
         found = {"query_terms": 9, "doc_terms": 9}
-        patch.setattr(train_splade, "evaluate_model", lambda *arguments: found | {"nDCG@10": next(metrics)})
-        patch.setattr(train_splade._Trainer, "_save_checkpoint", count)
+        patch.setattr("utils.trainer.evaluate_model", lambda *arguments: found | {"nDCG@10": next(metrics)})
+        patch.setattr(EncoderTrainer, "_save_checkpoint", count)
         trainer(data, epochs=4, batch_size=16).train()
     assert seen == [[1], [1, 2], [1, 3], [1, 4]]
 
@@ -220,11 +221,14 @@ def test_a_checkpoint_that_was_not_written_whole_is_not_resumed(data):
     assert len(trainer(data, resume=True).train()) == 2
 
 
-@pytest.mark.parametrize("micro_batch_size", [1, 5, 64])
-def test_the_gradient_in_parts_is_that_of_one_pass(data, micro_batch_size):
+LESS_MEMORY = [{"micro_batch_size": 1}, {"micro_batch_size": 5}, {"gradient_checkpointing": True}]
+
+
+@pytest.mark.parametrize("options", LESS_MEMORY, ids=str)
+def test_the_gradient_with_less_memory_is_that_of_one_pass(data, options):
     gradients = []
-    for size in (None, micro_batch_size):
-        training = trainer(data, micro_batch_size=size, batch_size=16, epochs=1, precision="float32", dropout=0.0)
+    for extra in ({}, options):
+        training = trainer(data, batch_size=16, epochs=1, precision="float32", dropout=0.0, **extra)
         seen = {}
 
         def remember(self, model, inputs, *arguments, seen=seen):
@@ -233,7 +237,7 @@ def test_the_gradient_in_parts_is_that_of_one_pass(data, micro_batch_size):
             return loss
 
         with pytest.MonkeyPatch.context() as patch:
-            patch.setattr(train_splade._Trainer, "training_step", remember)
+            patch.setattr(EncoderTrainer, "training_step", remember)
             training.train()
         gradients.append(seen)
     assert gradients[0].keys() == gradients[1].keys()
@@ -241,6 +245,81 @@ def test_the_gradient_in_parts_is_that_of_one_pass(data, micro_batch_size):
         torch.testing.assert_close(
             gradients[1][name], gradient, rtol=1e-4, atol=1e-6 + 1e-5 * gradient.abs().max().item()
         )
+
+
+def test_a_batch_that_does_not_fit_the_memory_goes_in_parts(data):
+    """The memory is played: more than 7 texts at a time are refused."""
+    forward, sizes = SpladeEncoder.forward, []
+
+    def refuse(self, input_ids, attention_mask):
+        sizes.append(sum(len(part) for part in input_ids))
+        if sizes[-1] > 7 and self.training:
+            raise torch.OutOfMemoryError
+        return forward(self, input_ids, attention_mask)
+
+    options = {"batch_size": 16, "epochs": 1, "precision": "float32", "dropout": 0.0, "val_file": None}
+    trainer(data, **options).train()
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(SpladeEncoder, "forward", refuse)
+        trainer(data, **options, output_dir=data / "little").train()
+    assert sizes[:4] == [48, 24, 12, 6] and set(sizes[3:]) == {6}
+    whole, parts = (load_file(data / name / "model.safetensors") for name in ("model", "little"))
+    for name in whole:
+        torch.testing.assert_close(parts[name], whole[name], rtol=1e-4, atol=2e-6)
+
+
+def test_adapters_alone_are_trained_and_the_saved_model_is_a_plain_one(data):
+    options = {"lora_rank": 4, "learning_rate": 1e-2, "precision": "float32"}
+    training = trainer(data, **options, epochs=3)
+    trained = sum(part.numel() for part in training.encoder.parameters() if part.requires_grad)
+    assert trained < 0.02 * sum(part.numel() for part in training.encoder.parameters())
+    files = []
+    save = EncoderTrainer._save
+
+    def remember(self, folder, *arguments):
+        save(self, folder, *arguments)
+        tuned = SpladeEncoder.from_pretrained(folder, "cpu", precision="float32").eval()
+        files.append((tuned.encode(["an engine"])[0], self.model.eval().encode(["an engine"])[0]))
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(EncoderTrainer, "_save", remember)
+        training.train()
+    for merged, adapted in files:
+        torch.testing.assert_close(torch.from_numpy(merged.values), torch.from_numpy(adapted.values))
+    before = load_file(os.path.join(resolve_model("splade-tiny"), "model.safetensors"))
+    after = load_file(data / "model" / "model.safetensors")
+    changed = {name for name in after if not torch.equal(before[name], after[name])}
+    assert {name.rpartition(".")[2] for name in changed} <= {"weight", "bias"} and after.keys() <= before.keys()
+    assert any("query.weight" in name for name in changed) and not any("embeddings" in name for name in changed)
+    assert training.encoder.encode(["an engine"])[0].values.tolist() == pytest.approx(
+        SpladeEncoder.from_pretrained(data / "model", "cpu", precision="float32")
+        .encode(["an engine"])[0]
+        .values.tolist()
+    )
+
+
+def test_the_curves_and_the_logs_are_left_behind(data):
+    trainer(data, epochs=2).train()
+    picture = (data / "model" / "training_curves.png").read_bytes()
+    assert picture.startswith(b"\x89PNG") and len(picture) > 10_000
+    events = EventAccumulator(str(data / "model" / "runs")).Reload()
+    assert {"train/loss", "train/doc_terms", "train/query_terms", "eval/nDCG@10"} <= set(events.Tags()["scalars"])
+    assert [event.step for event in events.Scalars("train/doc_terms")] == [1, 2, 3, 4]
+
+
+def test_batch_sizes_follow_their_schedule(data):
+    sizes = []
+
+    def remember(self, model, inputs, *arguments):
+        sizes.append(len(inputs["rows"]))
+        return STEP(self, model, inputs, *arguments)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(EncoderTrainer, "training_step", remember)
+        done = run(SCRIPT, "--model-name", "splade-tiny", "--train-file", data / "training_data.json", "--epochs", 2,
+                   "--output-dir", data / "model", "--device", "cpu", "--batch-size-schedule", 4, 8)  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    assert sizes == [4] * 4 + [8] * 2
 
 
 @pytest.mark.parametrize("extra", [[], ["--micro-batch-size", "7", "--loss", "contrastive", "kl"]])
@@ -396,6 +475,7 @@ BAD = {
     "output under a file": (["--output-dir", "{tmp}/training_data.json/model"], "cannot write"),
     "negative rate": (["--learning-rate", "-1"], "at least 0"),
     "a teacher's loss without scores": (["--loss", "kl"], "have no field 'scores'"),
+    "float16 on the CPU": (["--precision", "float16"], "for cuda and mps"),
     "unknown loss": (["--loss", "hinge"], "unknown loss 'hinge'"),
     "too few scores": (["--train-file", "{tmp}/scores.json"], "record 1: holds 1 scores for 2 documents"),
     "positive among negatives": (["--train-file", "{tmp}/self.json"], "record 1: the positive document is among"),

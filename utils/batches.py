@@ -1,11 +1,13 @@
 """Training examples as the batches of a training step, on one process or several."""
 
+import functools
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any, NamedTuple
 
 import torch
 import torch.distributed
+from torch.utils.data import Sampler
 
 from utils.encoder import SpladeEncoder
 from utils.records import TrainingExample
@@ -28,6 +30,50 @@ def tokenised(examples: Sequence[TrainingExample], encoder: SpladeEncoder) -> li
             row["scores"] = [example.scores[i] for i in kept]
         rows.append(row)
     return rows
+
+
+class StepBatches(Sampler[list[int]]):
+    """Row numbers of each step's examples.
+
+    The rows are shuffled again for each pass and the passes stand one after the other, so that all batches are full. An
+    epoch is one of `epochs` equal numbers of steps, together as many passes, of equal lengths where the size stays.
+
+    Args:
+        rows: how many there are.
+        sizes: queries a step and process, at most a pass; with several, each for an equal share of the examples.
+        epochs: passes over the rows.
+        seed: of the shuffling.
+        rank, world: this process's number, and how many there are; they share a step's examples.
+    """
+
+    def __init__(self, rows: int, sizes: Sequence[int], epochs: int, seed: int, rank: int = 0, world: int = 1) -> None:
+        self.rows, self.seed, self.rank, self.world = rows, seed, rank, world
+        sizes = [max(1, min(size, rows // world)) for size in sizes]
+        share = rows * epochs / len(sizes)
+        steps = [size for size in sizes for _ in range(max(1, round(share / (size * world))))]
+        self.steps_an_epoch = -(-len(steps) // epochs)
+        self.sizes = steps + [sizes[-1]] * (self.steps_an_epoch * epochs - len(steps))
+        self.epoch = 0
+
+    def __len__(self) -> int:
+        return self.steps_an_epoch
+
+    def set_epoch(self, epoch: int) -> None:
+        """Go on with `epoch`, counted from 0."""
+        self.epoch = epoch
+
+    def __iter__(self) -> Iterator[list[int]]:
+        first = self.epoch * self.steps_an_epoch
+        start = self.world * sum(self.sizes[:first])
+        for size in self.sizes[first : first + self.steps_an_epoch]:
+            mine = range(start + self.rank * size, start + (self.rank + 1) * size)
+            yield [_shuffled(self.rows, self.seed + number // self.rows)[number % self.rows] for number in mine]
+            start += self.world * size
+
+
+@functools.lru_cache(maxsize=2)
+def _shuffled(rows: int, seed: int) -> list[int]:
+    return torch.randperm(rows, generator=torch.Generator().manual_seed(seed)).tolist()
 
 
 def collate(rows: list[dict[str, Any]], encoder: SpladeEncoder, micro_batch: int | None = None) -> dict[str, Any]:
@@ -69,15 +115,15 @@ class Step(NamedTuple):
         queries: [B, V] weights.
         documents: [B + N, V] weights; document i is query i's positive, the others are hard negatives.
         false_negatives: [B, B + N], True for documents that are another copy of the query's positive.
-        own: [B, 1 + most negatives], which documents are the query's own, the positive first.
-        teacher: the teacher's scores of them, -inf where a query has fewer; None without a teacher.
+        own: with a teacher, [B, 1 + most negatives], which documents are the query's own, the positive first.
+        teacher: its scores of them, -inf where a query has fewer.
     """
 
     queries: torch.Tensor
     documents: torch.Tensor
     false_negatives: torch.Tensor
-    own: torch.Tensor
-    teacher: torch.Tensor | None
+    own: torch.Tensor | None = None
+    teacher: torch.Tensor | None = None
 
 
 def step_of(weights: torch.Tensor, batch: dict[str, Any]) -> Step:
@@ -89,27 +135,26 @@ def step_of(weights: torch.Tensor, batch: dict[str, Any]) -> Step:
     owners = batch["owners"]
     teacher, negative_teacher = batch["teacher"].tensor_split([count]) if "teacher" in batch else (None, None)
     if torch.distributed.is_initialized() and torch.distributed.get_world_size() > 1:
-        rank = torch.distributed.get_rank()
-        owners = _gather(owners + sum(_counts(queries)[:rank]))
         keys, negative_keys = _gather(keys), _gather(negative_keys)
-        queries, positives, negatives = _gather(queries), _gather(positives), _gather(negatives)
         if teacher is not None:
+            owners = _gather(owners + sum(_counts(queries)[: torch.distributed.get_rank()]))
             teacher, negative_teacher = _gather(teacher), _gather(negative_teacher)
+        queries, positives, negatives = _gather(queries), _gather(positives), _gather(negatives)
     keys, count = torch.cat([keys, negative_keys]), len(queries)
     itself = torch.eye(count, len(keys), dtype=torch.bool, device=keys.device)
     false_negatives = (keys[:count, None] == keys) & ~itself
-    own, columns = torch.arange(count, device=keys.device)[:, None], torch.zeros_like(owners)
-    if len(owners):
-        earlier = owners[:, None] == owners  # [N, N]: which column of its query's row each negative takes
-        columns = 1 + earlier.tril(-1).sum(1)
-        own = torch.cat([own, own.new_zeros(count, int(columns.max()))], 1)
-        own[owners, columns] = torch.arange(count, len(keys), device=keys.device)
-    if teacher is not None:
-        scores = teacher.new_full(own.shape, float("-inf"))
-        scores[:, 0] = teacher
-        scores[owners, columns] = negative_teacher
-        teacher = scores
-    return Step(queries, torch.cat([positives, negatives]), false_negatives, own, teacher)
+    step = Step(queries, torch.cat([positives, negatives]), false_negatives)
+    if teacher is None:
+        return step
+    # [N, N]: which column of its query's row each negative takes
+    columns = 1 + (owners[:, None] == owners).tril(-1).sum(1)
+    own = torch.zeros(count, 1 + max([0, *columns.tolist()]), dtype=torch.long, device=keys.device)
+    own[:, 0] = torch.arange(count, device=keys.device)
+    own[owners, columns] = torch.arange(count, len(keys), device=keys.device)
+    scores = teacher.new_full(own.shape, float("-inf"))
+    scores[:, 0] = teacher
+    scores[owners, columns] = negative_teacher
+    return step._replace(own=own, teacher=scores)
 
 
 def _number(key: str) -> int:

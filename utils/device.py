@@ -6,7 +6,7 @@ from pathlib import Path
 
 import torch
 
-PRECISIONS = ("auto", "bfloat16", "float32", "int8")
+PRECISIONS = ("auto", "bfloat16", "float16", "float32", "int8")
 
 
 def resolve_device(name: str | torch.device | None = None) -> torch.device:
@@ -43,23 +43,26 @@ def bfloat16_is_fast(device: torch.device) -> bool:
     return False
 
 
-def uses_bfloat16(device: torch.device, precision: str = "auto") -> bool:
-    """Whether the network's products run in bfloat16: "bfloat16" always, "float32" and "int8" never, "auto" where it is
-    fast.
+def product_dtype(device: torch.device, precision: str = "auto") -> torch.dtype:
+    """What the network's products run in: bfloat16, float16 or float32 as named, float32 for "int8"; "auto" is bfloat16
+    where that is fast, else float32.
 
     Raises:
-        ValueError: unknown precision.
+        ValueError: unknown precision, or float16 on the CPU, which has no products of it worth the rounding.
     """
     if precision not in PRECISIONS:
         raise ValueError(f"unknown precision '{precision}': use {', '.join(PRECISIONS)}")
-    return precision == "bfloat16" or (precision == "auto" and bfloat16_is_fast(device))
+    if precision == "float16" and device.type == "cpu":
+        raise ValueError("precision 'float16' is for cuda and mps; on the CPU use auto, bfloat16 or float32")
+    if precision == "auto":
+        return torch.bfloat16 if bfloat16_is_fast(device) else torch.float32
+    return {"bfloat16": torch.bfloat16, "float16": torch.float16}.get(precision, torch.float32)
 
 
 def autocast(device: torch.device, precision: str = "auto") -> contextlib.AbstractContextManager:
-    """A context that runs the network's products as `uses_bfloat16` says."""
-    if uses_bfloat16(device, precision):
-        return torch.autocast(device.type, dtype=torch.bfloat16)
-    return contextlib.nullcontext()
+    """A context that runs the network's products as `product_dtype` says."""
+    dtype = product_dtype(device, precision)
+    return contextlib.nullcontext() if dtype == torch.float32 else torch.autocast(device.type, dtype=dtype)
 
 
 def use_threads(count: int | None = None) -> None:

@@ -17,7 +17,7 @@ from transformers.utils import cached_file
 
 from utils import packing
 from utils.console import progress
-from utils.device import autocast, resolve_device, use_threads, uses_bfloat16
+from utils.device import autocast, product_dtype, resolve_device, use_threads
 from utils.int8 import quantise
 from utils.models import load_masked_lm, resolve_model
 from utils.splade_head import active_terms, splade_head
@@ -52,7 +52,7 @@ class SpladeEncoder(torch.nn.Module):
         tokenizer: its tokenizer.
         max_length, query_max_length: limits in tokens for documents and queries.
         base_model: name of the model that this one was tuned from.
-        precision: "auto", "bfloat16", "float32" or "int8", for `encode`.
+        precision: one of utils.device.PRECISIONS, for `encode`.
         training_notes: how the model was trained; stored in splade_config.json.
 
     Raises:
@@ -97,7 +97,7 @@ class SpladeEncoder(torch.nn.Module):
         """
         device = resolve_device(device)
         use_threads(threads)
-        uses_bfloat16(device, precision)  # an unknown precision fails before the model loads
+        product_dtype(device, precision)  # an unknown precision fails before the model loads
         model, tokenizer = load_masked_lm(name)
         stored = _stored_config(name)
         encoder = cls(

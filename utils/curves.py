@@ -1,0 +1,50 @@
+"""A picture of a training: loss, validation metric and active terms, over its steps."""
+
+import os
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from matplotlib.figure import Figure
+
+SMOOTH = 20  # points of a curve around each that its mean is taken of
+
+
+def save_curves(path: Path, steps: Sequence[dict[str, Any]], epochs: Sequence[dict[str, Any]], metric: str) -> None:
+    """Write a PNG, whole or not at all.
+
+    Args:
+        steps: records with step, loss, query_terms and doc_terms.
+        epochs: the history's records, each with the number of its last `step`.
+        metric: what the validation examples are measured by; the middle curve is left out where there are none.
+    """
+    validated = [epoch for epoch in epochs if f"val_{metric}" in epoch]
+    figure = Figure(figsize=(5 + 4 * bool(validated) + 4, 3.6), layout="constrained")
+    axes = list(figure.subplots(1, 2 + bool(validated)))
+    numbers = [record["step"] for record in steps]
+
+    def draw(axis, name: str, label: str, colour: str) -> None:
+        values = [record[name] for record in steps]
+        parts = [values[max(0, i - SMOOTH // 2) : i + SMOOTH // 2 + 1] for i in range(len(values))]
+        axis.plot(numbers, values, color=colour, alpha=0.25, linewidth=0.8)
+        axis.plot(numbers, [sum(part) / len(part) for part in parts], color=colour, label=label)
+
+    loss, *middle, terms = axes
+    draw(loss, "loss", "training", "tab:blue")
+    loss.set(title="loss", xlabel="step")
+    if validated:
+        ends = [epoch["step"] for epoch in validated]
+        loss.plot(ends, [epoch["val_loss"] for epoch in validated], "o-", color="tab:orange", label="validation")
+        middle[0].plot(ends, [epoch[f"val_{metric}"] for epoch in validated], "o-", color="tab:green")
+        middle[0].set(title=f"validation {metric}", xlabel="step")
+    draw(terms, "doc_terms", "documents", "tab:blue")
+    draw(terms, "query_terms", "queries", "tab:red")
+    terms.set(title="active terms", xlabel="step", ylim=(0, None))
+    for axis in (loss, terms):
+        axis.legend(frameon=False)
+    for axis in axes:
+        axis.spines[["top", "right"]].set_visible(False)
+        axis.grid(alpha=0.3)
+    unfinished = path.with_name(f".{path.name}")
+    figure.savefig(unfinished, format="png", dpi=120)
+    os.replace(unfinished, path)

@@ -1,0 +1,48 @@
+"""Low-rank adapters (LoRA, Hu et al., arXiv 2106.09685), by peft: a few per cent of the weights are trained, and the
+model that is saved is a plain one."""
+
+import copy
+
+import torch
+from transformers import PreTrainedModel
+
+try:
+    from peft import LoraConfig, inject_adapter_in_model
+    from peft.tuners.lora import LoraLayer
+except ImportError:
+    LoraConfig = None
+
+SCALE = 2  # lora_alpha over the rank
+
+
+def add_adapters(model: PreTrainedModel, rank: int) -> None:
+    """Give each linear layer but the projection to the vocabulary an adapter of `rank`; only these and the projection's
+    bias, which sets how sparse vectors are, stay trainable.
+
+    Raises:
+        ImportError: peft is not installed.
+    """
+    if LoraConfig is None:
+        raise ImportError("LoRA needs the package peft: pip install peft")
+    projection = model.get_output_embeddings()
+    linear = [n for n, part in model.named_modules() if isinstance(part, torch.nn.Linear) and part is not projection]
+    inject_adapter_in_model(LoraConfig(r=rank, lora_alpha=SCALE * rank, target_modules=linear), model)
+    if projection.bias is not None:
+        projection.bias.requires_grad_()
+
+
+def merge_adapters(model: PreTrainedModel) -> dict[str, torch.nn.Module]:
+    """Put plain layers, with their adapters added, in the adapted ones' place; returns those for `restore_adapters`."""
+    adapted = {name: part for name, part in model.named_modules() if isinstance(part, LoraLayer)}
+    for name, part in adapted.items():
+        plain = copy.deepcopy(part.get_base_layer())
+        with torch.no_grad():
+            plain.weight += part.get_delta_weight("default")
+        model.set_submodule(name, plain)
+    return adapted
+
+
+def restore_adapters(model: PreTrainedModel, adapted: dict[str, torch.nn.Module]) -> None:
+    """Undo `merge_adapters`."""
+    for name, part in adapted.items():
+        model.set_submodule(name, part)
