@@ -16,7 +16,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from utils.console import Parser, auto_or_positive_int, positive_int, quiet_libraries, run_script, say
 from utils.device import PRECISIONS
 from utils.documents import read_documents
-from utils.encoder import SpladeEncoder
+from utils.encoder import SparseVector, SpladeEncoder
 from utils.records import check_writable, writing
 
 
@@ -63,7 +63,22 @@ class SpladeEmbedder:
     ) -> Iterator[dict[str, list]]:
         """The same for a stream of any length, in constant memory: vectors come as their texts are read."""
         for vector in self.encoder.encode_stream(texts, batch_size=batch_size, show_progress=show_progress):
-            yield {"indices": vector.indices.tolist(), "values": vector.values.tolist()}
+            yield _as_lists(vector)
+
+    def generate_query_embeddings(self, queries: Iterable[str]) -> list[dict[str, list]]:
+        """The same for what is searched for: cut to the limit for queries and, with a model whose queries do not
+        pass the network, their own tokens by weight.
+
+        Raises:
+            TypeError: `queries` is one string rather than a list of them.
+        """
+        if isinstance(queries, str):
+            raise TypeError("queries must be a list of strings, not one string")
+        return [_as_lists(self.encoder.encode_query(query)) for query in queries]
+
+
+def _as_lists(vector: SparseVector) -> dict[str, list]:
+    return {"indices": vector.indices.tolist(), "values": vector.values.tolist()}
 
 
 def main(args: argparse.Namespace) -> None:
@@ -79,7 +94,10 @@ def main(args: argparse.Namespace) -> None:
     if not texts:
         raise ValueError("nothing to encode: give --text or --input-file")
     embedder = SpladeEmbedder(args.model_dir, args.max_length, args.device, args.precision, args.threads)
-    vectors = embedder.stream_sparse_embeddings(texts, args.batch_size, show_progress=True)
+    if args.queries:
+        vectors = embedder.generate_query_embeddings(texts)
+    else:
+        vectors = embedder.stream_sparse_embeddings(texts, args.batch_size, show_progress=True)
     if args.output_file:
         terms = 0
         with writing(args.output_file) as file:
@@ -101,6 +119,7 @@ def parse_args() -> argparse.Namespace:
     add("--model-dir", default="./fine_tuned_splade", help="a model folder, a hub id, or splade-tiny")
     add("--text", action="append", default=[], help="a text to encode; may be given again")
     add("--input-file", default=None, metavar="PATH", help="documents to encode: a file or a folder")
+    add("--queries", action="store_true", help="encode the texts as queries rather than documents")
     add("--output-file", default=None, metavar="FILE", help="JSON Lines of vectors; without it, they are shown")
     add("--top-terms", type=positive_int, default=20, help="heaviest terms shown of a text")
     add("--max-length", type=positive_int, default=512, help="tokens a text at most")

@@ -26,7 +26,7 @@ import torch
 from transformers import EarlyStoppingCallback, TrainingArguments
 from transformers.integrations import TensorBoardCallback, is_tensorboard_available
 
-from utils.batches import StepBatches, tokenised
+from utils.batches import StepBatches, corpus_idf, tokenised
 from utils.console import Parser, auto_or_positive_int, bounded, positive_int, quiet_libraries, run_script, say
 from utils.device import product_dtype, resolve_device
 from utils.documents import pool_examples
@@ -40,6 +40,7 @@ from utils.sparsity import REGULARISERS, WARM_UP, Sparsity
 from utils.trainer import METRIC, SIDES, STATE_NAME, EncoderTrainer
 
 VAL_FILE = "validation_data.json"
+QUERY_ENCODERS = ("model", "idf")
 AUTO_BATCH_SIZE = 32  # what the ablation in docs/training.md found best
 POINTS = 200  # of a training's curves
 
@@ -62,6 +63,8 @@ class SpladeTrainer:
             et al., arXiv 2101.06983).
         gradient_checkpointing: keep a layer's input only and work it out again in the backward pass: less memory still.
         lora_rank: train low-rank adapters of this rank instead of all weights; they are merged when the model is saved.
+        query_encoder: `model`, or `idf` for queries that do not pass the model: a query's vector is the weights of its
+            own tokens, which start as inverse document frequencies and are trained. None for what the model has.
         loss: a sum of losses by weight, such as ["contrastive=0.5", "kl=0.5"]; see utils.losses.RankingLoss.
         temperature: what the loss `kl` divides the teacher's scores by.
         regulariser: flops or l1.
@@ -102,6 +105,7 @@ class SpladeTrainer:
         micro_batch_size: int | None = None,
         gradient_checkpointing: bool = False,
         lora_rank: int | None = None,
+        query_encoder: str | None = None,
         loss: Sequence[str] = ("contrastive",),
         temperature: float = 1.0,
         regulariser: str = "flops",
@@ -132,6 +136,8 @@ class SpladeTrainer:
             raise ValueError("precision 'int8' is for encoding; train in auto, bfloat16, float16 or float32")
         if best_by not in (METRIC, "loss"):
             raise ValueError(f"best_by '{best_by}' is unknown: use {METRIC} or loss")
+        if query_encoder not in (None, *QUERY_ENCODERS):
+            raise ValueError(f"query_encoder '{query_encoder}' is unknown: use {' or '.join(QUERY_ENCODERS)}")
         self.objective = RankingLoss(loss, temperature)
         Sparsity(0, 1, regulariser)  # an unknown one fails now
         settings |= {"loss": list(loss), "batch_size_schedule": batch_size_schedule and list(batch_size_schedule)}
@@ -155,6 +161,13 @@ class SpladeTrainer:
         self.encoder = SpladeEncoder.from_pretrained(model_name, self.device, max_length, precision, threads)
         self.encoder.query_max_length = min(query_max_length, self.encoder.max_length)
         self.encoder.base_model = str(model_name)
+        if query_encoder == "model":
+            self.encoder.query_weights = None
+        self.rows = tokenised(self.examples, self.encoder)
+        if query_encoder == "idf" and self.encoder.query_weights is None:
+            self.encoder.query_weights = torch.nn.Parameter(corpus_idf(self.rows, self.encoder).to(self.device))
+        if target_query_terms and self.encoder.query_weights is not None:
+            raise ValueError("target_query_terms is for queries that pass the model; these have their own tokens")
         _set_dropout(self.encoder.model, dropout)
         if lora_rank:
             torch.manual_seed(seed)
@@ -202,10 +215,9 @@ class SpladeTrainer:
             dataloader_pin_memory=self.device.type == "cuda",
         )
         arguments._n_gpu = min(1, arguments.n_gpu)  # several devices mean several processes, never DataParallel
-        rows = tokenised(self.examples, self.encoder)
         self._report_cut()
         batches = StepBatches(
-            len(rows), sizes, settings["epochs"], settings["seed"], arguments.process_index, arguments.world_size
+            len(self.rows), sizes, settings["epochs"], settings["seed"], arguments.process_index, arguments.world_size
         )
         steps = len(batches) * settings["epochs"]
         arguments.logging_steps = max(1, steps // POINTS)
@@ -213,16 +225,11 @@ class SpladeTrainer:
             self.encoder,
             arguments,
             batches,
-            rows,
+            self.rows,
             tokenised(self.validation, self.encoder),
             pool_examples(self.validation),
             self.objective,
-            sparsity={
-                side: Sparsity(
-                    settings[f"lambda_{side[0]}"], steps, settings["regulariser"], settings[f"target_{side}_terms"]
-                )
-                for side in SIDES
-            },
+            sparsity=self._sparsity(steps),
             guard=Guard(self.encoder.model.config.vocab_size, WARM_UP * steps, settings["learning_rate"]),
             settings=settings,
         )
@@ -240,6 +247,16 @@ class SpladeTrainer:
         if arguments.should_save:
             self._write(trainer)
         return self.history
+
+    def _sparsity(self, steps: int) -> dict[str, Sparsity]:
+        settings = self.settings
+        lambdas = {side: settings[f"lambda_{side[0]}"] for side in SIDES}
+        if self.encoder.query_weights is not None:
+            lambdas["query"] = 0.0  # these have few terms as it is
+        return {
+            side: Sparsity(weight, steps, settings["regulariser"], settings[f"target_{side}_terms"])
+            for side, weight in lambdas.items()
+        }
 
     def _write(self, trainer: EncoderTrainer) -> None:
         """The model folder with all that tells of the training; then the checkpoints go."""
@@ -353,6 +370,8 @@ def parse_args() -> argparse.Namespace:
     add("--gradient-checkpointing", action="store_true", help="less memory for more time")
     add("--lora-rank", type=positive_int, default=None, metavar="RANK", help="train adapters of this rank (needs peft)")
     add("--epochs", type=positive_int, default=3, help="passes over the training examples")
+    add("--query-encoder", choices=QUERY_ENCODERS, default=None,
+        help="idf: queries are weighted tokens, and do not pass the model; default: as the model has it")  # fmt: skip
     add("--loss", nargs="+", default=["contrastive"], metavar="NAME[=WEIGHT]",
         help="sum of contrastive, margin and, for examples with a teacher's scores, margin-mse, kl")  # fmt: skip
     add("--temperature", type=float, default=1.0, help="what kl divides the teacher's scores by")

@@ -59,3 +59,14 @@ def test_texts_are_shown_with_their_heaviest_terms():
 )
 def test_bad_input_is_one_line(arguments, message):
     fails_with_one_line(run(SCRIPT, *(["--model-dir", "splade-tiny", *arguments])), message)
+
+
+def test_queries_are_encoded_as_search_does(tiny):
+    embedder = SpladeEmbedder("splade-tiny", device="cpu")
+    found = embedder.generate_query_embeddings(["red fruit", "word " * 500, ""])
+    for query, row in zip(["red fruit", "word " * 500, ""], found, strict=True):
+        expected = tiny.encode_query(query)
+        assert row["indices"] == expected.indices.tolist()
+        assert row["values"] == pytest.approx(expected.values.tolist())
+    with pytest.raises(TypeError, match="list of strings"):
+        embedder.generate_query_embeddings("red fruit")

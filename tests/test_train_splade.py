@@ -50,6 +50,7 @@ def examples(count=16):
 def data(tmp_path):
     (tmp_path / "training_data.json").write_text(json.dumps(examples()))
     (tmp_path / "validation_data.json").write_text(json.dumps(examples(6)))
+    (tmp_path / "docs.json").write_text(json.dumps([row["positive_document"] for row in examples()]))
     return tmp_path
 
 
@@ -89,6 +90,63 @@ def test_the_folder_opens_in_sentence_transformers_with_the_same_vectors(data):
     for vector, row in zip(ours, theirs):
         assert set(vector.indices.tolist()) == set(row.nonzero()[:, 0].tolist())
         torch.testing.assert_close(torch.from_numpy(vector.values), row[vector.indices.tolist()], rtol=1e-4, atol=1e-5)
+
+
+@pytest.fixture
+def doc_only(data):
+    """A model whose queries do not pass the network."""
+    trainer(data, epochs=2, query_encoder="idf", learning_rate=1e-3, lambda_d=1e-2, precision="float32").train()
+    return SpladeEncoder.from_pretrained(data / "model", "cpu", precision="float32")
+
+
+def test_queries_without_a_model_are_their_own_tokens_by_trained_weights(data, doc_only):
+    before = trainer(data, query_encoder="idf", output_dir=data / "new").encoder
+    engine, page, number = (doc_only.tokenizer.convert_tokens_to_ids(word) for word in ("engine", "page", "number"))
+    idf = before.query_weights.detach()
+    # 32 documents: all say "page", two say "engine"; "number" is in none.
+    expected = torch.log1p(torch.tensor([(32 - count + 0.5) / (count + 0.5) for count in (2.0, 32.0, 0.0)]))
+    torch.testing.assert_close(idf[[engine, page, number]] / idf[number], expected / expected[2])
+    assert idf[doc_only.tokenizer.all_special_ids].tolist() == [0] * 5
+    found = doc_only.encode_query("Engine number engine")
+    assert found.indices.tolist() == sorted((engine, number))
+    after = doc_only.query_weights.detach()
+    assert found.values.tolist() == after[sorted((engine, number))].tolist()
+    assert (after - idf)[engine].abs() > 1e-3 and after[doc_only.tokenizer.all_special_ids].tolist() == [0] * 5
+    assert [len(doc_only.encode_query(text).indices) for text in ("", "[CLS]")] == [0, 0]
+
+
+def test_queries_without_a_model_work_in_every_script_and_in_sentence_transformers(data, doc_only):
+    settings = json.loads((data / "model" / "splade_config.json").read_text())
+    assert settings["query_encoder"] == "idf" and settings["training"]["query_encoder"] == "idf"
+    done = run("test_queries.py", "--model-dir", data / "model", "--query", "brake", "--docs-file", data / "docs.json")
+    assert done.returncode == 0, done.stderr
+    assert "brake 100%" in done.stdout
+    done = run("test_evaluate.py", "--model-dir", data / "model", "--test-file", data / "validation_data.json")
+    assert done.returncode == 0 and "       3.1  " in done.stdout, done.stdout
+    done = run("embedder.py", "--model-dir", data / "model", "--queries", "--text", "the brake", "--device", "cpu")
+    assert done.returncode == 0 and "the brake  (2 terms)" in done.stdout, done.stderr
+    peer = SparseEncoder(str(data / "model"), device="cpu")
+    texts = ["This page explains how the brake works", "radio number 7"]
+    pairs = [
+        (peer.encode_query, doc_only.encode_query),
+        (peer.encode_document, lambda text: doc_only.encode([text])[0]),
+    ]
+    for theirs, ours in pairs:
+        for text in texts[: 3 if ours == doc_only.encode_query else 2]:
+            row, vector = theirs(text, convert_to_sparse_tensor=False), ours(text)
+            assert row.nonzero()[:, 0].tolist() == vector.indices.tolist()
+            torch.testing.assert_close(row[vector.indices.tolist()], torch.from_numpy(vector.values))
+
+
+def test_a_model_without_a_query_encoder_is_tuned_further_as_such_or_given_one(data, doc_only):
+    again = trainer(data, model_name=data / "model", output_dir=data / "again", epochs=1)
+    assert torch.equal(again.encoder.query_weights, doc_only.query_weights)
+    again.train()
+    tuned = SpladeEncoder.from_pretrained(data / "again", "cpu")
+    assert tuned.query_weights is not None
+    options = {"model_name": data / "again", "output_dir": data / "back", "query_encoder": "model", "epochs": 1}
+    trainer(data, **options).train()
+    assert SpladeEncoder.from_pretrained(data / "back", "cpu").query_weights is None
 
 
 @pytest.mark.parametrize("best_by", ["loss", "nDCG@10"])
@@ -155,11 +213,20 @@ train_splade.main(train_splade.parse_args())
 """
 
 
-@pytest.mark.parametrize(("step", "extra"), [(1, []), (5, []), (8, []), (5, ["--lora-rank", "4"])])  # of 3 a epoch
+KILLED_AT = [  # of 3 steps an epoch
+    (1, ["--target-query-terms", "20"]),
+    (5, []),
+    (8, []),
+    (5, ["--lora-rank", "4"]),
+    (5, ["--query-encoder", "idf"]),
+]
+
+
+@pytest.mark.parametrize(("step", "extra"), KILLED_AT, ids=str)
 def test_a_killed_training_resumes_to_the_same_weights(data, step, extra):
     options = ["--model-name", "splade-tiny", "--train-file", data / "training_data.json", "--batch-size", "6",
                "--device", "cpu", "--precision", "float32", "--threads", "2", "--target-doc-terms", "60",
-               "--target-query-terms", "20", "--learning-rate", "1e-4", *extra]  # fmt: skip
+               "--learning-rate", "1e-4", *extra]  # fmt: skip
     whole, killed = [*options, "--output-dir", data / "whole"], [*options, "--output-dir", data / "killed"]
     assert run(SCRIPT, *whole).returncode == 0
     done = subprocess.run([sys.executable, "-c", KILLED, str(step), *map(str, killed)], cwd=ROOT, capture_output=True)
@@ -221,13 +288,18 @@ def test_a_checkpoint_that_was_not_written_whole_is_not_resumed(data):
     assert len(trainer(data, resume=True).train()) == 2
 
 
-LESS_MEMORY = [{"micro_batch_size": 1}, {"micro_batch_size": 5}, {"gradient_checkpointing": True}]
+LESS_MEMORY = [
+    {"micro_batch_size": 1},
+    {"micro_batch_size": 5, "query_encoder": "idf"},
+    {"gradient_checkpointing": True},
+]
 
 
 @pytest.mark.parametrize("options", LESS_MEMORY, ids=str)
 def test_the_gradient_with_less_memory_is_that_of_one_pass(data, options):
     gradients = []
-    for extra in ({}, options):
+    same = {"query_encoder": options.get("query_encoder")}
+    for extra in (same, options):
         training = trainer(data, batch_size=16, epochs=1, precision="float32", dropout=0.0, **extra)
         seen = {}
 
@@ -322,7 +394,10 @@ def test_batch_sizes_follow_their_schedule(data):
     assert sizes == [4] * 4 + [8] * 2
 
 
-@pytest.mark.parametrize("extra", [[], ["--micro-batch-size", "7", "--loss", "contrastive", "kl"]])
+MANY = [[], ["--micro-batch-size", "7", "--loss", "contrastive", "kl"], ["--query-encoder", "idf"]]
+
+
+@pytest.mark.parametrize("extra", [*MANY, [*MANY[2], "--micro-batch-size", "7"]], ids=" ".join)
 def test_two_processes_train_as_one_with_twice_the_batch(data, extra):
     rows = [row | {"scores": [5.0, 1.0]} for row in examples(32)]
     for row in rows[::3]:  # processes with different numbers of negatives
@@ -476,6 +551,7 @@ BAD = {
     "negative rate": (["--learning-rate", "-1"], "at least 0"),
     "a teacher's loss without scores": (["--loss", "kl"], "have no field 'scores'"),
     "float16 on the CPU": (["--precision", "float16"], "for cuda and mps"),
+    "a target for queries without a model": (["--query-encoder", "idf", "--target-query-terms", "9"], "own tokens"),
     "unknown loss": (["--loss", "hinge"], "unknown loss 'hinge'"),
     "too few scores": (["--train-file", "{tmp}/scores.json"], "record 1: holds 1 scores for 2 documents"),
     "positive among negatives": (["--train-file", "{tmp}/self.json"], "record 1: the positive document is among"),
@@ -490,7 +566,7 @@ def test_bad_input_is_one_line(data, arguments, message):
     (data / "hollow.json").write_text('[{"query": "", "positive_document": ""}]')
     options = {"--model-name": "splade-tiny", "--output-dir": data / "model", "--device": "cpu"}
     options |= {"--train-file": data / "training_data.json"}
-    options |= {arguments[0]: arguments[1].format(tmp=data)}
+    options |= {name: value.format(tmp=data) for name, value in zip(arguments[::2], arguments[1::2])}
     fails_with_one_line(run(SCRIPT, *(part for option in options.items() for part in option)), message)
     assert not (data / "model" / "model.safetensors").exists()
 

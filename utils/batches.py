@@ -7,6 +7,7 @@ from typing import Any, NamedTuple
 
 import torch
 import torch.distributed
+from torch.nn.utils.rnn import pad_sequence
 from torch.utils.data import Sampler
 
 from utils.encoder import SpladeEncoder
@@ -16,7 +17,7 @@ from utils.records import TrainingExample
 def tokenised(examples: Sequence[TrainingExample], encoder: SpladeEncoder) -> list[dict[str, Any]]:
     """One row an example: token ids of query and documents (positive first), a key for each document, and the
     teacher's scores of them where the example has any. Empty documents are left out."""
-    queries = encoder.tokenize([example.query for example in examples], encoder.query_max_length)
+    queries = encoder.tokenize_queries([example.query for example in examples])
     tokens = iter(encoder.tokenize([text for e in examples for text in (e.positive_document, *e.negatives)]))
     rows = []
     for example, query in zip(examples, queries):
@@ -76,6 +77,20 @@ def _shuffled(rows: int, seed: int) -> list[int]:
     return torch.randperm(rows, generator=torch.Generator().manual_seed(seed)).tolist()
 
 
+def corpus_idf(rows: Sequence[dict[str, Any]], encoder: SpladeEncoder) -> torch.Tensor:
+    """[vocabulary] inverse document frequency of each token in the documents of `tokenised` examples, as in BM25 with
+    one added so that none is negative (Robertson and Zaragoza 2009; Lucene), over its mean in their queries; 0 for
+    special tokens."""
+    documents = {key: ids for row in rows for key, ids in zip(row["keys"], row["documents"])}
+    counts = torch.zeros(encoder.model.config.vocab_size)
+    for ids in documents.values():
+        counts[list(set(ids))] += 1
+    idf = torch.log1p((len(documents) - counts + 0.5) / (counts + 0.5))
+    idf[encoder.tokenizer.all_special_ids] = 0.0
+    asked = idf[[token for row in rows for token in row["query"]]]
+    return idf / asked[asked > 0].mean()
+
+
 def collate(rows: list[dict[str, Any]], encoder: SpladeEncoder, micro_batch: int | None = None) -> dict[str, Any]:
     """All texts of a step: B queries, their positives, then all N negatives.
 
@@ -88,7 +103,10 @@ def collate(rows: list[dict[str, Any]], encoder: SpladeEncoder, micro_batch: int
     """
     negatives = [(i, j) for i, row in enumerate(rows) for j in range(1, len(row["documents"]))]
     documents = [(i, 0) for i in range(len(rows))] + negatives
-    texts = [row["query"] for row in rows] + [rows[i]["documents"][j] for i, j in documents]
+    texts = [rows[i]["documents"][j] for i, j in documents]
+    queries = [row["query"] for row in rows]
+    if encoder.query_weights is None:
+        texts = queries + texts
     order = sorted(range(len(texts)), key=lambda i: -len(texts[i]))
     size = micro_batch or len(texts)
     parts, places = [], torch.empty(len(texts), dtype=torch.long)
@@ -97,6 +115,10 @@ def collate(rows: list[dict[str, Any]], encoder: SpladeEncoder, micro_batch: int
         inputs, within = encoder.group_by_length([texts[i] for i in part])
         parts.append(inputs)
         places[part] = start + within
+    if encoder.query_weights is not None:
+        ids = [torch.tensor(query) for query in queries]
+        parts[-1]["query_ids"] = pad_sequence(ids, True, encoder.tokenizer.pad_token_id)
+        places = torch.cat([len(texts) + torch.arange(len(queries)), places])
     batch = {
         "texts": parts,
         "places": places,

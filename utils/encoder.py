@@ -11,6 +11,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import torch
+from safetensors.torch import load_file, save_file
 from tqdm import tqdm
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 from transformers.utils import cached_file
@@ -23,6 +24,7 @@ from utils.models import load_masked_lm, resolve_model
 from utils.splade_head import active_terms, splade_head
 
 CONFIG_NAME = "splade_config.json"
+IDF_FOLDER = "query_idf"  # in a model folder, where the query weights are
 WINDOW = 2048  # texts tokenised and sorted by length together
 CPU_TOKENS, ACCELERATOR_TOKENS = 2048, 65_536  # tokens encoded together, padding included
 MIN_TOKENS, BATCHES_PER_THREAD = 512, 4  # smaller batches where there are few texts for many threads
@@ -54,6 +56,8 @@ class SpladeEncoder(torch.nn.Module):
         base_model: name of the model that this one was tuned from.
         precision: one of utils.device.PRECISIONS, for `encode`.
         training_notes: how the model was trained; stored in splade_config.json.
+        query_weights: [vocabulary], where queries do not pass the model: a query's vector is the weights of its own
+            tokens (SPLADE-doc, arXiv 2109.10086, section 3.3; inference-free retrievers, arXiv 2411.04403). Else None.
 
     Raises:
         ValueError: the model's logits are not a projection of its hidden states.
@@ -76,6 +80,7 @@ class SpladeEncoder(torch.nn.Module):
         self.base_model = base_model
         self.precision = precision
         self.training_notes: dict[str, Any] = {}
+        self.query_weights: torch.nn.Parameter | None = None
         self._take_out_projection()
         self._packs = packing.prepare(model)
         self._batch_tokens = CPU_TOKENS
@@ -109,6 +114,9 @@ class SpladeEncoder(torch.nn.Module):
             precision=precision,
         )
         encoder.training_notes = stored.get("training", {})
+        if stored.get("query_encoder") == "idf":
+            file = cached_file(resolve_model(name), f"{IDF_FOLDER}/model.safetensors")
+            encoder.query_weights = torch.nn.Parameter(load_file(file)["weight"])
         encoder._batch_tokens = CPU_TOKENS if device.type == "cpu" else ACCELERATOR_TOKENS
         encoder.to(device)
         if precision == "int8":
@@ -123,13 +131,19 @@ class SpladeEncoder(torch.nn.Module):
         self,
         input_ids: torch.Tensor | Sequence[torch.Tensor],
         attention_mask: torch.Tensor | Sequence[torch.Tensor],
+        query_ids: torch.Tensor | None = None,
     ) -> torch.Tensor:
         """[batch, tokens] ids and mask -> [batch, vocabulary] term weights. Padding never counts.
 
         Both may also be sequences of such tensors, each padded to a length of its own (`group_by_length`); the
-        weights of all their texts come one group after the other.
+        weights of all their texts come one group after the other. Last come those of `query_ids` [queries, tokens], by
+        `query_weights`.
         """
-        return splade_head(*self._head_inputs(input_ids, attention_mask))
+        weights = splade_head(*self._head_inputs(input_ids, attention_mask))
+        if query_ids is None:
+            return weights
+        present = weights.new_zeros(len(query_ids), weights.shape[1]).scatter_(1, query_ids, 1.0)
+        return torch.cat([weights, present * self.query_weights.relu()])
 
     def encode(
         self,
@@ -168,9 +182,13 @@ class SpladeEncoder(torch.nn.Module):
 
     def encode_query(self, text: str) -> SparseVector:
         """One query's sparse vector."""
-        tokens = self.tokenize([text], self.query_max_length)[0]
+        tokens = self.tokenize_queries([text])[0]
         if not tokens:
             return EMPTY
+        if self.query_weights is not None:
+            ids = np.unique(np.array(tokens, np.int32))
+            weights = self.query_weights.detach()[ids].cpu().numpy()
+            return SparseVector(ids[weights > 0], weights[weights > 0])
         if (
             not self._packs
             or self.device.type != "cpu"
@@ -193,6 +211,13 @@ class SpladeEncoder(torch.nn.Module):
         ids = self.tokenizer(list(texts), truncation=True, max_length=limit, verbose=False)["input_ids"]
         special = self.tokenizer.num_special_tokens_to_add()
         return [row if len(row) > special else [] for row in ids]
+
+    def tokenize_queries(self, texts: Sequence[str]) -> list[list[int]]:
+        """As `tokenize`, to the limit for queries; without special tokens where queries do not pass the model."""
+        if self.query_weights is None or not texts:
+            return self.tokenize(texts, self.query_max_length)
+        options = {"add_special_tokens": False, "truncation": True, "max_length": self.query_max_length}
+        return self.tokenizer(list(texts), **options, verbose=False)["input_ids"]
 
     def count_longer(self, texts: Sequence[str], limit: int) -> int:
         """How many of `texts` have more than `limit` tokens, the special ones included."""
@@ -227,20 +252,50 @@ class SpladeEncoder(torch.nn.Module):
         """Write model, tokenizer and splade_config.json; each file appears in `folder` only when it is whole."""
         folder = Path(folder)
         folder.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryDirectory(dir=folder.parent, prefix=f".{folder.name}-") as unfinished:
+        with tempfile.TemporaryDirectory(dir=folder.parent, prefix=f".{folder.name}-") as made:
+            unfinished = Path(made)
             self.model.save_pretrained(unfinished)
             self.tokenizer.save_pretrained(unfinished)
             config = {
                 "pooling": "max",
                 "activation": "log1p_relu",
+                "query_encoder": "model",
                 "max_length": self.max_length,
                 "query_max_length": self.query_max_length,
                 "base_model": self.base_model,
                 "training": self.training_notes,
             }
-            Path(unfinished, CONFIG_NAME).write_text(json.dumps(config, indent=2) + "\n", encoding="utf-8")
-            for file in sorted(Path(unfinished).iterdir()):
-                os.replace(file, folder / file.name)
+            if self.query_weights is not None:
+                config["query_encoder"] = "idf"
+                self._save_query_weights(unfinished)
+            (unfinished / CONFIG_NAME).write_text(json.dumps(config, indent=2) + "\n", encoding="utf-8")
+            for file in sorted(path for path in unfinished.rglob("*") if path.is_file()):
+                place = folder / file.relative_to(unfinished)
+                place.parent.mkdir(exist_ok=True)
+                os.replace(file, place)
+
+    def _save_query_weights(self, folder: Path) -> None:
+        """In the layout in which sentence-transformers opens a model with a way for queries and one for documents."""
+        queries = folder / IDF_FOLDER
+        self.tokenizer.save_pretrained(queries)
+        save_file({"weight": self.query_weights.detach().cpu().contiguous()}, queries / "model.safetensors")
+        (folder / "pooling").mkdir()
+        parts = {IDF_FOLDER: "SparseStaticEmbedding", ".": "MLMTransformer", "pooling": "SpladePooling"}
+        kinds = {name: f"sentence_transformers.sparse_encoder.models.{kind}" for name, kind in parts.items()}
+        router = {
+            "types": kinds,
+            "structure": {"query": [IDF_FOLDER], "document": [".", "pooling"]},
+            "parameters": {"default_route": "document", "allow_empty_key": True},
+        }
+        files = {
+            "modules.json": [{"idx": 0, "name": "0", "path": "", "type": "sentence_transformers.models.Router"}],
+            "router_config.json": router,
+            "config_sentence_transformers.json": {"model_type": "SparseEncoder"},
+            f"{IDF_FOLDER}/config.json": {"frozen": False},
+            "pooling/config.json": {"pooling_strategy": "max", "activation_function": "relu"},
+        }
+        for name, value in files.items():
+            (folder / name).write_text(json.dumps(value, indent=2) + "\n", encoding="utf-8")
 
     def _encode_window(self, tokens: list[list[int]], batch_size: int | None, bar: tqdm) -> list[SparseVector]:
         vectors = [EMPTY] * len(tokens)

@@ -28,6 +28,7 @@ METRIC = "nDCG@10"
 SIDES = ("query", "doc")
 STATE_NAME = "splade_training.json"  # written last: a checkpoint with it is whole
 ADAPTERS_NAME = "adapters.safetensors"  # beside a checkpoint's merged model
+IDF_RATE = 20  # learning rate of query weights over the model's
 TOLERANCE = 0.1  # of a target number of terms
 
 
@@ -86,6 +87,16 @@ class EncoderTrainer(Trainer):
         """The epoch whose weights are kept, counted from 1."""
         best = self.state.best_global_step
         return best // len(self.batches) if best else len(self.history)
+
+    def create_optimizer(self, model=None):
+        optimizer = super().create_optimizer(model)
+        weights = self.model.query_weights
+        if weights is not None:  # a single number a term, which has a long way to go
+            for group in optimizer.param_groups:
+                group["params"] = [part for part in group["params"] if part is not weights]
+            rate = IDF_RATE * self.args.learning_rate
+            optimizer.add_param_group({"params": [weights], "lr": rate, "weight_decay": 0.0})
+        return optimizer
 
     def get_train_dataloader(self) -> DataLoader:
         return _StepLoader(self.train_dataset, batch_sampler=self.batches, collate_fn=lambda rows: {"rows": rows})
