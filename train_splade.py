@@ -4,6 +4,7 @@
     python train_splade.py --model-name splade-tiny --train-file training_data.json --learning-rate 2e-4 --batch-size 32
     python train_splade.py --train-file training_data.json --target-doc-terms 120 --target-query-terms 20
     python train_splade.py --train-file training_data.json --resume
+    python train_splade.py --train-file training_data.json --teacher minilm bm25
     torchrun --nproc-per-node 4 train_splade.py --train-file training_data.json
 
     from train_splade import SpladeTrainer
@@ -22,26 +23,31 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from transformers import EarlyStoppingCallback, TrainingArguments
 from transformers.integrations import TensorBoardCallback, is_tensorboard_available
 
-from utils.batches import StepBatches, corpus_idf, tokenised
+from utils.batches import StepBatches, corpus_idf, number_texts, tokenised
 from utils.console import Parser, auto_or_positive_int, bounded, positive_int, quiet_libraries, run_script, say
 from utils.device import product_dtype, resolve_device
 from utils.documents import pool_examples
 from utils.encoder import SpladeEncoder
 from utils.guards import Guard
 from utils.lora import add_adapters, merge_adapters
-from utils.losses import RankingLoss
+from utils.losses import LIVE_LOSS, RankingLoss
 from utils.model_card import model_card
+from utils.negatives import mine_negatives
 from utils.records import TrainingExample, check_writable, read_examples, write_json, write_text
 from utils.sparsity import REGULARISERS, WARM_UP, Sparsity
+from utils.teachers import open_fusion, splade_teacher
 from utils.trainer import METRIC, SIDES, STATE_NAME, EncoderTrainer
 
 VAL_FILE = "validation_data.json"
 QUERY_ENCODERS = ("model", "idf")
 AUTO_BATCH_SIZE = 32  # what the ablation in docs/training.md found best
+TAUGHT = ["contrastive=0.5", f"{LIVE_LOSS}=0.5"]  # the loss where there is a teacher
+TEACHER_SPREAD = 2.0  # standard deviation of a teacher's scores
 POINTS = 200  # of a training's curves
 
 
@@ -65,8 +71,13 @@ class SpladeTrainer:
         lora_rank: train low-rank adapters of this rank instead of all weights; they are merged when the model is saved.
         query_encoder: `model`, or `idf` for queries that do not pass the model: a query's vector is the weights of its
             own tokens, which start as inverse document frequencies and are trained. None for what the model has.
-        loss: a sum of losses by weight, such as ["contrastive=0.5", "kl=0.5"]; see utils.losses.RankingLoss.
-        temperature: what the loss `kl` divides the teacher's scores by.
+        teacher: names, or `name=weight`, of what scores all documents of a batch for the loss `kl-batch`, see
+            utils.teachers; the scores are brought to a deviation of TEACHER_SPREAD over random pairs.
+        refresh_negatives: mine that many hard negatives an example with the model in training before each epoch but the
+            first; where there is a teacher, none that it takes for an answer.
+        loss: a sum of losses by weight, such as ["contrastive=0.5", "kl=0.5"]; see utils.losses.RankingLoss. None for
+            `contrastive`, with half the weight on `kl-batch` where there is a teacher.
+        temperature: what the losses `kl` and `kl-batch` divide the teacher's scores by.
         regulariser: flops or l1.
         lambda_d, lambda_q: its weights on documents and queries, reached over the first third of the steps.
         target_doc_terms, target_query_terms: mean number of active terms of a document and of a query to arrive at;
@@ -106,7 +117,9 @@ class SpladeTrainer:
         gradient_checkpointing: bool = False,
         lora_rank: int | None = None,
         query_encoder: str | None = None,
-        loss: Sequence[str] = ("contrastive",),
+        teacher: Sequence[str] = (),
+        refresh_negatives: int | None = None,
+        loss: Sequence[str] | None = None,
         temperature: float = 1.0,
         regulariser: str = "flops",
         target_doc_terms: float | None = None,
@@ -121,7 +134,15 @@ class SpladeTrainer:
     ) -> None:
         settings = {name: value for name, value in locals().items() if name not in ("self", "resume")}
         quiet_libraries()
-        counts = ("batch_size", "epochs", "max_length", "micro_batch_size", "early_stopping_patience", "lora_rank")
+        counts = (
+            "batch_size",
+            "epochs",
+            "max_length",
+            "micro_batch_size",
+            "early_stopping_patience",
+            "lora_rank",
+            "refresh_negatives",
+        )
         for name in (*counts, "batch_size_schedule"):
             values = settings[name] if name == "batch_size_schedule" else [settings[name]]
             if any(value is not None and value < 1 for value in values or ()):
@@ -138,9 +159,18 @@ class SpladeTrainer:
             raise ValueError(f"best_by '{best_by}' is unknown: use {METRIC} or loss")
         if query_encoder not in (None, *QUERY_ENCODERS):
             raise ValueError(f"query_encoder '{query_encoder}' is unknown: use {' or '.join(QUERY_ENCODERS)}")
+        loss = loss or (TAUGHT if teacher else ["contrastive"])
         self.objective = RankingLoss(loss, temperature)
+        if (LIVE_LOSS in self.objective.weights) != bool(teacher):
+            raise ValueError(f"loss '{LIVE_LOSS}' and a teacher need each other: name both or none")
+        if refresh_negatives and self.objective.teacher_names:
+            raise ValueError(f"loss '{self.objective.teacher_names[0]}' has no scores for refreshed negatives")
         Sparsity(0, 1, regulariser)  # an unknown one fails now
-        settings |= {"loss": list(loss), "batch_size_schedule": batch_size_schedule and list(batch_size_schedule)}
+        settings |= {
+            "loss": list(loss),
+            "teacher": list(teacher),
+            "batch_size_schedule": batch_size_schedule and list(batch_size_schedule),
+        }
         self.settings = {name: str(v) if isinstance(v, Path) else v for name, v in settings.items()}
         self.output_dir = Path(output_dir)
         self.device = resolve_device(device)
@@ -174,6 +204,11 @@ class SpladeTrainer:
             add_adapters(self.encoder.model, lora_rank)
         if gradient_checkpointing:
             self.encoder.model.gradient_checkpointing_enable({"use_reentrant": False})
+        self.validation_rows = tokenised(self.validation, self.encoder)
+        self.queries, self.documents = number_texts(self.rows + self.validation_rows)
+        self.teacher = open_fusion(teacher, self.queries, self.documents, device, threads) if teacher else None
+        if self.teacher:
+            self.objective.teacher = self._taught
         self.history: list[dict[str, Any]] = []
 
     def train(self) -> list[dict[str, Any]]:
@@ -226,12 +261,13 @@ class SpladeTrainer:
             arguments,
             batches,
             self.rows,
-            tokenised(self.validation, self.encoder),
+            self.validation_rows,
             pool_examples(self.validation),
             self.objective,
             sparsity=self._sparsity(steps),
             guard=Guard(self.encoder.model.config.vocab_size, WARM_UP * steps, settings["learning_rate"]),
             settings=settings,
+            refresh=self._refresh if settings["refresh_negatives"] else None,
         )
         if is_tensorboard_available() and arguments.process_index == 0:
             from torch.utils.tensorboard import SummaryWriter
@@ -247,6 +283,24 @@ class SpladeTrainer:
         if arguments.should_save:
             self._write(trainer)
         return self.history
+
+    def _taught(self, queries: np.ndarray, documents: np.ndarray) -> np.ndarray:
+        """[queries, documents] the teacher's scores, of the same deviation whatever the teacher."""
+        return self.teacher.block_scores(queries, documents) * (TEACHER_SPREAD / self.teacher.deviation)
+
+    def _refresh(self) -> None:
+        """Mine hard negatives for all rows with the model as it is."""
+        count = self.settings["refresh_negatives"]
+        self.encoder.eval()
+        miner = splade_teacher("model", self.encoder, self.queries, self.documents)
+        tokens = {number: item for row in self.rows for number, *item in zip(row["numbers"][1:], row["documents"])}
+        examples = [row["numbers"][0] for row in self.rows], [row["numbers"][1] for row in self.rows]
+        mined, _ = mine_negatives(*examples, [row["origin"] for row in self.rows], miner, self.teacher, count)
+        for row, pool in zip(self.rows, mined):
+            pool = [number for number in pool if number in tokens]  # not of the validation examples
+            row["numbers"][2:] = pool
+            row["documents"][1:] = [tokens[number][0] for number in pool]
+            row["keys"][1:] = [self.documents[number] for number in pool]
 
     def _sparsity(self, steps: int) -> dict[str, Sparsity]:
         settings = self.settings
@@ -372,9 +426,14 @@ def parse_args() -> argparse.Namespace:
     add("--epochs", type=positive_int, default=3, help="passes over the training examples")
     add("--query-encoder", choices=QUERY_ENCODERS, default=None,
         help="idf: queries are weighted tokens, and do not pass the model; default: as the model has it")  # fmt: skip
-    add("--loss", nargs="+", default=["contrastive"], metavar="NAME[=WEIGHT]",
-        help="sum of contrastive, margin and, for examples with a teacher's scores, margin-mse, kl")  # fmt: skip
-    add("--temperature", type=float, default=1.0, help="what kl divides the teacher's scores by")
+    add("--teacher", nargs="+", default=[], metavar="NAME[=WEIGHT]",
+        help="what scores a batch's documents to learn from: minilm, bm25, a model; several are fused")  # fmt: skip
+    add("--refresh-negatives", type=positive_int, default=None, metavar="N",
+        help="hard negatives an example to mine with the model in training between epochs")  # fmt: skip
+    add("--loss", nargs="+", default=None, metavar="NAME[=WEIGHT]",
+        help="sum of contrastive, margin, with --teacher kl-batch, for examples with scores margin-mse, kl; "
+        f"default: contrastive, with --teacher {' '.join(TAUGHT)}")  # fmt: skip
+    add("--temperature", type=float, default=1.0, help="what the teacher's scores are divided by")
     add("--regulariser", choices=list(REGULARISERS), default="flops", help="what keeps vectors sparse")
     add("--lambda-d", type=bounded(float, 0), default=1e-4, help="regularisation of documents")
     add("--lambda-q", type=bounded(float, 0), default=1e-4, help="regularisation of queries")

@@ -16,6 +16,7 @@ import statistics
 import subprocess
 import sys
 
+import numpy as np
 import pytest
 import torch
 from conftest import ROOT, fails_with_one_line, run
@@ -394,7 +395,11 @@ def test_batch_sizes_follow_their_schedule(data):
     assert sizes == [4] * 4 + [8] * 2
 
 
-MANY = [[], ["--micro-batch-size", "7", "--loss", "contrastive", "kl"], ["--query-encoder", "idf"]]
+MANY = [
+    [],
+    ["--micro-batch-size", "7", "--loss", "contrastive", "kl"],
+    ["--query-encoder", "idf", "--teacher", "bm25"],
+]
 
 
 @pytest.mark.parametrize("extra", [*MANY, [*MANY[2], "--micro-batch-size", "7"]], ids=" ".join)
@@ -443,6 +448,39 @@ def test_a_teachers_scores_are_learned_from(data):
         (data / name).write_text(json.dumps(rows))
     history = trainer(data, loss=["kl=0.5", "margin-mse=0.5"], epochs=12, learning_rate=3e-4, dropout=0.0).train()
     assert history[-1]["loss"] < 0.5 * history[0]["loss"]
+
+
+def test_a_teachers_view_of_the_batch_is_learned(data):
+    options = {"teacher": ["minilm", "bm25=0.5"], "loss": ["kl-batch"], "learning_rate": 1e-3, "dropout": 0.0}
+    training = trainer(data, **options, epochs=8, batch_size=8)
+    history = training.train()
+    assert history[-1]["loss"] < 0.7 * history[0]["loss"]
+    scores = training.objective.teacher(np.arange(3), np.arange(5))
+    expected = training.teacher.block_scores(np.arange(3), np.arange(5)) * 2 / training.teacher.deviation
+    np.testing.assert_allclose(scores, expected, rtol=1e-5)
+    both = trainer(data, teacher=["bm25"], output_dir=data / "both")
+    assert both.settings["loss"] == ["contrastive=0.5", "kl-batch=0.5"]
+
+
+def test_negatives_are_mined_again_before_each_epoch_but_the_first(data):
+    (data / "training_data.json").write_text(json.dumps(examples(40)))
+    training = trainer(data, refresh_negatives=3, epochs=3)
+    own = [row["texts"][0] for row in training.rows]
+    seen = []
+
+    def remember(self, model, inputs, *arguments):
+        if self.state.global_step % len(self.batches) == 0:
+            seen.append([list(row["numbers"]) for row in training.rows])
+        return STEP(self, model, inputs, *arguments)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(EncoderTrainer, "training_step", remember)
+        training.train()
+    assert [len(numbers) for numbers in seen[0]] == [3] * 40  # as in the file
+    assert seen[0] != seen[1] != seen[2]
+    for row, positive in zip(training.rows, own):
+        assert len(row["numbers"]) == 5 and training.documents[row["numbers"][1]] == positive
+        assert len(row["documents"]) == len(row["keys"]) == 4 and positive not in row["keys"][1:]
 
 
 def test_texts_that_the_limits_cut_are_counted(data):
@@ -552,6 +590,9 @@ BAD = {
     "a teacher's loss without scores": (["--loss", "kl"], "have no field 'scores'"),
     "float16 on the CPU": (["--precision", "float16"], "for cuda and mps"),
     "a target for queries without a model": (["--query-encoder", "idf", "--target-query-terms", "9"], "own tokens"),
+    "a batch's loss without a teacher": (["--loss", "kl-batch"], "name both or none"),
+    "a teacher without its loss": (["--teacher", "bm25", "--loss", "contrastive"], "name both or none"),
+    "a teacher that cannot be had": (["--teacher", "{tmp}/none"], "no such model folder"),
     "unknown loss": (["--loss", "hinge"], "unknown loss 'hinge'"),
     "too few scores": (["--train-file", "{tmp}/scores.json"], "record 1: holds 1 scores for 2 documents"),
     "positive among negatives": (["--train-file", "{tmp}/self.json"], "record 1: the positive document is among"),

@@ -15,22 +15,36 @@ from utils.records import TrainingExample
 
 
 def tokenised(examples: Sequence[TrainingExample], encoder: SpladeEncoder) -> list[dict[str, Any]]:
-    """One row an example: token ids of query and documents (positive first), a key for each document, and the
-    teacher's scores of them where the example has any. Empty documents are left out."""
+    """One row an example: the query and the documents (positive first) as texts and as token ids, a key for each
+    document, the example's origin, and the teacher's scores of the documents where it has any. Empty documents are left
+    out."""
     queries = encoder.tokenize_queries([example.query for example in examples])
     tokens = iter(encoder.tokenize([text for e in examples for text in (e.positive_document, *e.negatives)]))
     rows = []
     for example, query in zip(examples, queries):
-        keys = [example.positive_id or example.positive_document, *example.negatives]
+        texts = [example.positive_document, *example.negatives]
+        keys = [example.positive_id or texts[0], *texts[1:]]
         documents = [next(tokens) for _ in keys]
         if not query or not documents[0]:
             continue
         kept = [i for i, ids in enumerate(documents) if ids]
         row = {"query": query, "documents": [documents[i] for i in kept], "keys": [keys[i] for i in kept]}
+        row |= {"query_text": example.query, "texts": [texts[i] for i in kept], "origin": example.origin}
         if example.scores is not None:
             row["scores"] = [example.scores[i] for i in kept]
         rows.append(row)
     return rows
+
+
+def number_texts(rows: Sequence[dict[str, Any]]) -> tuple[list[str], list[str]]:
+    """The queries and the documents of `tokenised` examples, each once; the rows get `numbers`, [1 + documents], the
+    query's and its documents' places among them."""
+    queries: dict[str, int] = {}
+    documents: dict[str, int] = {}
+    for row in rows:
+        row["numbers"] = [queries.setdefault(row["query_text"], len(queries))]
+        row["numbers"] += [documents.setdefault(text, len(documents)) for text in row["texts"]]
+    return list(queries), list(documents)
 
 
 class StepBatches(Sampler[list[int]]):
@@ -100,6 +114,7 @@ def collate(rows: list[dict[str, Any]], encoder: SpladeEncoder, micro_batch: int
         keys: [B + N] int64, the same for documents that are copies of each other.
         owners: [N], whose negative each is.
         teacher: where all rows have scores, [B + N], the teacher's of each document.
+        query_numbers, document_numbers: where rows have numbers, [B] and [B + N].
     """
     negatives = [(i, j) for i, row in enumerate(rows) for j in range(1, len(row["documents"]))]
     documents = [(i, 0) for i in range(len(rows))] + negatives
@@ -125,6 +140,9 @@ def collate(rows: list[dict[str, Any]], encoder: SpladeEncoder, micro_batch: int
         "keys": torch.tensor([_number(rows[i]["keys"][j]) for i, j in documents]),
         "owners": torch.tensor([i for i, _ in negatives], dtype=torch.long),
     }
+    if "numbers" in rows[0]:
+        batch["query_numbers"] = torch.tensor([row["numbers"][0] for row in rows])
+        batch["document_numbers"] = torch.tensor([rows[i]["numbers"][1 + j] for i, j in documents])
     if all("scores" in row for row in rows):
         batch["teacher"] = torch.tensor([rows[i]["scores"][j] for i, j in documents], dtype=torch.float32)
     return batch
@@ -139,6 +157,7 @@ class Step(NamedTuple):
         false_negatives: [B, B + N], True for documents that are another copy of the query's positive.
         own: with a teacher, [B, 1 + most negatives], which documents are the query's own, the positive first.
         teacher: its scores of them, -inf where a query has fewer.
+        query_numbers, document_numbers: [B] and [B + N], which texts they are, where `number_texts` has told.
     """
 
     queries: torch.Tensor
@@ -146,6 +165,8 @@ class Step(NamedTuple):
     false_negatives: torch.Tensor
     own: torch.Tensor | None = None
     teacher: torch.Tensor | None = None
+    query_numbers: torch.Tensor | None = None
+    document_numbers: torch.Tensor | None = None
 
 
 def step_of(weights: torch.Tensor, batch: dict[str, Any]) -> Step:
@@ -155,17 +176,21 @@ def step_of(weights: torch.Tensor, batch: dict[str, Any]) -> Step:
     queries, positives, negatives = weights[batch["places"]].tensor_split([count, 2 * count])
     keys, negative_keys = batch["keys"].tensor_split([count])
     owners = batch["owners"]
+    numbers = [batch.get(name) for name in ("query_numbers", "document_numbers")]
     teacher, negative_teacher = batch["teacher"].tensor_split([count]) if "teacher" in batch else (None, None)
     if torch.distributed.is_initialized() and torch.distributed.get_world_size() > 1:
         keys, negative_keys = _gather(keys), _gather(negative_keys)
         if teacher is not None:
             owners = _gather(owners + sum(_counts(queries)[: torch.distributed.get_rank()]))
             teacher, negative_teacher = _gather(teacher), _gather(negative_teacher)
+        if numbers[0] is not None:
+            own, others = numbers[1].tensor_split([count])
+            numbers = [_gather(numbers[0]), torch.cat([_gather(own), _gather(others)])]
         queries, positives, negatives = _gather(queries), _gather(positives), _gather(negatives)
     keys, count = torch.cat([keys, negative_keys]), len(queries)
     itself = torch.eye(count, len(keys), dtype=torch.bool, device=keys.device)
     false_negatives = (keys[:count, None] == keys) & ~itself
-    step = Step(queries, torch.cat([positives, negatives]), false_negatives)
+    step = Step(queries, torch.cat([positives, negatives]), false_negatives, None, None, *numbers)
     if teacher is None:
         return step
     # [N, N]: which column of its query's row each negative takes

@@ -26,12 +26,13 @@ class Parser(argparse.ArgumentParser):
         return super().add_argument(*names, **options)
 
     def add_device_arguments(self, *precisions: str) -> None:
-        """--device, --threads and --precision, one of `precisions`."""
+        """--device, --threads and, where there are any to choose from, --precision, one of `precisions`."""
         add = self.add_argument
         add("--device", default=None, help="cuda, mps or cpu; default: the best one here")
         threads = "processor threads; default: OMP_NUM_THREADS, or one a core; where processes share cores: 1"
         add("--threads", type=positive_int, default=None, help=threads)
-        add("--precision", choices=precisions, default="auto", help="of the model's products")
+        if precisions:
+            add("--precision", choices=precisions, default="auto", help="of the model's products")
 
     def error(self, message: str) -> None:
         self.exit(2, f"error: {message} (see: python {os.path.basename(sys.argv[0])} --help)\n")

@@ -4,6 +4,7 @@ from collections.abc import Sequence
 
 import bm25s
 import numpy as np
+import scipy.sparse
 
 
 class BM25Index:
@@ -21,6 +22,22 @@ class BM25Index:
         """Mean number of distinct words that this index knows in `texts`."""
         tokens = self._vocabulary.tokenize(list(texts), update_vocab=False, return_as="ids", show_progress=False)
         return float(np.mean([len(set(row) - self._blank) for row in tokens]))
+
+    def document_matrix(self) -> scipy.sparse.csr_array:
+        """[texts, words] what each word of a text adds to its score for a query."""
+        scores = self._bm25.scores
+        words = len(scores["indptr"]) - 1
+        parts = (scores["data"], scores["indices"], scores["indptr"])
+        return scipy.sparse.csc_array(parts, shape=(self.size, words)).tocsr()
+
+    def query_matrix(self, queries: Sequence[str]) -> scipy.sparse.csr_array:
+        """[queries, words] how often each has each word; its product with the documents' is BM25."""
+        tokens = self._vocabulary.tokenize(list(queries), update_vocab=False, return_as="ids", show_progress=False)
+        rows = [[word for word in row if word not in self._blank] for row in tokens]
+        starts = np.cumsum([0, *map(len, rows)])
+        words = np.array([word for row in rows for word in row], np.int32)
+        shape = (len(rows), len(self._bm25.scores["indptr"]) - 1)
+        return scipy.sparse.csr_array((np.ones(len(words), np.float32), words, starts), shape=shape)
 
     def search(self, queries: Sequence[str], top_k: int) -> list[list[tuple[int, float]]]:
         """For each query its `top_k` best (position, score), best first; texts that share no word are left out."""

@@ -4,11 +4,12 @@ All work on dot products of query and document vectors. Losses without a teacher
 every document of the batch: document i is query i's positive, those past the first B are hard negatives, and each is a
 negative for every other query but where `false_negatives` [B, D] is True. Losses with one take `own` and `teacher`
 [B, N]: the model's and the teacher's scores of each query's own documents, the positive first; where a query has fewer
-than N, the teacher's score is -inf.
+than N, the teacher's score is -inf. `kl-batch` is `kl` over all documents of the batch, scored by a teacher at hand.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
+import numpy as np
 import torch
 
 from utils.batches import Step
@@ -50,6 +51,7 @@ def kl_loss(own: torch.Tensor, teacher: torch.Tensor, temperature: float = 1.0) 
 
 
 BATCH_LOSSES = {"contrastive": contrastive_loss, "margin": margin_ranking_loss}
+LIVE_LOSS = "kl-batch"
 TEACHER_LOSSES = {"margin-mse": margin_mse_loss, "kl": kl_loss}
 
 
@@ -57,8 +59,11 @@ class RankingLoss:
     """A sum of the losses above by weight.
 
     Args:
-        parts: `name` or `name=weight` of each loss: contrastive, margin, margin-mse, kl.
-        temperature: what kl divides the teacher's scores by.
+        parts: `name` or `name=weight` of each loss: contrastive, margin, margin-mse, kl, kl-batch.
+        temperature: what kl and kl-batch divide the teacher's scores by.
+
+    Attributes:
+        teacher: for kl-batch, from (query numbers [B], document numbers [D]) to scores [B, D].
 
     Raises:
         ValueError: an unknown name, a weight that is not a positive number, or a name twice.
@@ -66,11 +71,13 @@ class RankingLoss:
 
     def __init__(self, parts: Sequence[str], temperature: float = 1.0) -> None:
         self.temperature = temperature
+        self.teacher: Callable[[np.ndarray, np.ndarray], np.ndarray] | None = None
         self.weights: dict[str, float] = {}
         for part in parts:
             name, _, weight = part.partition("=")
-            if name not in BATCH_LOSSES | TEACHER_LOSSES:
-                raise ValueError(f"unknown loss '{name}': use {', '.join(BATCH_LOSSES | TEACHER_LOSSES)}")
+            if name not in (*BATCH_LOSSES, *TEACHER_LOSSES, LIVE_LOSS):
+                known = ", ".join((*BATCH_LOSSES, *TEACHER_LOSSES, LIVE_LOSS))
+                raise ValueError(f"unknown loss '{name}': use {known}")
             if name in self.weights:
                 raise ValueError(f"loss '{name}' is named twice")
             try:
@@ -84,7 +91,7 @@ class RankingLoss:
 
     @property
     def teacher_names(self) -> list[str]:
-        """Those of its losses that need a teacher's scores."""
+        """Those of its losses that need a teacher's scores in the examples."""
         return [name for name in self.weights if name in TEACHER_LOSSES]
 
     def __call__(self, step: Step) -> torch.Tensor:
@@ -94,6 +101,10 @@ class RankingLoss:
         for name, weight in self.weights.items():
             if name in BATCH_LOSSES:
                 value = BATCH_LOSSES[name](scores, step.false_negatives)
+            elif name == LIVE_LOSS:
+                numbers = step.query_numbers.cpu().numpy(), step.document_numbers.cpu().numpy()
+                teacher = torch.from_numpy(self.teacher(*numbers)).to(scores)
+                value = kl_loss(scores, teacher.masked_fill(step.false_negatives, float("-inf")), self.temperature)
             else:
                 options = {"temperature": self.temperature} if name == "kl" else {}
                 value = TEACHER_LOSSES[name](scores.gather(1, step.own), step.teacher, **options)

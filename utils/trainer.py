@@ -4,7 +4,7 @@ import contextlib
 import json
 import shutil
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -44,6 +44,7 @@ class EncoderTrainer(Trainer):
         collection: what to retrieve from after each epoch, with `validation_rows`.
         objective, sparsity, guard: the loss; the regularisation of queries and of documents; the watch.
         settings: SpladeTrainer's, by name; stored with each checkpoint.
+        refresh: called before each epoch but the first.
 
     Attributes:
         history: one record an epoch, see SpladeTrainer.train.
@@ -61,6 +62,7 @@ class EncoderTrainer(Trainer):
         sparsity: dict[str, Sparsity],
         guard: Guard,
         settings: dict[str, Any],
+        refresh: Callable[[], None] | None = None,
     ) -> None:
         super().__init__(
             model=model,
@@ -71,6 +73,7 @@ class EncoderTrainer(Trainer):
         )
         self.batches, self.collection, self.settings = batches, collection, settings
         self.objective, self.sparsity, self.guard = objective, sparsity, guard
+        self.refresh = refresh
         self.micro_batch: int | None = settings["micro_batch_size"]
         self.history: list[dict[str, Any]] = []
         self.last = (0.0, 0.0, 0.0)  # the last step's loss, and active terms of its queries and documents
@@ -260,6 +263,8 @@ class _Story(TrainerCallback):
 
     def on_epoch_begin(self, args, state, control, **kwargs):
         self.started, self.steps = time.perf_counter(), []
+        if self.trainer.refresh and state.global_step:
+            self.trainer.refresh()
 
     def on_step_end(self, args, state, control, **kwargs):
         loss, query_terms, doc_terms = self.trainer.last

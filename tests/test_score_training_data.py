@@ -1,0 +1,114 @@
+"""Scoring and mining through the script."""
+
+import json
+
+import pytest
+from conftest import fails_with_one_line, run
+from test_teachers import cross_encoder  # noqa: F401
+
+from utils.negatives import mine_negatives
+from utils.records import read_examples
+from utils.teachers import open_fusion, open_teacher
+
+SCRIPT = "score_training_data.py"
+PAGES = {
+    "engine": "The engine of the truck burns diesel fuel and needs oil.",
+    "motor": "A diesel engine: the truck's motor burns fuel, oil keeps it going.",
+    "brake": "The brakes of the truck work with compressed air.",
+    "sea": "The sea is deep and blue, and waves roll over it.",
+    "apple": "Apples are red and sweet, and grow on trees.",
+}
+QUESTIONS = {
+    "engine": "what fuel does the truck's engine burn",
+    "brake": "how do the truck's brakes work",
+    "sea": "how deep is the blue sea",
+    "apple": "where do red apples grow",
+}
+
+
+@pytest.fixture
+def data(tmp_path):
+    rows = [
+        {"query": question, "positive_document": PAGES[name], "source": name, "mine": 7, "query_type": "question"}
+        for name, question in QUESTIONS.items()
+    ]
+    rows[0]["negative_documents"] = [{"document": PAGES["sea"], "explanation": "about water"}, PAGES["apple"]]
+    rows.append({"query": QUESTIONS["sea"], "positive_document": "Waves are high.", "source": "sea"})
+    (tmp_path / "training_data.json").write_text(json.dumps(rows))
+    (tmp_path / "docs.json").write_text(json.dumps(list(PAGES.values())))
+    return tmp_path
+
+
+def scored(data, *options):
+    file = data / "out.jsonl"
+    done = run(SCRIPT, "--train-file", data / "training_data.json", "--output-file", file, "--device", "cpu", *options)
+    assert done.returncode == 0, done.stderr
+    return read_examples(file), done.stdout
+
+
+def test_scores_stand_in_the_order_of_the_documents_and_all_fields_stay(data):
+    examples, said = scored(data, "--teacher", "minilm")
+    first = examples[0]
+    documents = [first.positive_document, *first.negatives]
+    teacher = open_teacher("minilm", [first.query], documents, "cpu")
+    assert first.scores == pytest.approx(teacher.block_scores([0], [0, 1, 2])[0].tolist(), abs=1e-5)
+    assert first.scores[0] > max(first.scores[1:]) and [len(e.scores) for e in examples] == [3, 1, 1, 1, 1]
+    assert first.negative_documents[0].explanation == "about water" and first.model_extra == {"mine": 7}
+    assert "minilm scores positives" in said and "in 100.0%" in said
+
+
+@pytest.mark.parametrize("miner", ["bm25", "minilm", "splade-tiny"])
+def test_mined_negatives_are_near_and_no_answers(data, miner):
+    options = ["--mine", miner, "--negatives", 2, "--docs-file", data / "docs.json", "--teacher", "minilm"]
+    examples, said = scored(data, *options, "--margin", 0.2)
+    for example in examples:
+        assert 1 <= len(example.negatives) <= 2 and len(example.scores) == 1 + len(example.negatives)
+        assert example.positive_document not in example.negatives
+    by_query = {example.query: example for example in examples}
+    # the motor's page answers what is asked about the engine: the teacher sees it
+    assert PAGES["motor"] not in by_query[QUESTIONS["engine"]].negatives
+    for example in examples:
+        if example.source == "sea":  # another positive of the same query, of the same document
+            assert not {PAGES["sea"], "Waves are high."} & set(example.negatives)
+    assert f"negatives with {miner}" in said and "left out as likely answers" in said
+
+
+def test_without_a_teacher_the_first_ranks_are_left_out():
+    queries, documents = ["word"], [f"word {'word ' * (40 - i)} {i}" for i in range(40)] + ["else"]
+    miner = open_teacher("bm25", queries, documents)
+    ranking = next(iter(miner.search(40)))[0].tolist()
+    (mined,), dropped = mine_negatives([0], [ranking[0]], [set()], miner, None, 3)
+    assert mined == ranking[30:40:3][:3] and dropped == 0
+
+
+def test_what_the_teacher_puts_near_the_positive_is_no_negative():
+    queries, documents = ["apples"], ["apples", "apples", "apples and pears", "pears and apples on a table", "sea"]
+    miner = open_teacher("bm25", queries, documents)
+    teacher = open_fusion(["bm25"], queries, documents)
+    (mined,), dropped = mine_negatives([0], [0], [set()], miner, teacher, 4, margin=0.1)
+    assert 1 not in mined and 4 in mined and dropped == 1
+
+
+def test_a_cross_encoder_scores_and_does_not_search(data, cross_encoder):  # noqa: F811
+    examples, _ = scored(data, "--teacher", cross_encoder, "bm25=0.5", "--mine", "bm25", "--negatives", 1)
+    assert all(example.scores for example in examples)
+    options = ["--train-file", data / "training_data.json", "--output-file", data / "o.json", "--mine", cross_encoder]
+    fails_with_one_line(run(SCRIPT, *options), "a cross-encoder cannot search")
+
+
+BAD = {
+    "nothing asked for": ([], "name a --teacher"),
+    "missing file": (["--train-file", "{tmp}/none.json", "--teacher", "bm25"], "No such file"),
+    "missing model": (["--teacher", "{tmp}/none"], "no such model folder"),
+    "weight": (["--teacher", "bm25=much"], "must be a number above 0"),
+    "output is a folder": (["--teacher", "bm25", "--output-file", "{tmp}"], "is a folder"),
+    "only empty examples": (["--teacher", "bm25", "--train-file", "{tmp}/hollow.json"], "every example has an empty"),
+}
+
+
+@pytest.mark.parametrize(("arguments", "message"), BAD.values(), ids=BAD.keys())
+def test_bad_input_is_one_line(data, arguments, message):
+    (data / "hollow.json").write_text('[{"query": "", "positive_document": "p"}]')
+    options = ["--train-file", data / "training_data.json", "--output-file", data / "out.json"]
+    fails_with_one_line(run(SCRIPT, *options, *(part.format(tmp=data) for part in arguments)), message)
+    assert not (data / "out.json").exists()
