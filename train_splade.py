@@ -45,7 +45,8 @@ from utils.trainer import METRIC, SIDES, STATE_NAME, EncoderTrainer
 
 VAL_FILE = "validation_data.json"
 QUERY_ENCODERS = ("model", "idf")
-AUTO_BATCH_SIZE = 32  # what the ablation in docs/training.md found best
+AUTO_BATCH_SIZE = 32  # see the ablation in docs/training.md
+BERT_RATE, BERT_WIDTH = 5e-5, 768  # learning rate of a model of BERT-base's width; narrower ones take more
 TAUGHT = ["contrastive=0.5", f"{LIVE_LOSS}=0.5"]  # the loss where there is a teacher
 TEACHER_SPREAD = 2.0  # standard deviation of a teacher's scores
 POINTS = 200  # of a training's curves
@@ -61,7 +62,8 @@ class SpladeTrainer:
         output_dir: where the model folder goes, with training_history.json and a model card, README.md.
         train_file, val_file: examples (utils.records.TrainingExample). Without a validation file at the default
             place, here or beside the training file, the last epoch's weights are kept rather than the best epoch's.
-        learning_rate: peak of AdamW's, after a linear warm-up over `warmup_ratio` of the steps, then linear to 0.
+        learning_rate: peak of AdamW's, after a linear warm-up over `warmup_ratio` of the steps, then linear to 0. None
+            for 5e-5 times the square root of 768 over the model's width: 5e-5 for BERT-base, 1.2e-4 for SPLADE-tiny.
         batch_size: queries a step, and process; each brings its positive and its negatives. None for AUTO_BATCH_SIZE.
         batch_size_schedule: batch sizes one after the other, each for an equal share of the examples.
         micro_batch_size: texts that pass through the model at a time, None for as many of a step's as fit the memory.
@@ -103,8 +105,8 @@ class SpladeTrainer:
         output_dir: str = "./fine_tuned_splade",
         train_file: str = "training_data.json",
         val_file: str | None = VAL_FILE,
-        learning_rate: float = 5e-5,
-        batch_size: int | None = 8,
+        learning_rate: float | None = None,
+        batch_size: int | None = None,
         epochs: int = 3,
         lambda_d: float = 1e-4,
         lambda_q: float = 1e-4,
@@ -148,7 +150,7 @@ class SpladeTrainer:
             if any(value is not None and value < 1 for value in values or ()):
                 raise ValueError(f"{name} must be at least 1, not {settings[name]}")
         for name in ("learning_rate", "lambda_d", "lambda_q"):
-            if settings[name] < 0:
+            if settings[name] is not None and settings[name] < 0:
                 raise ValueError(f"{name} must not be negative, and is {settings[name]}")
         for name in ("target_doc_terms", "target_query_terms", "temperature"):
             if settings[name] is not None and not settings[name] > 0:
@@ -187,10 +189,12 @@ class SpladeTrainer:
         if early_stopping_patience and not self.validation:
             raise ValueError("early stopping needs a validation file")
         check_writable(self.output_dir, folder=True)
-        self.checkpoint = self._find_checkpoint(resume)
         self.encoder = SpladeEncoder.from_pretrained(model_name, self.device, max_length, precision, threads)
         self.encoder.query_max_length = min(query_max_length, self.encoder.max_length)
         self.encoder.base_model = str(model_name)
+        if learning_rate is None:
+            self.settings["learning_rate"] = BERT_RATE * (BERT_WIDTH / self.encoder.model.config.hidden_size) ** 0.5
+        self.checkpoint = self._find_checkpoint(resume)
         if query_encoder == "model":
             self.encoder.query_weights = None
         self.rows = tokenised(self.examples, self.encoder)
@@ -206,6 +210,8 @@ class SpladeTrainer:
             self.encoder.model.gradient_checkpointing_enable({"use_reentrant": False})
         self.validation_rows = tokenised(self.validation, self.encoder)
         self.queries, self.documents = number_texts(self.rows + self.validation_rows)
+        # Of the training documents, which were numbered first.
+        self.tokens = {n: ids for row in self.rows for n, ids in zip(row["numbers"][1:], row["documents"])}
         self.teacher = open_fusion(teacher, self.queries, self.documents, device, threads) if teacher else None
         if self.teacher:
             self.objective.teacher = self._taught
@@ -289,18 +295,17 @@ class SpladeTrainer:
         return self.teacher.block_scores(queries, documents) * (TEACHER_SPREAD / self.teacher.deviation)
 
     def _refresh(self) -> None:
-        """Mine hard negatives for all rows with the model as it is."""
-        count = self.settings["refresh_negatives"]
+        """Mine hard negatives for all rows, among the training documents, with the model as it is."""
         self.encoder.eval()
-        miner = splade_teacher("model", self.encoder, self.queries, self.documents)
-        tokens = {number: item for row in self.rows for number, *item in zip(row["numbers"][1:], row["documents"])}
-        examples = [row["numbers"][0] for row in self.rows], [row["numbers"][1] for row in self.rows]
-        mined, _ = mine_negatives(*examples, [row["origin"] for row in self.rows], miner, self.teacher, count)
+        documents = self.documents[: len(self.tokens)]
+        miner = splade_teacher("model", self.encoder, self.queries, documents)
+        queries, positives = zip(*(row["numbers"][:2] for row in self.rows))
+        origins = [row["origin"] for row in self.rows]
+        mined, _ = mine_negatives(queries, positives, origins, miner, self.teacher, self.settings["refresh_negatives"])
         for row, pool in zip(self.rows, mined):
-            pool = [number for number in pool if number in tokens]  # not of the validation examples
             row["numbers"][2:] = pool
-            row["documents"][1:] = [tokens[number][0] for number in pool]
-            row["keys"][1:] = [self.documents[number] for number in pool]
+            row["documents"][1:] = [self.tokens[number] for number in pool]
+            row["keys"][1:] = [documents[number] for number in pool]
 
     def _sparsity(self, steps: int) -> dict[str, Sparsity]:
         settings = self.settings
@@ -415,8 +420,9 @@ def parse_args() -> argparse.Namespace:
     add("--output-dir", default="./fine_tuned_splade", help="model folder to write")
     add("--train-file", default="training_data.json", help="training examples, .json or .jsonl")
     add("--val-file", default=VAL_FILE, help="validation examples; by default also looked for beside the train file")
-    add("--learning-rate", type=bounded(float, 0), default=5e-5, help="peak learning rate")
-    add("--batch-size", type=auto_or_positive_int, default=8, help=f"queries a step; auto: {AUTO_BATCH_SIZE}")
+    add("--learning-rate", type=bounded(float, 0), default=None,
+        help="peak learning rate; default: 5e-5 for a model as wide as BERT-base, more for narrower ones")  # fmt: skip
+    add("--batch-size", type=auto_or_positive_int, default="auto", help=f"queries a step; auto: {AUTO_BATCH_SIZE}")
     add("--batch-size-schedule", type=positive_int, nargs="+", default=None, metavar="SIZE",
         help="sizes to grow through, such as 8 16 32, in place of --batch-size")  # fmt: skip
     add("--micro-batch-size", type=positive_int, default=None, metavar="TEXTS",

@@ -62,6 +62,8 @@ def trainer(data, **options):
         "train_file": data / "training_data.json",
         "val_file": data / "validation_data.json",
         "epochs": 2,
+        "learning_rate": 5e-5,
+        "batch_size": 8,
         "device": "cpu",
     }
     return SpladeTrainer(**defaults | options)
@@ -610,6 +612,14 @@ def test_bad_input_is_one_line(data, arguments, message):
     options |= {name: value.format(tmp=data) for name, value in zip(arguments[::2], arguments[1::2])}
     fails_with_one_line(run(SCRIPT, *(part for option in options.items() for part in option)), message)
     assert not (data / "model" / "model.safetensors").exists()
+
+
+def test_the_defaults_follow_the_width_of_the_model(data):
+    training = SpladeTrainer("splade-tiny", data / "model", data / "training_data.json", None, device="cpu", epochs=1)
+    assert training.settings["learning_rate"] == pytest.approx(5e-5 * (768 / 128) ** 0.5)
+    assert len(training.train()) == 1
+    settings = json.loads((data / "model" / "training_history.json").read_text())["settings"]
+    assert settings["learning_rate"] == training.settings["learning_rate"] and settings["batch_size"] is None
 
 
 def test_a_library_call_with_a_bad_setting_raises(data):

@@ -1,0 +1,123 @@
+"""What a training reaches and how long it takes: this toolkit against sentence-transformers' SparseEncoderTrainer.
+
+    .venv/bin/python -m benchmarks.train_quality --train-file training_data.json --test-file COLLECTION --epochs 1
+
+Both start from the same model and train on the same pairs with the same epochs, batch size, learning rate and lambdas;
+the peer by SpladeLoss over SparseMultipleNegativesRankingLoss, with its own defaults for all else, and once more with
+bfloat16 where the processor has it, which ours takes by itself. Seconds are those of the training, saving included.
+Both models are then measured the same way, on a collection in the BEIR layout.
+"""
+
+import argparse
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import torch
+from datasets import Dataset, disable_progress_bars
+from sentence_transformers import SparseEncoderTrainer, SparseEncoderTrainingArguments
+from sentence_transformers.sparse_encoder.losses import SparseMultipleNegativesRankingLoss, SpladeLoss
+
+from benchmarks.common import PEER, open_peer, report
+from train_splade import SpladeTrainer
+from utils.console import Parser, positive_int, quiet_libraries, run_script
+from utils.device import bfloat16_is_fast, resolve_device, use_threads
+from utils.documents import read_collection
+from utils.encoder import SpladeEncoder
+from utils.evaluation import evaluate_model
+from utils.models import resolve_model
+from utils.records import read_examples
+
+METRICS = ("nDCG@10", "R@100")
+COLUMNS = (*METRICS, "doc_terms", "query_terms")
+
+
+def main(args: argparse.Namespace) -> None:
+    quiet_libraries()
+    disable_progress_bars()
+    use_threads(args.threads)
+    collection = read_collection(args.test_file)
+    contestants: dict[str, Callable[[Path], None]] = {"ours": lambda folder: train_ours(args, folder)}
+    contestants[f"{PEER}, float32"] = lambda folder: train_peer(args, folder, False)
+    if bfloat16_is_fast(resolve_device()):
+        contestants[f"{PEER}, bfloat16"] = lambda folder: train_peer(args, folder, True)
+    rows = []
+    with tempfile.TemporaryDirectory() as parent:
+        for name in args.only or contestants:
+            folder = Path(parent, name)
+            started = time.perf_counter()
+            contestants[name](folder)
+            seconds = time.perf_counter() - started
+            found = evaluate_model(
+                name, SpladeEncoder.from_pretrained(folder, precision="float32"), collection, METRICS
+            )
+            rows.append(
+                {"trainer": name, "seconds": seconds, **{n: found[n] for n in (*METRICS, "doc_terms", "query_terms")}}
+            )
+    first = rows[0]["seconds"]
+    for row in rows:
+        row["times ours"] = row["seconds"] / first
+    names = ("train_file", "test_file", "epochs", "batch_size", "learning_rate", "regularisation", "seed")
+    args.rounds = 1
+    report(args, {name: getattr(args, name) for name in names}, rows)
+
+
+def train_ours(args: argparse.Namespace, folder: Path) -> None:
+    SpladeTrainer(
+        model_name=args.model_name,
+        output_dir=folder,
+        train_file=args.train_file,
+        val_file=None,
+        learning_rate=args.learning_rate,
+        batch_size=args.batch_size,
+        epochs=args.epochs,
+        lambda_d=args.regularisation,
+        lambda_q=args.regularisation,
+        seed=args.seed,
+        threads=args.threads,
+    ).train()
+
+
+def train_peer(args: argparse.Namespace, folder: Path, bf16: bool) -> None:
+    torch.manual_seed(args.seed)
+    model = open_peer(str(resolve_model(args.model_name)), str(resolve_device()))
+    pairs = [(e.query, e.positive_document) for e in read_examples(args.train_file)]
+    arguments = SparseEncoderTrainingArguments(
+        output_dir=folder / "checkpoints",
+        num_train_epochs=args.epochs,
+        per_device_train_batch_size=args.batch_size,
+        learning_rate=args.learning_rate,
+        warmup_steps=0.1,
+        bf16=bf16,
+        use_cpu=resolve_device().type == "cpu",
+        seed=args.seed,
+        save_strategy="no",
+        report_to="none",
+        disable_tqdm=True,
+    )
+    loss = SpladeLoss(model, SparseMultipleNegativesRankingLoss(model), args.regularisation, args.regularisation)
+    data = Dataset.from_dict({"anchor": [query for query, _ in pairs], "positive": [text for _, text in pairs]})
+    SparseEncoderTrainer(model=model, args=arguments, train_dataset=data, loss=loss).train()
+    model[0].auto_model.save_pretrained(folder)
+    model.tokenizer.save_pretrained(folder)
+
+
+def parse_args() -> argparse.Namespace:
+    parser = Parser(__doc__)
+    add = parser.add_argument
+    add("--train-file", required=True, help="training examples; their pairs of query and positive are used")
+    add("--test-file", required=True, metavar="PATH", help="a collection in the BEIR layout")
+    add("--model-name", default="splade-tiny", help="what both start from")
+    add("--epochs", type=positive_int, default=1, help="passes over the pairs")
+    add("--batch-size", type=positive_int, default=32, help="pairs a step")
+    add("--learning-rate", type=float, default=1e-4, help="peak learning rate")
+    add("--regularisation", type=float, default=1e-3, help="lambda of documents and of queries")
+    add("--seed", type=int, default=42, help="of order and dropout")
+    add("--only", nargs="+", default=None, help="some of the contestants, by name")
+    add("--threads", type=positive_int, default=None, help="processor threads")
+    return parser.parse_args()
+
+
+if __name__ == "__main__":
+    run_script(main, parse_args())
