@@ -51,7 +51,7 @@ def test_scores_stand_in_the_order_of_the_documents_and_all_fields_stay(data):
     first = examples[0]
     documents = [first.positive_document, *first.negatives]
     teacher = open_teacher("minilm", [first.query], documents, "cpu")
-    assert first.scores == pytest.approx(teacher.block_scores([0], [0, 1, 2])[0].tolist(), abs=1e-5)
+    assert first.scores == pytest.approx(teacher.block_scores([0], [0, 1, 2])[0].tolist(), abs=0.01)
     assert first.scores[0] > max(first.scores[1:]) and [len(e.scores) for e in examples] == [3, 1, 1, 1, 1]
     assert first.negative_documents[0].explanation == "about water" and first.model_extra == {"mine": 7}
     assert "minilm scores positives" in said and "in 100.0%" in said

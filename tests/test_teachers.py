@@ -43,9 +43,8 @@ def test_pairs_blocks_and_search_agree(name):
 def test_a_dense_teacher_scores_by_cosine():
     model = SentenceTransformer(resolve_model("minilm"), device="cpu")
     expected = model.similarity(model.encode(QUERIES), model.encode(DOCUMENTS)).numpy()
-    np.testing.assert_allclose(
-        open_teacher("minilm", QUERIES, DOCUMENTS, "cpu").block_scores(*ALL), expected, atol=1e-5
-    )
+    found = open_teacher("minilm", QUERIES, DOCUMENTS, "cpu").block_scores(*ALL)
+    np.testing.assert_allclose(found, expected, atol=0.01)  # in bfloat16 where that is fast
 
 
 def test_a_cross_encoder_reads_query_and_document_together(cross_encoder):
@@ -53,8 +52,9 @@ def test_a_cross_encoder_reads_query_and_document_together(cross_encoder):
     expected = CrossEncoder(str(cross_encoder), device="cpu").predict(
         [(QUERIES[q], DOCUMENTS[d]) for q, d in zip(*pairs())], activation_fn=lambda logits: logits
     )
-    np.testing.assert_allclose(teacher.pair_scores(*pairs()), expected, atol=1e-5)
-    assert np.ptp(expected) > 0
+    found = teacher.pair_scores(*pairs())
+    np.testing.assert_allclose(found, expected, atol=0.01)
+    assert found.dtype == np.float32 and np.ptp(expected) > 0
 
 
 def test_a_fusion_is_the_weighted_sum_of_standard_scores():

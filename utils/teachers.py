@@ -5,6 +5,7 @@ cross-encoder reads query and document together, a dense model and a SPLADE mode
 """
 
 import contextlib
+import sys
 from collections.abc import Sequence
 from typing import Protocol
 
@@ -13,6 +14,7 @@ import scipy.sparse
 from transformers import AutoConfig
 
 from utils.console import progress
+from utils.device import autocast
 from utils.encoder import SparseVector, SpladeEncoder
 from utils.lexical import BM25Index
 from utils.models import resolve_model
@@ -74,7 +76,8 @@ class CrossEncoderTeacher:
 
     def pair_scores(self, queries: np.ndarray, documents: np.ndarray) -> np.ndarray:
         pairs = [(self.queries[q], self.documents[d]) for q, d in zip(queries, documents)]
-        return np.asarray(self.model.predict(pairs, activation_fn=_identity, show_progress_bar=len(pairs) > BLOCK))
+        with autocast(self.model.device):
+            return self.model.predict(pairs, activation_fn=_identity, show_progress_bar=sys.stderr.isatty())
 
 
 class Fusion:
@@ -158,7 +161,10 @@ def open_teacher(
     if kind.endswith("ForSequenceClassification"):
         return CrossEncoderTeacher(name, CrossEncoder(source, **options), queries, documents)
     model = SentenceTransformer(source, **options)
-    vectors = (model.encode(list(t), normalize_embeddings=True, show_progress_bar=False) for t in (queries, documents))
+    with autocast(model.device):
+        vectors = [
+            model.encode(list(t), normalize_embeddings=True, show_progress_bar=False) for t in (queries, documents)
+        ]
     return VectorTeacher(name, *vectors)
 
 
