@@ -306,6 +306,7 @@ class SpladeTrainer:
             row["numbers"][2:] = pool
             row["documents"][1:] = [self.tokens[number] for number in pool]
             row["keys"][1:] = [documents[number] for number in pool]
+            row.pop("scores", None)
 
     def _sparsity(self, steps: int) -> dict[str, Sparsity]:
         settings = self.settings

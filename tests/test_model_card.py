@@ -17,12 +17,13 @@ def test_a_card_tells_the_data_the_settings_and_the_epoch_that_was_kept(tmp_path
         "val_file": None,
         "loss": ["contrastive=0.5", "kl"],
         "learning_rate": 2e-5,
+        "teacher": ["bm25", str(tmp_path / "base")],
     }
     card = model_card(settings, HISTORY, best_epoch=2, examples=1234)
     assert card.startswith("---\nbase_model: base\n") and str(tmp_path) not in card
     assert "110 active terms a document and 22 a query" in card and "Epoch 2 of 2" in card
     assert "1,234 training examples, of training_data.json." in card
-    assert "contrastive=0.5 kl" in card and "2e-05" in card
+    assert "contrastive=0.5 kl" in card and "2e-05" in card and "bm25 base" in card
 
 
 def test_a_hub_id_is_told_whole():

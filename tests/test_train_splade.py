@@ -465,7 +465,7 @@ def test_a_teachers_view_of_the_batch_is_learned(data):
 
 
 def test_negatives_are_mined_again_before_each_epoch_but_the_first(data):
-    (data / "training_data.json").write_text(json.dumps(examples(40)))
+    (data / "training_data.json").write_text(json.dumps([row | {"scores": [2.0, 1.0]} for row in examples(40)]))
     training = trainer(data, refresh_negatives=3, epochs=3)
     own = [row["texts"][0] for row in training.rows]
     seen = []

@@ -56,6 +56,8 @@ Epoch {best_epoch} of {len(history)} is the one kept.
 {table(history)}
 ```
 
+![loss, validation metric and active terms over the steps](training_curves.png)
+
 ## Settings
 
 ```
@@ -65,4 +67,7 @@ Epoch {best_epoch} of {len(history)} is the one kept.
 
 
 def _told(value: Any) -> str:
-    return " ".join(map(str, value)) if isinstance(value, list) else str(value)
+    """As it would be typed; a path without the folders that lead to it."""
+    if isinstance(value, list):
+        return " ".join(map(_told, value))
+    return Path(value).name if isinstance(value, str) and Path(value).exists() else str(value)
