@@ -86,8 +86,8 @@ class SpladeTrainer:
             the regulariser's weight is then steered, and lambda_d or lambda_q not used.
         max_length, query_max_length: limits in tokens.
         dropout: of hidden states, in place of the model's own; attention probabilities have none.
-        best_by: what makes an epoch the best on the validation examples: `nDCG@10` in retrieval among all their
-            documents, or the `loss`. With a target number of terms it also has to be there, within 10 %.
+        best_by: what makes an epoch the best on the validation examples: their `loss`, or `nDCG@10` in retrieval among
+            all their documents. With a target number of terms it also has to be there, within 10 %.
         early_stopping_patience: epochs without a better one after which to stop; None for never.
         resume: go on with a training that was interrupted, from its last whole epoch.
         device: None for the best one here, or cuda, mps, cpu.
@@ -126,7 +126,7 @@ class SpladeTrainer:
         regulariser: str = "flops",
         target_doc_terms: float | None = None,
         target_query_terms: float | None = None,
-        best_by: str = METRIC,
+        best_by: str = "loss",
         early_stopping_patience: int | None = None,
         resume: bool = False,
         seed: int = 42,
@@ -450,7 +450,7 @@ def parse_args() -> argparse.Namespace:
     add("--query-max-length", type=positive_int, default=64, help="tokens a query at most")
     add("--warmup-ratio", type=bounded(float, 0, 1), default=0.1, help="share of the steps that warm up")
     add("--dropout", type=bounded(float, 0, 0.9), default=0.1, help="dropout of hidden states in training")
-    add("--best-by", choices=[METRIC, "loss"], default=METRIC, help="what the best epoch has on the validation file")
+    add("--best-by", choices=["loss", METRIC], default="loss", help="what the best epoch has on the validation file")
     add(
         "--early-stopping-patience",
         type=positive_int,

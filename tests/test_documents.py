@@ -4,7 +4,8 @@ import json
 
 import pytest
 
-from utils.documents import read_collection, read_documents
+from utils.documents import pool_examples, read_collection, read_documents
+from utils.records import TrainingExample
 
 
 def by_id(folder):
@@ -73,3 +74,22 @@ def test_missing_and_empty_folders_say_so(tmp_path, path):
     (tmp_path / "empty").mkdir()
     with pytest.raises((ValueError, OSError), match=r"no such file|no documents"):
         read_documents(tmp_path / path)
+
+
+def test_pooled_examples_judge_all_that_was_made_from_a_passage():
+    rows = [
+        ("title", "the body", "p1", []),
+        ("a sentence", "the rest of the body", "p1", ["a stranger"]),
+        ("another", "elsewhere", None, ["the body"]),
+        ("title", "a second answer", "p2", []),
+        ("", "asked by nobody", "p3", []),
+    ]
+    pooled = pool_examples(
+        TrainingExample(query=query, positive_document=text, positive_id=name, negative_documents=negatives)
+        for query, text, name, negatives in rows
+    )
+    texts = {document.id: document.text for document in pooled.documents}
+    judged = {pooled.queries[query]: {texts[d] for d in grades} for query, grades in pooled.qrels.items()}
+    passage = {"the body", "the rest of the body"}
+    assert judged == {"title": passage | {"a second answer"}, "a sentence": passage, "another": {"elsewhere"}}
+    assert set(texts.values()) == passage | {"a stranger", "elsewhere", "a second answer", "asked by nobody"}

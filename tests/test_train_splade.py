@@ -186,7 +186,7 @@ def test_an_epoch_off_its_target_is_not_the_best(data):
     with pytest.MonkeyPatch.context() as patch:
         names = ("nDCG@10", "doc_terms", "query_terms")
         patch.setattr("utils.trainer.evaluate_model", lambda *arguments: dict(zip(names, next(epochs))))
-        trainer(data, epochs=4, target_doc_terms=50, target_query_terms=20).train()
+        trainer(data, epochs=4, target_doc_terms=50, target_query_terms=20, best_by="nDCG@10").train()
     assert SpladeEncoder.from_pretrained(data / "model", "cpu").training_notes["best_epoch"] == 2
 
 
@@ -197,7 +197,7 @@ def test_training_stops_early_without_a_better_epoch(data):
             "utils.trainer.evaluate_model",
             lambda *arguments: {"nDCG@10": next(metrics), "query_terms": 9, "doc_terms": 9},
         )
-        history = trainer(data, epochs=5, early_stopping_patience=2).train()
+        history = trainer(data, epochs=5, early_stopping_patience=2, best_by="nDCG@10").train()
     assert len(history) == 4
 
 
@@ -282,7 +282,7 @@ def test_no_more_checkpoints_are_kept_than_the_last_and_the_best(data):
         found = {"query_terms": 9, "doc_terms": 9}
         patch.setattr("utils.trainer.evaluate_model", lambda *arguments: found | {"nDCG@10": next(metrics)})
         patch.setattr(EncoderTrainer, "_save_checkpoint", count)
-        trainer(data, epochs=4, batch_size=16).train()
+        trainer(data, epochs=4, batch_size=16, best_by="nDCG@10").train()
     assert seen == [[1], [1, 2], [1, 3], [1, 4]]
 
 

@@ -30,17 +30,24 @@ class Collection(NamedTuple):
 
 
 def pool_examples(examples: Iterable[TrainingExample]) -> Collection:
-    """The collection that examples make: all their documents, each once, and as relevant each query's positives."""
+    """The collection that examples make: all their documents, each once, and as relevant each query's positives with
+    what else was made from the same passage."""
     ids: dict[str, str] = {}  # text -> id
     queries: dict[str, str] = {}  # text -> id
     qrels: dict[str, dict[str, int]] = {}
+    passages: dict[str, dict[str, int]] = {}  # positive_id -> the ids of its texts, judged
+    answers: list[tuple[str, dict[str, int]]] = []
     for example in examples:
         pooled = [text.strip() for text in (example.positive_document, *example.negatives)]
         for text in filter(None, pooled):
             ids.setdefault(text, f"d{len(ids)}")
         if example.query.strip() and pooled[0]:
             query = queries.setdefault(example.query.strip(), f"q{len(queries)}")
-            qrels.setdefault(query, {})[ids[pooled[0]]] = 1
+            own = passages.setdefault(example.positive_id or pooled[0], {})
+            own[ids[pooled[0]]] = 1
+            answers.append((query, own))
+    for query, own in answers:
+        qrels.setdefault(query, {}).update(own)
     documents = [Document(id=name, text=text) for text, name in ids.items()]
     return Collection(documents, {name: text for text, name in queries.items()}, qrels)
 
