@@ -40,7 +40,7 @@ from utils.model_card import model_card
 from utils.negatives import mine_negatives
 from utils.records import TrainingExample, check_writable, read_examples, write_json, write_text
 from utils.sparsity import REGULARISERS, WARM_UP, Sparsity
-from utils.teachers import open_fusion, splade_teacher
+from utils.teachers import VectorTeacher, open_fusion, splade_teacher
 from utils.trainer import METRIC, SIDES, STATE_NAME, EncoderTrainer
 
 VAL_FILE = "validation_data.json"
@@ -214,6 +214,12 @@ class SpladeTrainer:
         self.tokens = {n: ids for row in self.rows for n, ids in zip(row["numbers"][1:], row["documents"])}
         self.teacher = open_fusion(teacher, self.queries, self.documents, device, threads) if teacher else None
         if self.teacher:
+            for part in self.teacher.teachers:
+                if not isinstance(part, VectorTeacher):
+                    raise ValueError(
+                        f"teacher '{part.name}' is a cross-encoder, too slow for all of a batch; use "
+                        "score_training_data.py and the loss kl"
+                    )
             self.objective.teacher = self._taught
         self.history: list[dict[str, Any]] = []
 

@@ -48,6 +48,20 @@ def tiny():
     return SpladeEncoder.from_pretrained("splade-tiny", "cpu", precision="float32")
 
 
+@pytest.fixture(scope="session")
+def cross_encoder(tmp_path_factory):
+    """The folder of a cross-encoder with random weights."""
+    folder = tmp_path_factory.mktemp("cross") / "encoder"
+    from transformers import BertConfig, BertForSequenceClassification
+
+    from utils.models import load_masked_lm
+
+    size = {"hidden_size": 32, "num_hidden_layers": 1, "num_attention_heads": 2, "intermediate_size": 32}
+    BertForSequenceClassification(BertConfig(num_labels=1, **size)).save_pretrained(folder)
+    load_masked_lm("splade-tiny")[1].save_pretrained(folder)
+    return folder
+
+
 @pytest.fixture
 def docs(tmp_path):
     """A folder of a few documents in all formats."""

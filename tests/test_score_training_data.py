@@ -4,7 +4,6 @@ import json
 
 import pytest
 from conftest import fails_with_one_line, run
-from test_teachers import cross_encoder  # noqa: F401
 
 from utils.negatives import mine_negatives
 from utils.records import read_examples
@@ -62,8 +61,9 @@ def test_mined_negatives_are_near_and_no_answers(data, miner):
     options = ["--mine", miner, "--negatives", 2, "--docs-file", data / "docs.json", "--teacher", "minilm"]
     examples, said = scored(data, *options, "--margin", 0.2)
     for example in examples:
-        assert 1 <= len(example.negatives) <= 2 and len(example.scores) == 1 + len(example.negatives)
+        assert len(example.negatives) <= 2 and len(example.scores) == 1 + len(example.negatives)
         assert example.positive_document not in example.negatives
+    assert sum(len(example.negatives) for example in examples) >= 3
     by_query = {example.query: example for example in examples}
     # the motor's page answers what is asked about the engine: the teacher sees it
     assert PAGES["motor"] not in by_query[QUESTIONS["engine"]].negatives
@@ -86,10 +86,10 @@ def test_what_the_teacher_puts_near_the_positive_is_no_negative():
     miner = open_teacher("bm25", queries, documents)
     teacher = open_fusion(["bm25"], queries, documents)
     (mined,), dropped = mine_negatives([0], [0], [set()], miner, teacher, 4, margin=0.1)
-    assert 1 not in mined and 4 in mined and dropped == 1
+    assert mined == [2, 3] and dropped == 1  # not the copy, nor the sea, which has no word of the query
 
 
-def test_a_cross_encoder_scores_and_does_not_search(data, cross_encoder):  # noqa: F811
+def test_a_cross_encoder_scores_and_does_not_search(data, cross_encoder):
     examples, _ = scored(data, "--teacher", cross_encoder, "bm25=0.5", "--mine", "bm25", "--negatives", 1)
     assert all(example.scores for example in examples)
     options = ["--train-file", data / "training_data.json", "--output-file", data / "o.json", "--mine", cross_encoder]

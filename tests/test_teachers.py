@@ -3,7 +3,6 @@
 import numpy as np
 import pytest
 from sentence_transformers import CrossEncoder, SentenceTransformer
-from transformers import BertConfig, BertForSequenceClassification
 
 from utils.models import resolve_model
 from utils.teachers import Fusion, open_fusion, open_teacher
@@ -15,16 +14,6 @@ ALL = np.arange(len(QUERIES)), np.arange(len(DOCUMENTS))
 
 def pairs():
     return np.repeat(ALL[0], len(DOCUMENTS)), np.tile(ALL[1], len(QUERIES))
-
-
-@pytest.fixture(scope="module")
-def cross_encoder(tmp_path_factory):
-    """The folder of a cross-encoder with random weights."""
-    folder = tmp_path_factory.mktemp("cross") / "encoder"
-    size = {"hidden_size": 32, "num_hidden_layers": 1, "num_attention_heads": 2, "intermediate_size": 32}
-    BertForSequenceClassification(BertConfig(num_labels=1, **size)).save_pretrained(folder)
-    SentenceTransformer(resolve_model("minilm"), device="cpu").tokenizer.save_pretrained(folder)
-    return folder
 
 
 @pytest.mark.parametrize("name", ["bm25", "minilm", "splade-tiny"])

@@ -78,7 +78,7 @@ def mine_negatives(
         answers.setdefault(query, set()).add(positive)
     skip, wanted = (SKIP_TOP, count) if teacher is None else (0, POOL * count)
     rankings = progress(miner.search(depth), total=miner.queries.shape[0], desc="mining", unit="queries")
-    best = {query: ranking[skip:].tolist() for query, (ranking, _) in enumerate(rankings)}
+    best = {query: ranking[scores > 0][skip:].tolist() for query, (ranking, scores) in enumerate(rankings)}
     pools = []
     for query, origin in zip(queries, origins):
         fit = [d for d in best[query] if d not in answers[query] and not origin & sources.get(d, set())]
