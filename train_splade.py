@@ -209,9 +209,10 @@ class SpladeTrainer:
         if gradient_checkpointing:
             self.encoder.model.gradient_checkpointing_enable({"use_reentrant": False})
         self.validation_rows = tokenised(self.validation, self.encoder)
-        self.queries, self.documents = number_texts(self.rows + self.validation_rows)
-        # Of the training documents, which were numbered first.
-        self.tokens = {n: ids for row in self.rows for n, ids in zip(row["numbers"][1:], row["documents"])}
+        if teacher or refresh_negatives:
+            self.queries, self.documents = number_texts(self.rows + self.validation_rows)
+            # Of the training documents, which were numbered first.
+            self.tokens = {n: ids for row in self.rows for n, ids in zip(row["numbers"][1:], row["documents"])}
         self.teacher = open_fusion(teacher, self.queries, self.documents, device, threads) if teacher else None
         if self.teacher:
             for part in self.teacher.teachers:

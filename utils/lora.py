@@ -6,12 +6,6 @@ import copy
 import torch
 from transformers import PreTrainedModel
 
-try:
-    from peft import LoraConfig, inject_adapter_in_model
-    from peft.tuners.lora import LoraLayer
-except ImportError:
-    LoraConfig = None
-
 SCALE = 2  # lora_alpha over the rank
 
 
@@ -22,8 +16,10 @@ def add_adapters(model: PreTrainedModel, rank: int) -> None:
     Raises:
         ImportError: peft is not installed.
     """
-    if LoraConfig is None:
-        raise ImportError("LoRA needs the package peft: pip install peft")
+    try:
+        from peft import LoraConfig, inject_adapter_in_model  # seconds to import
+    except ImportError:
+        raise ImportError("LoRA needs the package peft: pip install peft") from None
     projection = model.get_output_embeddings()
     linear = [n for n, part in model.named_modules() if isinstance(part, torch.nn.Linear) and part is not projection]
     inject_adapter_in_model(LoraConfig(r=rank, lora_alpha=SCALE * rank, target_modules=linear), model)
@@ -33,6 +29,8 @@ def add_adapters(model: PreTrainedModel, rank: int) -> None:
 
 def merge_adapters(model: PreTrainedModel) -> dict[str, torch.nn.Module]:
     """Put plain layers, with their adapters added, in the adapted ones' place; returns those for `restore_adapters`."""
+    from peft.tuners.lora import LoraLayer
+
     adapted = {name: part for name, part in model.named_modules() if isinstance(part, LoraLayer)}
     for name, part in adapted.items():
         plain = copy.deepcopy(part.get_base_layer())
