@@ -5,8 +5,7 @@ import math
 import pytest
 import torch
 
-from utils.batches import Step
-from utils.losses import RankingLoss, contrastive_loss, kl_loss, margin_mse_loss, margin_ranking_loss
+from utils.losses import RankingLoss, Step, contrastive_loss, kl_loss, margin_mse_loss, margin_ranking_loss
 
 NONE = torch.zeros(2, 3, dtype=torch.bool)
 SCORES = torch.tensor([[3.0, 0.0, 1.0], [0.0, 2.0, 2.0]])  # the third document is a hard negative of both queries

@@ -3,7 +3,7 @@
 import functools
 import hashlib
 from collections.abc import Iterator, Sequence
-from typing import Any, NamedTuple
+from typing import Any
 
 import torch
 import torch.distributed
@@ -11,6 +11,7 @@ from torch.nn.utils.rnn import pad_sequence
 from torch.utils.data import Sampler
 
 from utils.encoder import SpladeEncoder
+from utils.losses import Step
 from utils.records import TrainingExample
 
 
@@ -146,27 +147,6 @@ def collate(rows: list[dict[str, Any]], encoder: SpladeEncoder, micro_batch: int
     if all("scores" in row for row in rows):
         batch["teacher"] = torch.tensor([rows[i]["scores"][j] for i, j in documents], dtype=torch.float32)
     return batch
-
-
-class Step(NamedTuple):
-    """What a step's loss is taken of; B queries and B + N documents, of all processes.
-
-    Attributes:
-        queries: [B, V] weights.
-        documents: [B + N, V] weights; document i is query i's positive, the others are hard negatives.
-        false_negatives: [B, B + N], True for documents that are another copy of the query's positive.
-        own: with a teacher, [B, 1 + most negatives], which documents are the query's own, the positive first.
-        teacher: its scores of them, -inf where a query has fewer.
-        query_numbers, document_numbers: [B] and [B + N], which texts they are, where `number_texts` has told.
-    """
-
-    queries: torch.Tensor
-    documents: torch.Tensor
-    false_negatives: torch.Tensor
-    own: torch.Tensor | None = None
-    teacher: torch.Tensor | None = None
-    query_numbers: torch.Tensor | None = None
-    document_numbers: torch.Tensor | None = None
 
 
 def step_of(weights: torch.Tensor, batch: dict[str, Any]) -> Step:

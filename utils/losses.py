@@ -8,13 +8,33 @@ than N, the teacher's score is -inf. `kl-batch` is `kl` over all documents of th
 """
 
 from collections.abc import Callable, Sequence
+from typing import NamedTuple
 
 import numpy as np
 import torch
 
-from utils.batches import Step
-
 MARGIN = 1.0  # that a positive must be ahead by, in margin ranking
+
+
+class Step(NamedTuple):
+    """What a step's loss is taken of; B queries and B + N documents, of all processes.
+
+    Attributes:
+        queries: [B, V] weights.
+        documents: [B + N, V] weights; document i is query i's positive, the others are hard negatives.
+        false_negatives: [B, B + N], True for documents that are another copy of the query's positive.
+        own: with a teacher, [B, 1 + most negatives], which documents are the query's own, the positive first.
+        teacher: its scores of them, -inf where a query has fewer.
+        query_numbers, document_numbers: [B] and [B + N], which texts they are, where `number_texts` has told.
+    """
+
+    queries: torch.Tensor
+    documents: torch.Tensor
+    false_negatives: torch.Tensor
+    own: torch.Tensor | None = None
+    teacher: torch.Tensor | None = None
+    query_numbers: torch.Tensor | None = None
+    document_numbers: torch.Tensor | None = None
 
 
 def contrastive_loss(scores: torch.Tensor, false_negatives: torch.Tensor) -> torch.Tensor:
