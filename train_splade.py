@@ -21,10 +21,11 @@ import os
 import shutil
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import torch
+from pydantic import NonNegativeFloat, PositiveFloat, PositiveInt, validate_call
 from transformers import EarlyStoppingCallback, TrainingArguments
 from transformers.integrations import TensorBoardCallback, is_tensorboard_available
 
@@ -99,75 +100,52 @@ class SpladeTrainer:
         ValueError, OSError: a setting, file or model that cannot work; all are checked before training starts.
     """
 
+    @validate_call
     def __init__(
         self,
-        model_name: str = "prithivida/Splade_PP_en_v1",
-        output_dir: str = "./fine_tuned_splade",
-        train_file: str = "training_data.json",
-        val_file: str | None = VAL_FILE,
-        learning_rate: float | None = None,
-        batch_size: int | None = None,
-        epochs: int = 3,
-        lambda_d: float = 1e-4,
-        lambda_q: float = 1e-4,
-        max_length: int = 512,
-        query_max_length: int = 64,
+        model_name: str | Path = "prithivida/Splade_PP_en_v1",
+        output_dir: str | Path = "./fine_tuned_splade",
+        train_file: str | Path = "training_data.json",
+        val_file: str | Path | None = VAL_FILE,
+        learning_rate: NonNegativeFloat | None = None,
+        batch_size: PositiveInt | None = None,
+        epochs: PositiveInt = 3,
+        lambda_d: NonNegativeFloat = 1e-4,
+        lambda_q: NonNegativeFloat = 1e-4,
+        max_length: PositiveInt = 512,
+        query_max_length: PositiveInt = 64,
         warmup_ratio: float = 0.1,
         dropout: float = 0.1,
-        batch_size_schedule: Sequence[int] | None = None,
-        micro_batch_size: int | None = None,
+        batch_size_schedule: Sequence[PositiveInt] | None = None,
+        micro_batch_size: PositiveInt | None = None,
         gradient_checkpointing: bool = False,
-        lora_rank: int | None = None,
-        query_encoder: str | None = None,
+        lora_rank: PositiveInt | None = None,
+        query_encoder: Literal[QUERY_ENCODERS] | None = None,
         teacher: Sequence[str] = (),
-        refresh_negatives: int | None = None,
+        refresh_negatives: PositiveInt | None = None,
         loss: Sequence[str] | None = None,
-        temperature: float = 1.0,
-        regulariser: str = "flops",
-        target_doc_terms: float | None = None,
-        target_query_terms: float | None = None,
-        best_by: str = "loss",
-        early_stopping_patience: int | None = None,
+        temperature: PositiveFloat = 1.0,
+        regulariser: Literal[tuple(REGULARISERS)] = "flops",
+        target_doc_terms: PositiveFloat | None = None,
+        target_query_terms: PositiveFloat | None = None,
+        best_by: Literal["loss", METRIC] = "loss",
+        early_stopping_patience: PositiveInt | None = None,
         resume: bool = False,
         seed: int = 42,
         device: str | None = None,
         precision: str = "auto",
-        threads: int | None = None,
+        threads: PositiveInt | None = None,
     ) -> None:
         settings = {name: value for name, value in locals().items() if name not in ("self", "resume")}
         quiet_libraries()
-        counts = (
-            "batch_size",
-            "epochs",
-            "max_length",
-            "micro_batch_size",
-            "early_stopping_patience",
-            "lora_rank",
-            "refresh_negatives",
-        )
-        for name in (*counts, "batch_size_schedule"):
-            values = settings[name] if name == "batch_size_schedule" else [settings[name]]
-            if any(value is not None and value < 1 for value in values or ()):
-                raise ValueError(f"{name} must be at least 1, not {settings[name]}")
-        for name in ("learning_rate", "lambda_d", "lambda_q"):
-            if settings[name] is not None and settings[name] < 0:
-                raise ValueError(f"{name} must not be negative, and is {settings[name]}")
-        for name in ("target_doc_terms", "target_query_terms", "temperature"):
-            if settings[name] is not None and not settings[name] > 0:
-                raise ValueError(f"{name} must be above 0, and is {settings[name]}")
         if precision == "int8":
             raise ValueError("precision 'int8' is for encoding; train in auto, bfloat16, float16 or float32")
-        if best_by not in (METRIC, "loss"):
-            raise ValueError(f"best_by '{best_by}' is unknown: use {METRIC} or loss")
-        if query_encoder not in (None, *QUERY_ENCODERS):
-            raise ValueError(f"query_encoder '{query_encoder}' is unknown: use {' or '.join(QUERY_ENCODERS)}")
         loss = loss or (TAUGHT if teacher else ["contrastive"])
         self.objective = RankingLoss(loss, temperature)
         if (LIVE_LOSS in self.objective.weights) != bool(teacher):
             raise ValueError(f"loss '{LIVE_LOSS}' and a teacher need each other: name both or none")
         if refresh_negatives and self.objective.teacher_names:
             raise ValueError(f"loss '{self.objective.teacher_names[0]}' has no scores for refreshed negatives")
-        Sparsity(0, 1, regulariser)  # an unknown one fails now
         settings |= {
             "loss": list(loss),
             "teacher": list(teacher),

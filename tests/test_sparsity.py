@@ -49,8 +49,3 @@ def test_a_restored_lambda_goes_on_where_it_was():
         first.observe(terms)
     second.restore(first.state())
     assert second.weight_now == first.weight_now and second.state() == first.state()
-
-
-def test_an_unknown_regulariser_is_refused():
-    with pytest.raises(ValueError, match="flops"):
-        Sparsity(1, 1, "l0")

@@ -594,6 +594,7 @@ BAD = {
     "missing model": (["--model-name", "{tmp}/none"], "no such model folder"),
     "output under a file": (["--output-dir", "{tmp}/training_data.json/model"], "cannot write"),
     "negative rate": (["--learning-rate", "-1"], "at least 0"),
+    "no temperature": (["--temperature", "0"], "temperature: Input should be greater than 0, not 0.0"),
     "a teacher's loss without scores": (["--loss", "kl"], "have no field 'scores'"),
     "float16 on the CPU": (["--precision", "float16"], "for cuda and mps"),
     "a target for queries without a model": (["--query-encoder", "idf", "--target-query-terms", "9"], "own tokens"),
@@ -627,6 +628,18 @@ def test_the_defaults_follow_the_width_of_the_model(data):
     assert settings["learning_rate"] == training.settings["learning_rate"] and settings["batch_size"] is None
 
 
-def test_a_library_call_with_a_bad_setting_raises(data):
-    with pytest.raises(ValueError, match="batch_size must be at least 1"):
-        trainer(data, batch_size=0)
+@pytest.mark.parametrize(
+    ("name", "value", "message"),
+    [
+        ("batch_size", 0, "greater than 0"),
+        ("batch_size_schedule", [8, 0], "greater than 0"),
+        ("lambda_d", -1, "greater than or equal to 0"),
+        ("regulariser", "l0", "'flops' or 'l1'"),
+        ("best_by", "MRR", "'loss' or 'nDCG@10'"),
+        ("query_encoder", "bm25", "'model' or 'idf'"),
+        ("teacher", "minilm", "sequence"),
+    ],
+)
+def test_a_library_call_with_a_bad_setting_raises(data, name, value, message):
+    with pytest.raises(ValueError, match=rf"(?s){name}.*{message}"):
+        trainer(data, **{name: value})

@@ -9,6 +9,7 @@ import warnings
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
+from pydantic import ValidationError
 from tqdm import tqdm
 
 
@@ -81,6 +82,9 @@ def fail(error: BaseException) -> int:
     message = str(error)
     if isinstance(error, OSError) and error.filename is not None and error.strerror:
         message = f"{error.filename}: {error.strerror}"
+    if isinstance(error, ValidationError):
+        first = error.errors()[0]
+        message = f"{first['loc'][0]}: {first['msg']}, not {first['input']}"
     print(f"error: {' '.join(message.split()) or type(error).__name__}", file=sys.stderr)
     return 2
 
