@@ -3,6 +3,7 @@
     .venv/bin/python -m benchmarks.query --input-dir build/demo/python_docs
 
 Queries are the first eight words of documents, one at a time, in the same order for both; medians over all of them.
+With `idf` a query does not pass the model: its vector is its tokens' weights.
 """
 
 import argparse
@@ -21,7 +22,9 @@ def main(args: argparse.Namespace) -> None:
     with model_folder(args.model_name, queries) as folder:
         ours = SpladeEncoder.from_pretrained(folder, args.device)
         exact = SpladeEncoder.from_pretrained(folder, args.device, precision="float32")
-        contestants = {"ours": ours.encode_query, "ours, float32": exact.encode_query}
+        idf = SpladeEncoder.from_pretrained(folder, args.device)  # as --query-encoder idf trains it
+        idf.query_weights = torch.nn.Parameter(torch.ones(idf.model.config.vocab_size, device=idf.device))
+        contestants = {"ours": ours.encode_query, "ours, float32": exact.encode_query, "ours, idf": idf.encode_query}
         for dtype in (torch.float32, torch.bfloat16):
             peer = open_peer(folder, str(ours.device), dtype)
             name = f"{PEER}, {str(dtype).removeprefix('torch.')}"
