@@ -79,7 +79,7 @@ def parse_args() -> argparse.Namespace:
     add("--validation-file", default=None, metavar="FILE", help="default: validation_data beside the output file")
     add("--val-ratio", type=bounded(float, 0, 0.9), default=0.1, help="share of the documents held out")
     add("--generator", choices=sorted(GENERATORS), default="extractive", help="what makes the queries")
-    add("--crops", type=bounded(int, 0), default=2, help="sentences cropped from a chunk as queries")
+    add("--crops", type=bounded(int, 0), default=3, help="sentences and passages cut from a chunk as queries")
     add("--negatives", type=bounded(int, 0), default=0, help="hard negatives an example, mined with BM25")
     add("--chunk-size", type=bounded(int, MIN_SIZE, MAX_SIZE), default=MAX_SIZE, help="characters a chunk at most")
     add("--chunk-overlap", type=bounded(float, MIN_OVERLAP, MAX_OVERLAP), default=0.15, help="share of a chunk")

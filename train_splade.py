@@ -113,9 +113,9 @@ class SpladeTrainer:
         lambda_d: NonNegativeFloat = 1e-4,
         lambda_q: NonNegativeFloat = 1e-4,
         max_length: PositiveInt = 512,
-        query_max_length: PositiveInt = 64,
+        query_max_length: PositiveInt = 128,
         warmup_ratio: float = 0.1,
-        dropout: float = 0.1,
+        dropout: float = 0.0,
         batch_size_schedule: Sequence[PositiveInt] | None = None,
         micro_batch_size: PositiveInt | None = None,
         gradient_checkpointing: bool = False,
@@ -432,9 +432,9 @@ def parse_args() -> argparse.Namespace:
     add("--target-doc-terms", type=float, default=None, metavar="N", help="active terms a document to arrive at")
     add("--target-query-terms", type=float, default=None, metavar="N", help="active terms a query to arrive at")
     add("--max-length", type=positive_int, default=512, help="tokens a document at most")
-    add("--query-max-length", type=positive_int, default=64, help="tokens a query at most")
+    add("--query-max-length", type=positive_int, default=128, help="tokens a query at most")
     add("--warmup-ratio", type=bounded(float, 0, 1), default=0.1, help="share of the steps that warm up")
-    add("--dropout", type=bounded(float, 0, 0.9), default=0.1, help="dropout of hidden states in training")
+    add("--dropout", type=bounded(float, 0, 0.9), default=0, help="dropout of hidden states in training")
     add("--best-by", choices=["loss", METRIC], default="loss", help="what the best epoch has on the validation file")
     add(
         "--early-stopping-patience",

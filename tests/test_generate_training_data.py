@@ -25,7 +25,7 @@ def test_examples_of_all_types_from_a_mixed_folder(docs, tmp_path):
     assert done.returncode == 0, done.stderr
     training, validation = read_examples(out), read_examples(out.with_name("validation_data.json"))
     types = Counter(example.query_type for example in training + validation)
-    assert set(types) == {"title", "sentence", "keywords"}
+    assert set(types) == {"title", "sentence", "passage", "keywords"}
     for part in ("documents   7 (1 empty), 1 files skipped", f"sentence {types['sentence']}", "broken.json: line 1"):
         assert part in done.stdout
     assert not {example.source for example in training} & {example.source for example in validation}
@@ -63,6 +63,18 @@ def test_the_query_is_taken_out_of_its_positive():
     for example in sentences:
         assert example.query in text and example.query not in example.positive_document
         assert example.positive_document.startswith("Manual\n")
+
+
+def test_every_second_crop_is_a_passage_where_there_are_sentences_enough():
+    parts = [f"The pump number {i} moves water uphill." for i in range(12)]
+    made = list(extractive_examples([chunk("a", " ".join(parts), "Manual")], crops=5))
+    passages = [example.query for example in made if example.query_type == "passage"]
+    assert Counter(example.query_type for example in made) == {"title": 1, "sentence": 3, "passage": 2}
+    for query in passages:
+        taken = [part for part in parts if part in query]
+        assert 2 <= len(taken) <= 5 and query in " ".join(parts)  # whole sentences that follow each other
+        positive = next(example.positive_document for example in made if example.query == query)
+        assert positive.split() == ["Manual", *" ".join(part for part in parts if part not in taken).split()]
 
 
 @pytest.mark.parametrize(

@@ -70,7 +70,7 @@ def trainer(data, **options):
 
 
 def test_training_lowers_the_loss_and_writes_a_folder_that_opens(data, tiny):
-    history = trainer(data, epochs=4, learning_rate=5e-4, dropout=0.0).train()
+    history = trainer(data, epochs=4, learning_rate=5e-4).train()
     assert history[-1]["loss"] < history[0]["loss"]
     written = json.loads((data / "model" / "training_history.json").read_text())
     assert written["epochs"] == history and written["settings"]["learning_rate"] == 5e-4
@@ -229,7 +229,7 @@ KILLED_AT = [  # of 3 steps an epoch
 def test_a_killed_training_resumes_to_the_same_weights(data, step, extra):
     options = ["--model-name", "splade-tiny", "--train-file", data / "training_data.json", "--batch-size", "6",
                "--device", "cpu", "--precision", "float32", "--threads", "2", "--target-doc-terms", "60",
-               "--learning-rate", "1e-4", *extra]  # fmt: skip
+               "--dropout", "0.1", "--learning-rate", "1e-4", *extra]  # fmt: skip
     whole, killed = [*options, "--output-dir", data / "whole"], [*options, "--output-dir", data / "killed"]
     assert run(SCRIPT, *whole).returncode == 0
     done = subprocess.run([sys.executable, "-c", KILLED, str(step), *map(str, killed)], cwd=ROOT, capture_output=True)
@@ -303,7 +303,7 @@ def test_the_gradient_with_less_memory_is_that_of_one_pass(data, options):
     gradients = []
     same = {"query_encoder": options.get("query_encoder")}
     for extra in (same, options):
-        training = trainer(data, batch_size=16, epochs=1, precision="float32", dropout=0.0, **extra)
+        training = trainer(data, batch_size=16, epochs=1, precision="float32", **extra)
         seen = {}
 
         def remember(self, model, inputs, *arguments, seen=seen):
@@ -332,7 +332,7 @@ def test_a_batch_that_does_not_fit_the_memory_goes_in_parts(data):
             raise torch.OutOfMemoryError
         return forward(self, input_ids, attention_mask)
 
-    options = {"batch_size": 16, "epochs": 1, "precision": "float32", "dropout": 0.0, "val_file": None}
+    options = {"batch_size": 16, "epochs": 1, "precision": "float32", "val_file": None}
     trainer(data, **options).train()
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(SpladeEncoder, "forward", refuse)
@@ -413,7 +413,7 @@ def test_two_processes_train_as_one_with_twice_the_batch(data, extra):
     (data / "training_data.json").write_text(json.dumps(rows))
     (data / "validation_data.json").write_text(json.dumps(rows[:6]))
     options = ["--model-name", "splade-tiny", "--train-file", data / "training_data.json", "--device", "cpu"]
-    options += ["--threads", "1", "--precision", "float32", "--dropout", "0", "--learning-rate", "2e-4", *extra]
+    options += ["--threads", "1", "--precision", "float32", "--learning-rate", "2e-4", *extra]
     assert run(SCRIPT, *options, "--output-dir", data / "one", "--batch-size", "16").returncode == 0
     command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2", SCRIPT]
     command += [*options, "--output-dir", data / "two", "--batch-size", "8"]
@@ -448,12 +448,12 @@ def test_a_teachers_scores_are_learned_from(data):
     rows = [row | {"scores": [5.0, 1.0]} for row in examples()]
     for name in ("training_data.json", "validation_data.json"):
         (data / name).write_text(json.dumps(rows))
-    history = trainer(data, loss=["kl=0.5", "margin-mse=0.5"], epochs=12, learning_rate=3e-4, dropout=0.0).train()
+    history = trainer(data, loss=["kl=0.5", "margin-mse=0.5"], epochs=12, learning_rate=3e-4).train()
     assert history[-1]["loss"] < 0.5 * history[0]["loss"]
 
 
 def test_a_teachers_view_of_the_batch_is_learned(data):
-    options = {"teacher": ["minilm", "bm25=0.5"], "loss": ["kl-batch"], "learning_rate": 1e-3, "dropout": 0.0}
+    options = {"teacher": ["minilm", "bm25=0.5"], "loss": ["kl-batch"], "learning_rate": 1e-3}
     training = trainer(data, **options, epochs=8, batch_size=8)
     history = training.train()
     assert history[-1]["loss"] < 0.7 * history[0]["loss"]

@@ -68,7 +68,7 @@ class SpladeEncoder(torch.nn.Module):
         model: PreTrainedModel,
         tokenizer: PreTrainedTokenizerBase,
         max_length: int = 512,
-        query_max_length: int = 64,
+        query_max_length: int = 128,
         base_model: str = "",
         precision: str = "auto",
     ) -> None:
@@ -109,7 +109,7 @@ class SpladeEncoder(torch.nn.Module):
             model,
             tokenizer,
             max_length=max_length or stored.get("max_length", 512),
-            query_max_length=stored.get("query_max_length", 64),
+            query_max_length=stored.get("query_max_length", 128),
             base_model=stored.get("base_model", str(name)),
             precision=precision,
         )

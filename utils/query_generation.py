@@ -14,15 +14,18 @@ from collections.abc import Iterator, Sequence
 from utils.records import Chunk, TrainingExample
 
 MIN_REST = 5  # words that a passage keeps when a query is taken out
-CROP_WORDS = (4, 32)  # length of a cropped query
+CROP_WORDS = (4, 32)  # length of a cropped sentence
+PASSAGE_SENTENCES = 5  # of a cropped passage, at most
 WORD = re.compile(r"[^\W_]{2,}")
 
 
-def extractive_examples(chunks: Sequence[Chunk], crops: int = 2, seed: int = 42) -> Iterator[TrainingExample]:
-    """Examples without negatives for each chunk, as many as its text allows:
+def extractive_examples(chunks: Sequence[Chunk], crops: int = 3, seed: int = 42) -> Iterator[TrainingExample]:
+    """Examples without negatives for each chunk, as many as its text allows; of the `crops`, every second is a
+    passage:
 
     title     the title, or the nearest heading, against the body without it
-    sentence  `crops` sentences (or runs of words, where there is no punctuation) against the passage without them
+    sentence  a sentence (or a run of words, where there is no punctuation) against the passage without it
+    passage   a run of sentences, of half of the passage at most, against the rest: what a long question is like
     keywords  the most salient words by TF-IDF against the passage, in place of a title or heading that it lacks
     """
     document_frequency = Counter(word for chunk in chunks for word in set(_words(chunk.text)))
@@ -48,8 +51,8 @@ def _queries(
     named = bool(WORD.search(name)) and len(body.split()) >= MIN_REST and body != name
     if named:
         yield "title", name, body
-    for query, rest in _crops(body, crops, rng):
-        yield "sentence", query, f"{chunk.title}\n{rest}".strip()
+    for kind, query, rest in _crops(body, crops, rng):
+        yield kind, query, f"{chunk.title}\n{rest}".strip()
     if not named:
         counts = Counter(_words(body))
         salience = {word: n * math.log((total + 1) / document_frequency[word]) for word, n in counts.items()}
@@ -58,24 +61,33 @@ def _queries(
             yield "keywords", " ".join(rng.sample(salient[:8], rng.randint(2, 5))), chunk.full_text
 
 
-def _crops(text: str, count: int, rng: random.Random) -> list[tuple[str, str]]:
-    """Up to `count` different (cropped piece, what remains): sentences where there are several, else runs of words."""
+def _crops(text: str, count: int, rng: random.Random) -> list[tuple[str, str, str]]:
+    """Up to `count` different (kind, cropped piece, what remains), the half of them, rounded down, passages: sentences
+    and runs of them where there are several, else runs of words."""
     sentences = [s for s in re.split(r"(?<=[.!?])\s+|\n{2,}", text) if s.strip()]
     low, high = CROP_WORDS
     fitting = [i for i, s in enumerate(sentences) if low <= len(WORD.findall(s)) <= high]
+    words, passages = text.split(), count // 2
+    spans: list[tuple[str, list[str], int, int]] = []  # kind, pieces, first and last cropped one
     if len(sentences) > 1 and fitting:
-        cut = [
-            (sentences[i], " ".join(sentences[:i] + sentences[i + 1 :]))
-            for i in rng.sample(fitting, min(count, len(fitting)))
-        ]
-    else:
-        words, cut = text.split(), []
-        for _ in range(count if len(words) >= low + MIN_REST else 0):
+        longest = min(PASSAGE_SENTENCES, len(sentences) // 2)
+        for i in rng.sample(fitting, min(count - passages, len(fitting))):
+            spans.append(("sentence", sentences, i, i))
+        for _ in range(passages if longest > 1 else 0):
+            length = rng.randint(2, longest)
+            start = rng.randint(0, len(sentences) - length)
+            spans.append(("passage", sentences, start, start + length - 1))
+    elif len(words) >= low + MIN_REST:
+        for _ in range(count - passages):
             length = rng.randint(low, max(low, min(12, len(words) - MIN_REST)))
             start = rng.randint(0, len(words) - length)
-            cut.append((" ".join(words[start : start + length]), " ".join(words[:start] + words[start + length :])))
-    unique = {" ".join(query.split()): rest for query, rest in cut}
-    return [(query, rest) for query, rest in unique.items() if WORD.search(query) and len(rest.split()) >= MIN_REST]
+            spans.append(("sentence", words, start, start + length - 1))
+    cut = {}
+    for kind, pieces, first, last in spans:
+        query, rest = " ".join(pieces[first : last + 1]), " ".join(pieces[:first] + pieces[last + 1 :])
+        if WORD.search(query) and len(rest.split()) >= MIN_REST:
+            cut[" ".join(query.split())] = (kind, rest)
+    return [(kind, query, rest) for query, (kind, rest) in cut.items()]
 
 
 def _without_heading(text: str, heading: str) -> str:
