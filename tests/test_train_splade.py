@@ -517,7 +517,7 @@ def docstrings(tmp_path_factory):
     ("start", "targets"), [("splade-tiny", (50, 20)), ("splade-tiny", (150, 30)), ("new", (100, 30))]
 )
 def test_the_number_of_terms_arrives_at_its_target(docstrings, tmp_path, start, targets):
-    options = {"epochs": 10, "batch_size": 10, "learning_rate": 1e-4, "max_length": 32, "query_max_length": 16}
+    options = {"epochs": 20, "batch_size": 10, "learning_rate": 1e-4, "max_length": 32, "query_max_length": 16}
     files = {"train_file": docstrings, "val_file": None, "output_dir": tmp_path}
     training = trainer(tmp_path, **options, **files, target_doc_terms=targets[0], target_query_terms=targets[1])
     if start == "new":  # a head that has learned nothing: half of the vocabulary is active

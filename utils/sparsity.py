@@ -7,11 +7,11 @@ import torch
 
 WARM_UP = 1 / 3  # of the steps, over which a lambda grows
 ARRIVE = 0.5  # share of the steps after which the number of terms is to be the target
-SMOOTHING = 0.8  # of the observed number of terms, from step to step
-GAIN, HASTE = 0.4, 3.0  # by which a lambda follows the logarithm of what is too much: each step, and at once
+SMOOTHING = 0.5  # of the observed number of terms, from step to step
+GAIN, HASTE = 0.3, 3.0  # by which a lambda follows the logarithm of what is too much: each step, and at once
 LOWEST, HIGHEST = 1e-8, 1.0  # a lambda that is steered
 START = 1e-3  # of a lambda that is steered
-LIFT = 0.2  # of all logits a step, for each unit of the logarithm of what is missing
+LIFT = 0.2  # of all logits a step, for each unit of the logarithm of what is missing or too much
 
 
 def flops_loss(weights: torch.Tensor) -> torch.Tensor:
@@ -37,8 +37,7 @@ class Sparsity:
 
     Without a target its lambda grows as the square of the step over the first third, then stays (SPLADE, section 4.1).
     With `target_terms` it is steered instead, so that the mean number of active terms goes from what it is at the
-    start, in equal ratios, to the target at half time, and stays there. Where there are too few terms even for a lambda
-    near zero, `lift` asks for all logits to be raised.
+    start, in equal ratios, to the target at half time, and stays there; `bias_shift` helps.
     """
 
     def __init__(self, weight: float, steps: int, kind: str = "flops", target_terms: float | None = None) -> None:
@@ -51,18 +50,18 @@ class Sparsity:
         self.terms: float | None = None
 
     @property
+    def excess(self) -> float:
+        """The logarithm of the terms over what they should be by now."""
+        way = min(1.0, self.step / (ARRIVE * self.steps))
+        due = self.first ** (1 - way) * self.target**way
+        return math.log(self.terms / due)
+
+    @property
     def weight_now(self) -> float:
         """Lambda of the step to come."""
         if not self.target:
             return self.weight * min(1.0, self.step / (WARM_UP * self.steps)) ** 2
-        return self.weight * math.exp(HASTE * self._excess()) if self.terms else self.weight
-
-    @property
-    def lift(self) -> float:
-        """What to add to the projection's bias after this step."""
-        if not self.target or self.terms is None:
-            return 0.0
-        return LIFT * max(0.0, -self._excess()) * max(0.0, 1 - self.weight / START)
+        return self.weight * math.exp(HASTE * self.excess) if self.terms else self.weight
 
     def loss(self, weights: torch.Tensor) -> torch.Tensor:
         """Lambda times the penalty of [batch, vocabulary] term weights."""
@@ -76,7 +75,7 @@ class Sparsity:
         terms = max(terms, 0.1)
         self.first = self.first or terms
         self.terms = terms if self.terms is None else self.terms**SMOOTHING * terms ** (1 - SMOOTHING)
-        self.weight = min(HIGHEST, max(LOWEST, self.weight * math.exp(GAIN * self._excess())))
+        self.weight = min(HIGHEST, max(LOWEST, self.weight * math.exp(GAIN * self.excess)))
 
     def state(self) -> dict[str, float | None]:
         """What a resumed training needs, for `restore`."""
@@ -85,8 +84,15 @@ class Sparsity:
     def restore(self, state: dict[str, float | None]) -> None:
         vars(self).update(state)
 
-    def _excess(self) -> float:
-        """The logarithm of the terms over what they should be by now."""
-        way = min(1.0, self.step / (ARRIVE * self.steps))
-        due = self.first ** (1 - way) * self.target**way
-        return math.log(self.terms / due)
+
+def bias_shift(queries: Sparsity, documents: Sparsity) -> float:
+    """What to add to the projection's bias, so to all logits, after a step; 0 without targets.
+
+    Until half time it raises them where there are too few terms even for a lambda near zero. From then on it trims what
+    the documents' lambda leaves over, since a model follows a lambda more slowly the further its learning rate has
+    fallen; queries share the bias, and their lambda makes up for it.
+    """
+    if documents.target and documents.step > ARRIVE * documents.steps:
+        return -LIFT * documents.excess
+    steered = [side for side in (queries, documents) if side.target and side.terms]
+    return max((LIFT * max(0.0, -side.excess) * max(0.0, 1 - side.weight / START) for side in steered), default=0.0)

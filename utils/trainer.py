@@ -22,7 +22,7 @@ from utils.guards import Guard
 from utils.lora import merge_adapters, restore_adapters
 from utils.losses import RankingLoss
 from utils.records import write_json
-from utils.sparsity import Sparsity
+from utils.sparsity import Sparsity, bias_shift
 
 METRIC = "nDCG@10"
 SIDES = ("query", "doc")
@@ -110,11 +110,11 @@ class EncoderTrainer(Trainer):
         self.guard.check(self.state.global_step + 1, *self.last)
         for side, terms in zip(SIDES, self.last[1:]):
             self.sparsity[side].observe(terms)
-        lift = max(part.lift for part in self.sparsity.values())
+        shift = bias_shift(self.sparsity["query"], self.sparsity["doc"])
         bias = self.model.model.get_output_embeddings().bias
-        if lift and bias is not None:
+        if shift and bias is not None:
             with torch.no_grad():
-                bias += lift
+                bias += shift
         return loss.detach()
 
     def _step(self, model, rows: list[dict[str, Any]]) -> torch.Tensor:
