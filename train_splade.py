@@ -48,6 +48,7 @@ VAL_FILE = "validation_data.json"
 QUERY_ENCODERS = ("model", "idf")
 AUTO_BATCH_SIZE = 32  # see the ablation in docs/training.md
 BERT_RATE, BERT_WIDTH = 5e-5, 768  # learning rate of a model of BERT-base's width; narrower ones take more
+LORA_RATE = 5  # times the learning rate of all weights
 TAUGHT = ["contrastive=0.5", f"{LIVE_LOSS}=0.5"]  # the loss where there is a teacher
 TEACHER_SPREAD = 2.0  # standard deviation of a teacher's scores
 POINTS = 200  # of a training's curves
@@ -64,7 +65,8 @@ class SpladeTrainer:
         train_file, val_file: examples (utils.records.TrainingExample). Without a validation file at the default
             place, here or beside the training file, the last epoch's weights are kept rather than the best epoch's.
         learning_rate: peak of AdamW's, after a linear warm-up over `warmup_ratio` of the steps, then linear to 0. None
-            for 5e-5 times the square root of 768 over the model's width: 5e-5 for BERT-base, 1.2e-4 for SPLADE-tiny.
+            for 5e-5 times the square root of 768 over the model's width: 5e-5 for BERT-base, 1.2e-4 for SPLADE-tiny;
+            with `lora_rank`, five times as much.
         batch_size: queries a step, and process; each brings its positive and its negatives. None for AUTO_BATCH_SIZE.
         batch_size_schedule: batch sizes one after the other, each for an equal share of the examples.
         micro_batch_size: texts that pass through the model at a time, None for as many of a step's as fit the memory.
@@ -171,7 +173,8 @@ class SpladeTrainer:
         self.encoder.query_max_length = min(query_max_length, self.encoder.max_length)
         self.encoder.base_model = str(model_name)
         if learning_rate is None:
-            self.settings["learning_rate"] = BERT_RATE * (BERT_WIDTH / self.encoder.model.config.hidden_size) ** 0.5
+            rate = BERT_RATE * (BERT_WIDTH / self.encoder.model.config.hidden_size) ** 0.5
+            self.settings["learning_rate"] = rate * (LORA_RATE if lora_rank else 1)
         self.checkpoint = self._find_checkpoint(resume)
         if query_encoder == "model":
             self.encoder.query_weights = None

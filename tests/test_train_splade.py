@@ -623,6 +623,8 @@ def test_bad_input_is_one_line(data, arguments, message):
 def test_the_defaults_follow_the_width_of_the_model(data):
     training = SpladeTrainer("splade-tiny", data / "model", data / "training_data.json", None, device="cpu", epochs=1)
     assert training.settings["learning_rate"] == pytest.approx(5e-5 * (768 / 128) ** 0.5)
+    adapted = trainer(data, learning_rate=None, lora_rank=4)
+    assert adapted.settings["learning_rate"] == pytest.approx(5 * training.settings["learning_rate"])
     assert len(training.train()) == 1
     settings = json.loads((data / "model" / "training_history.json").read_text())["settings"]
     assert settings["learning_rate"] == training.settings["learning_rate"] and settings["batch_size"] is None
