@@ -13,7 +13,7 @@ import argparse
 import json
 from collections.abc import Iterable, Iterator, Sequence
 
-from utils.console import Parser, auto_or_positive_int, positive_int, quiet_libraries, run_script, say
+from utils.console import Parser, auto_or_positive_int, positive_int, quiet_libraries, run_script, say, say_skipped
 from utils.device import PRECISIONS
 from utils.documents import read_documents
 from utils.encoder import SparseVector, SpladeEncoder
@@ -86,8 +86,7 @@ def main(args: argparse.Namespace) -> None:
         check_writable(args.output_file)
     if args.input_file:
         documents, skipped = read_documents(args.input_file)
-        for reason in skipped:
-            say(f"skipped {reason}")
+        say_skipped(skipped)
         ids, texts = [d.id for d in documents], [d.full_text for d in documents]
     else:
         ids, texts = [str(i) for i in range(len(args.text))], args.text

@@ -20,7 +20,7 @@ import numpy as np
 import torch
 from transformers import PreTrainedTokenizerBase
 
-from utils.console import Parser, positive_int, quiet_libraries, run_script, say
+from utils.console import Parser, positive_int, quiet_libraries, run_script, say, say_skipped
 from utils.device import PRECISIONS
 from utils.documents import read_documents
 from utils.encoder import SpladeEncoder
@@ -148,8 +148,7 @@ def main(args: argparse.Namespace) -> None:
     if args.query is not None and not args.query.strip():
         raise ValueError("--query is empty")
     documents, skipped = read_documents(args.docs_file)
-    for reason in skipped:
-        say(f"skipped {reason}")
+    say_skipped(skipped)
     _, model, device = load_splade_model(args.model_dir, args.device, args.precision, args.threads)
     say(f"{len(documents):,} documents, on {device}")
     search = DocumentSearch([document.full_text for document in documents], model, show_progress=True)

@@ -115,6 +115,14 @@ def say(message: str) -> None:
     sys.stdout.flush()
 
 
+def say_skipped(reasons: Sequence[str], most: int = 20) -> None:
+    """A line for each of the first `most` files that could not be read, and how many more there are."""
+    for reason in reasons[:most]:
+        say(f"skipped {reason}")
+    if len(reasons) > most:
+        say(f"skipped {len(reasons) - most:,} more")
+
+
 def _speaks() -> bool:
     """Of several processes that torchrun started, the first tells the story."""
     return os.environ.get("RANK", "0") == "0"

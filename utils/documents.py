@@ -1,17 +1,19 @@
 """Read documents and judged collections from files and folders."""
 
 import os
-import re
+from collections import Counter
 from collections.abc import Iterable
 from pathlib import Path
 from typing import NamedTuple
 
-from markdownify import markdownify
-
+from utils.console import progress
+from utils.formats import READERS, read_page
+from utils.normalisation import normalize
 from utils.records import Document, TrainingExample, read_json_records
 
-TEXT_SUFFIXES = {".md", ".txt", ".rst", ".html", ".htm"}
-SUFFIXES = TEXT_SUFFIXES | {".json", ".jsonl"}
+SUFFIXES = READERS.keys() | {".json", ".jsonl"}
+EDGE = 3  # lines at the start and the end of a text that may be those of every page of a site
+EDGE_DOCUMENTS = 10  # in so many documents at least, and in half of them
 
 
 class Documents(NamedTuple):
@@ -56,10 +58,12 @@ def read_documents(path: str | Path) -> Documents:
     """Documents of a file, of all files below a folder, or of a folder in the BEIR layout (its corpus.jsonl alone).
 
     A document's id is its own `id` or `_id`, else its file's path within the folder, with `#N` for the Nth record of
-    a file. A file in a folder that cannot be read is reported in `skipped`; a file given by name raises.
+    a file. Lines at the start or the end of half of a folder's files (a banner, a licence) are left out. A file in a
+    folder that cannot be read is reported in `skipped`; a file given by name raises.
 
     Raises:
         ValueError: the file is broken, or there is no document at all.
+        ImportError: what reads the file is not installed.
         OSError: `path` does not exist or cannot be read.
     """
     path = Path(path)
@@ -70,16 +74,28 @@ def read_documents(path: str | Path) -> Documents:
     documents: list[Document] = []
     skipped: list[str] = []
     if path.is_dir():
-        for file in _files(path):
+        wanting: Counter[tuple[str, str]] = Counter()  # (suffix, package that reads it)
+        texts: list[Document] = []  # of which each has a file of its own
+        for file in progress(_files(path), desc="reading", unit="files"):
             try:
-                documents += _read_file(file, file.relative_to(path).as_posix())
+                found = _read_file(file, file.relative_to(path).as_posix())
+            except ImportError as error:
+                wanting[file.suffix.lower(), str(error)] += 1
             except (ValueError, OSError) as error:
                 skipped.append(" ".join(str(error).split()))
+            else:
+                documents += found
+                texts += found if file.suffix.lower() in READERS else []
+        skipped += [f"{n} {suffix} files; to read them: pip install {name}" for (suffix, name), n in wanting.items()]
+        _drop_repeated_edges(texts)
         if not documents:
             reason = f"; {len(skipped)} could not be read, such as {skipped[0]}" if skipped else ""
             raise ValueError(f"{path}: no documents in this folder ({' '.join(sorted(SUFFIXES))}){reason}")
     else:
-        documents = _read_file(path, path.name)
+        try:
+            documents = _read_file(path, path.name)
+        except ImportError as error:
+            raise ImportError(f"{path}: to read it: pip install {error}") from None
         if not documents:
             raise ValueError(f"{path}: holds no documents")
     _make_ids_unique(documents)
@@ -139,53 +155,37 @@ def _read_file(file: Path, name: str) -> list[Document]:
             _from_json(value, place, f"{name}#{number}")
             for number, (place, value) in enumerate(read_json_records(file), 1)
         ]
-    try:
-        text = file.read_bytes().decode("utf-8-sig").replace("\r\n", "\n")
-    except UnicodeDecodeError:
-        raise ValueError(f"{file}: not UTF-8 text") from None
-    if "\0" in text:
-        raise ValueError(f"{file}: binary, not text")
-    if suffix in (".html", ".htm"):
-        page_title = re.search(r"<title[^>]*>(.*?)</title>", text, re.IGNORECASE | re.DOTALL)
-        body = re.sub(r"<(head|script|style)\b.*?</\1\s*>", "", text, flags=re.IGNORECASE | re.DOTALL)
-        text = markdownify(body, heading_style="ATX")
-        if page_title and not text.lstrip().startswith("# "):
-            text = f"# {' '.join(markdownify(page_title[1]).split())}\n\n{text}"
-    elif suffix == ".rst":
-        text = _rst_headings(text)
-    title = ""
-    if suffix != ".txt":
-        first, _, rest = text.strip().partition("\n")
-        if first.startswith("# "):
-            title, text = first[2:].strip(), rest
-    return [Document(id=name, title=title, text=text.strip())]
+    title, text = read_page(file)
+    return [Document(id=name, title=title, text=text)]
 
 
-def _rst_headings(text: str) -> str:
-    """reStructuredText's underlined headings as Markdown's; the first kind of underline is the title's."""
-    levels: list[str] = []
-
-    def heading(match: re.Match) -> str:
-        mark = match[2][0]
-        if mark not in levels:
-            levels.append(mark)
-        return f"{'#' * min(6, levels.index(mark) + 1)} {match[1].strip()}"
-
-    underlined = r"^(?:[=\-~^\"'#*+`]{3,}\n)?(\S[^\n]*)\n(([=\-~^\"'#*+`])\3{2,})$"
-    return re.sub(underlined, heading, text, flags=re.MULTILINE)
+def _drop_repeated_edges(documents: list[Document]) -> None:
+    """Take the lines off the starts and ends of texts that stand there in half of them."""
+    counts: Counter[str] = Counter()
+    for document in documents:
+        lines = [line for line in document.text.splitlines() if line.strip()]
+        counts.update({*lines[:EDGE], *lines[-EDGE:]})
+    enough = max(EDGE_DOCUMENTS, len(documents) / 2)
+    repeated = {line for line, count in counts.items() if count >= enough}
+    for document in documents if repeated else ():
+        lines = document.text.splitlines()
+        while lines and (not lines[0].strip() or lines[0] in repeated):
+            lines.pop(0)
+        while lines and (not lines[-1].strip() or lines[-1] in repeated):
+            lines.pop()
+        document.text = "\n".join(lines)
 
 
 def _from_json(value: object, place: str, name: str) -> Document:
     if isinstance(value, str):
-        return Document(id=name, text=value)
+        return Document(id=name, text=normalize(value).strip())
     if not isinstance(value, dict):
         raise ValueError(f"{place}: a document is a string or an object, not a JSON {type(value).__name__}")
     text = value.get("content", value.get("text"))
     if not isinstance(text, str):
         raise ValueError(f"{place}: a document needs a field 'content' or 'text' that holds a string")
-    return Document(
-        id=str(value.get("id", value.get("_id", name))), title=str(value.get("title") or "").strip(), text=text.strip()
-    )
+    title = " ".join(normalize(str(value.get("title") or "")).split())
+    return Document(id=str(value.get("id", value.get("_id", name))), title=title, text=normalize(text).strip())
 
 
 def _make_ids_unique(documents: list[Document]) -> None:
