@@ -5,6 +5,7 @@ import itertools
 import pytest
 
 from utils.chunking import chunk_documents
+from utils.formats import split_code
 from utils.records import Document
 
 LONG = " ".join(f"Sentence number {i} tells about topic {i % 7}." for i in range(300))
@@ -34,8 +35,26 @@ def test_a_short_document_is_one_chunk_and_an_empty_one_none():
 def test_a_chunk_knows_the_heading_above_it():
     text = f"intro\n\n## First\n\n{LONG[:1500]}\n\n```\n# no heading\n```\n\n## Second\n\n{LONG[:1500]}"
     chunks = chunk_documents([Document(id="d", title="Book", text=text)], size=1700)
-    assert [chunks[0].heading, chunks[1].heading, chunks[-1].heading] == ["", "First", "Second"]
+    assert [chunk.heading for chunk in chunks] == ["First", "Second"]
     assert {chunk.title for chunk in chunks} == {"Book"}
+
+
+def test_sections_are_chunks_under_their_path_of_headings():
+    sections = [("# Engine", 600), ("## Oil", 700), ("### Filter", 800), ("## Water", 50), ("## Air", 900)]
+    text = "\n\n".join(f"{heading}\n\n{LONG[:size]}" for heading, size in sections)
+    chunks = chunk_documents([Document(id="d", text=text)])
+    paths = [["Engine"], ["Engine", "Oil"], ["Engine", "Oil", "Filter"], ["Engine", "Air"]]
+    assert [chunk.headings for chunk in chunks] == paths
+    assert [chunk.text.partition("\n")[0] for chunk in chunks] == ["# Engine", "## Oil", "### Filter", "## Air"]
+    assert "## Water" in chunks[2].text  # too short to stand alone
+
+
+def test_code_that_is_cut_stays_code():
+    code = "\n".join(f"value_{i} = compute(value_{i - 1})" for i in range(100))
+    chunks = chunk_documents([Document(id="d", text=f"Some code:\n\n```\n{code}\n```\n\n# End\n\n{LONG[:600]}")], 1000)
+    assert len(chunks) > 3
+    for chunk in chunks[:-1]:
+        assert [is_code for is_code, part in split_code(chunk.text) if "compute" in part] == [True]
 
 
 @pytest.mark.parametrize(("size", "overlap"), [(499, 0.15), (2001, 0.15), (1000, 0.05), (1000, 0.3)])

@@ -11,11 +11,16 @@ import re
 from collections import Counter
 from collections.abc import Iterator, Sequence
 
+from utils.formats import split_code
 from utils.records import Chunk, TrainingExample
 
 MIN_REST = 5  # words that a passage keeps when a query is taken out
 CROP_WORDS = (4, 32)  # length of a cropped sentence
 PASSAGE_SENTENCES = 5  # of a cropped passage, at most
+# Where prose may be cut: after a sentence, at an empty line, before a heading and a list's or a table's next line.
+BORDER = re.compile(r"(?<=[.!?])\s+|\n{2,}|\n(?=[ \t]*(?:[-*+#|]|\d+[.)])[ \t])")
+HEADING_OR_ROW = re.compile(r"\s*(?:#{1,6}\s|\|)")
+MARKUP = re.compile(r"^\s*(?:[-*+>]|\d+[.)])\s+|\*\*|`", re.MULTILINE)
 WORD = re.compile(r"[^\W_]{2,}")
 
 
@@ -52,7 +57,7 @@ def _queries(
     if named:
         yield "title", name, body
     for kind, query, rest in _crops(body, crops, rng):
-        yield kind, query, f"{chunk.title}\n{rest}".strip()
+        yield kind, query, f"{chunk.context}\n{rest}".strip()
     if not named:
         counts = Counter(_words(body))
         salience = {word: n * math.log((total + 1) / document_frequency[word]) for word, n in counts.items()}
@@ -63,31 +68,52 @@ def _queries(
 
 def _crops(text: str, count: int, rng: random.Random) -> list[tuple[str, str, str]]:
     """Up to `count` different (kind, cropped piece, what remains), the half of them, rounded down, passages: sentences
-    and runs of them where there are several, else runs of words."""
-    sentences = [s for s in re.split(r"(?<=[.!?])\s+|\n{2,}", text) if s.strip()]
+    and runs of them where there are several, else runs of words. Code, headings and tables are not cropped."""
+    pieces = _pieces(text)
     low, high = CROP_WORDS
-    fitting = [i for i, s in enumerate(sentences) if low <= len(WORD.findall(s)) <= high]
-    words, passages = text.split(), count // 2
-    spans: list[tuple[str, list[str], int, int]] = []  # kind, pieces, first and last cropped one
-    if len(sentences) > 1 and fitting:
-        longest = min(PASSAGE_SENTENCES, len(sentences) // 2)
+    fitting = [i for i, (a, b, kept) in enumerate(pieces) if not kept and low <= len(WORD.findall(text[a:b])) <= high]
+    words, passages = [word.span() for word in re.finditer(r"\S+", text)], count // 2
+    spans: list[tuple[str, int, int]] = []  # kind, start, end
+    if len(pieces) > 1 and fitting:
+        longest = min(PASSAGE_SENTENCES, len(pieces) // 2)
         for i in rng.sample(fitting, min(count - passages, len(fitting))):
-            spans.append(("sentence", sentences, i, i))
+            spans.append(("sentence", *pieces[i][:2]))
         for _ in range(passages if longest > 1 else 0):
             length = rng.randint(2, longest)
-            start = rng.randint(0, len(sentences) - length)
-            spans.append(("passage", sentences, start, start + length - 1))
-    elif len(words) >= low + MIN_REST:
+            runs = [pieces[i : i + length] for i in range(len(pieces) - length + 1)]
+            runs = [run for run in runs if not any(kept for _, _, kept in run)]
+            if runs:
+                run = rng.choice(runs)
+                spans.append(("passage", run[0][0], run[-1][1]))
+    elif len(words) >= low + MIN_REST and not any(kept for _, _, kept in pieces):
         for _ in range(count - passages):
             length = rng.randint(low, max(low, min(12, len(words) - MIN_REST)))
             start = rng.randint(0, len(words) - length)
-            spans.append(("sentence", words, start, start + length - 1))
+            spans.append(("sentence", words[start][0], words[start + length - 1][1]))
     cut = {}
-    for kind, pieces, first, last in spans:
-        query, rest = " ".join(pieces[first : last + 1]), " ".join(pieces[:first] + pieces[last + 1 :])
+    for kind, start, end in spans:
+        query = " ".join(MARKUP.sub("", text[start:end]).split())
+        before, after = text[:start], text[end:]
+        gap = "\n\n" if before.endswith("\n") or after.startswith("\n") else " "
+        rest = (before.rstrip() + gap + after.lstrip()).strip()
         if WORD.search(query) and len(rest.split()) >= MIN_REST:
-            cut[" ".join(query.split())] = (kind, rest)
+            cut[query] = (kind, rest)
     return [(kind, query, rest) for query, (kind, rest) in cut.items()]
+
+
+def _pieces(text: str) -> list[tuple[int, int, bool]]:
+    """(start, end, is not for cropping) of each sentence, list item, heading, row of a table or run of code."""
+    pieces, position = [], 0
+    for code, part in split_code(text):
+        ends = [] if code else [(border.start(), border.end()) for border in BORDER.finditer(part)]
+        starts = [0, *(end for _, end in ends)]
+        for start, end in zip(starts, [*(start for start, _ in ends), len(part)]):
+            piece = part[start:end]
+            if piece.strip():
+                kept = code or bool(HEADING_OR_ROW.match(piece))
+                pieces.append((position + start, position + end, kept))
+        position += len(part)
+    return pieces
 
 
 def _without_heading(text: str, heading: str) -> str:

@@ -31,10 +31,24 @@ class Document(Record):
 
 
 class Chunk(Document):
-    """A passage of a document. `heading` is the nearest heading above its start, "" before the first one."""
+    """A passage of a document. `headings` are those that it stands under, the outermost first."""
 
     document_id: str
-    heading: str
+    headings: list[str] = Field(default_factory=list)
+
+    @property
+    def heading(self) -> str:
+        """The nearest heading above its start, "" before the first one."""
+        return self.headings[-1] if self.headings else ""
+
+    @property
+    def context(self) -> str:
+        """What the passage stands under: the title, then the headings but for the nearest."""
+        return " > ".join(filter(None, (self.title, *self.headings[:-1])))
+
+    @property
+    def full_text(self) -> str:
+        return f"{self.context}\n{self.text}".strip()
 
 
 class Negative(Record):
