@@ -15,7 +15,7 @@ SCRIPT = "generate_training_data.py"
 
 
 def chunk(name, text, title="", heading=""):
-    return Chunk(id=f"{name}#0", document_id=name, title=title, heading=heading, text=text)
+    return Chunk(id=f"{name}#0", document_id=name, title=title, headings=[heading] if heading else [], text=text)
 
 
 def test_examples_of_all_types_from_a_mixed_folder(docs, tmp_path):
@@ -108,7 +108,7 @@ def test_negatives_are_never_of_the_same_document_nor_a_copy_of_the_positive():
 
     chunks = [chunk(f"d{i}", passage(f"w{i}")) for i in range(60)]
     chunks += [
-        Chunk(id="d0#1", document_id="d0", title="", heading="", text=passage("other")),
+        Chunk(id="d0#1", document_id="d0", text=passage("other")),
         chunk("copy", passage("W0  ")),
     ]
     example = TrainingExample(query="engine oil pressure", positive_document=passage("w0"), positive_id="d0#0")
@@ -124,6 +124,26 @@ def test_split_keeps_documents_apart_and_holds_out_at_least_one():
     assert len(training) == 27 and len({example.source for example in validation}) == 1
     assert split_by_document(examples[:3], 0.1, 0) == (examples[:3], [])
     assert split_by_document(examples, 0, 0)[1] == []
+
+
+def test_copies_make_no_examples_and_related_documents_stay_on_one_side(tmp_path):
+    """Twenty documents, each in a second edition that differs somewhat, and one of them twice."""
+    folder, out = tmp_path / "docs", tmp_path / "training_data.json"
+    folder.mkdir()
+    for i in range(20):
+        sentences = [
+            f"Part {i} number {k} of machine {i * k} is made of {['steel', 'brass', 'zinc'][k % 3]}." for k in range(9)
+        ]
+        (folder / f"{i}-old.txt").write_text(" ".join(sentences))
+        (folder / f"{i}-new.txt").write_text(" ".join([*sentences[2:], f"In edition two the color {i} of it is new."]))
+    (folder / "7-copy.txt").write_text((folder / "7-old.txt").read_text())
+    done = run(SCRIPT, "--input-dir", folder, "--output-file", out, "--val-ratio", 0.3)
+    assert "passages    40; 1 more are copies of one of them" in done.stdout
+    sides = [
+        {e.source.partition("-")[0] for e in read_examples(tmp_path / f"{p}_data.json")}
+        for p in ("training", "validation")
+    ]
+    assert not sides[0] & sides[1] and len(sides[1]) == 6
 
 
 BAD = {

@@ -1,0 +1,63 @@
+"""Texts that say nearly the same (MinHash of Broder, SEQUENCES 1997, with locality-sensitive hashing)."""
+
+import re
+from collections.abc import Iterable
+
+import rensa
+
+COPY = 0.9  # Jaccard similarity of two texts' runs of words from which on one is a copy of the other
+RELATED = 0.5  # and from which on they belong together
+RUN = 3  # words
+PERMUTATIONS, BANDS = 128, 32  # two texts at 0.5 meet in some band with a probability of 0.87, at 0.7 of 1
+LONG_WORD = 20  # characters; where words are longer on average, the script has no spaces
+MOST = 50  # earlier texts that one is compared with
+
+
+class Likeness:
+    """Which of the texts told so far repeat another, and which are related. Texts are known by their names.
+
+    Attributes:
+        copies: the earlier text that each copy repeats.
+    """
+
+    def __init__(self) -> None:
+        self.copies: dict[str, str] = {}
+        self._index = rensa.RMinHashLSH(threshold=RELATED, num_perm=PERMUTATIONS, num_bands=BANDS)
+        self._signatures: list[tuple[str, rensa.RMinHash]] = []
+        self._parents: dict[str, str] = {}
+
+    def add(self, name: str, text: str, family: str | None = None) -> bool:
+        """Tell a text; whether it is no copy. `family` is the name of what it belongs to, if not of itself."""
+        signature = rensa.RMinHash(num_perm=PERMUTATIONS, seed=1)
+        signature.update(list(_shingles(text)))
+        family = family or name
+        for number in sorted(self._index.query(signature))[:MOST]:
+            other, known = self._signatures[number]
+            similarity = signature.jaccard(known)
+            if similarity >= RELATED:
+                self.join(family, other)
+            if similarity >= COPY:
+                self.copies[name] = other
+                return False
+        self._index.insert(len(self._signatures), signature)
+        self._signatures.append((family, signature))
+        return True
+
+    def family(self, name: str) -> str:
+        """The name that stands for all texts related to this one, directly or by others between."""
+        while (parent := self._parents.get(name, name)) != name:
+            self._parents[name] = self._parents.get(parent, parent)
+            name = parent
+        return name
+
+    def join(self, one: str, other: str) -> None:
+        """Count two texts as related."""
+        self._parents[self.family(one)] = self.family(other)
+
+
+def _shingles(text: str) -> Iterable[str]:
+    """The runs of a text's words, or of its characters where it has no spaces."""
+    words = re.findall(r"\w+", text.lower())
+    if sum(map(len, words)) > LONG_WORD * len(words):
+        words = list("".join(words))
+    return {" ".join(words[i : i + RUN]) for i in range(max(1, len(words) - RUN + 1))}
