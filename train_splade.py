@@ -39,6 +39,7 @@ from utils.lora import add_adapters, merge_adapters
 from utils.losses import LIVE_LOSS, RankingLoss
 from utils.model_card import model_card
 from utils.negatives import mine_negatives
+from utils.normalisation import NORMALISATIONS, normalising_tokenizer
 from utils.records import TrainingExample, check_writable, read_examples, write_json, write_text
 from utils.sparsity import REGULARISERS, WARM_UP, Sparsity
 from utils.teachers import VectorTeacher, open_fusion, splade_teacher
@@ -88,6 +89,8 @@ class SpladeTrainer:
         target_doc_terms, target_query_terms: mean number of active terms of a document and of a query to arrive at;
             the regulariser's weight is then steered, and lambda_d or lambda_q not used.
         max_length, query_max_length: limits in tokens.
+        normalize: of all texts, queries too, in training and by whoever opens the model: nfkc (Unicode's compatibility
+            form), nfkc-lowercase, or none.
         dropout: of hidden states, in place of the model's own; attention probabilities have none.
         best_by: what makes an epoch the best on the validation examples: their `loss`, or `nDCG@10` in retrieval among
             all their documents. With a target number of terms it also has to be there, within 10 %.
@@ -116,6 +119,7 @@ class SpladeTrainer:
         lambda_q: NonNegativeFloat = 1e-4,
         max_length: PositiveInt = 512,
         query_max_length: PositiveInt = 128,
+        normalize: Literal[tuple(NORMALISATIONS)] = "nfkc",
         warmup_ratio: float = 0.1,
         dropout: float = 0.0,
         batch_size_schedule: Sequence[PositiveInt] | None = None,
@@ -172,6 +176,7 @@ class SpladeTrainer:
         self.encoder = SpladeEncoder.from_pretrained(model_name, self.device, max_length, precision, threads)
         self.encoder.query_max_length = min(query_max_length, self.encoder.max_length)
         self.encoder.base_model = str(model_name)
+        self.encoder.tokenizer = normalising_tokenizer(self.encoder.tokenizer, normalize)
         if learning_rate is None:
             rate = BERT_RATE * (BERT_WIDTH / self.encoder.model.config.hidden_size) ** 0.5
             self.settings["learning_rate"] = rate * (LORA_RATE if lora_rank else 1)
@@ -436,6 +441,7 @@ def parse_args() -> argparse.Namespace:
     add("--target-query-terms", type=float, default=None, metavar="N", help="active terms a query to arrive at")
     add("--max-length", type=positive_int, default=512, help="tokens a document at most")
     add("--query-max-length", type=positive_int, default=128, help="tokens a query at most")
+    add("--normalize", choices=list(NORMALISATIONS), default="nfkc", help="of documents and queries, by the tokenizer")
     add("--warmup-ratio", type=bounded(float, 0, 1), default=0.1, help="share of the steps that warm up")
     add("--dropout", type=bounded(float, 0, 0.9), default=0, help="dropout of hidden states in training")
     add("--best-by", choices=["loss", METRIC], default="loss", help="what the best epoch has on the validation file")

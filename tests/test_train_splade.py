@@ -87,12 +87,18 @@ def test_training_lowers_the_loss_and_writes_a_folder_that_opens(data, tiny):
 
 def test_the_folder_opens_in_sentence_transformers_with_the_same_vectors(data):
     trainer(data, epochs=1).train()
-    texts = ["how the engine works", "This page explains how the brake works, part 3 of the manual.", "radio"]
+    texts = [
+        "how the engine works",
+        "This page explains how the brake works, part 3 of the manual.",
+        "\uff52adio",
+        "radio",
+    ]
     theirs = SparseEncoder(str(data / "model"), device="cpu").encode(texts, convert_to_sparse_tensor=False)
     ours = SpladeEncoder.from_pretrained(data / "model", "cpu", precision="float32").encode(texts)
     for vector, row in zip(ours, theirs):
         assert set(vector.indices.tolist()) == set(row.nonzero()[:, 0].tolist())
         torch.testing.assert_close(torch.from_numpy(vector.values), row[vector.indices.tolist()], rtol=1e-4, atol=1e-5)
+    assert ours[2].indices.tolist() == ours[3].indices.tolist()  # full-width letters are letters, there and here
 
 
 @pytest.fixture

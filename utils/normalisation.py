@@ -1,7 +1,16 @@
-"""One spelling for the same text."""
+"""One spelling for the same text: in documents as they are read, and in a model's tokenizer, for queries too."""
 
 import re
 import unicodedata
+
+from tokenizers import normalizers
+from transformers import PreTrainedTokenizerBase, PreTrainedTokenizerFast
+
+NORMALISATIONS = {
+    "none": [],
+    "nfkc": [normalizers.NFKC()],
+    "nfkc-lowercase": [normalizers.NFKC(), normalizers.Lowercase()],
+}
 
 INVISIBLE = re.compile("[\u00ad\u200b-\u200f\u202a-\u202e\u2060-\u2064\ufeff]")
 CONTROL = re.compile(r"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f]")
@@ -15,3 +24,25 @@ def normalize(text: str) -> str:
         text = INVISIBLE.sub("", unicodedata.normalize("NFKC", text))
     text = CONTROL.sub(" ", text)
     return re.sub(r"\n{3,}", "\n\n", re.sub(r"[ \t]+$", "", text, flags=re.MULTILINE))
+
+
+def normalising_tokenizer(tokenizer: PreTrainedTokenizerBase, kind: str) -> PreTrainedTokenizerBase:
+    """The tokenizer with one of NORMALISATIONS before its own. It is saved with it, so that whatever opens the model
+    folder, transformers and sentence-transformers too, treats documents and queries alike.
+
+    Raises:
+        ValueError: the tokenizer is not one of the library `tokenizers`.
+    """
+    backend = getattr(tokenizer, "backend_tokenizer", None)
+    if not NORMALISATIONS[kind]:
+        return tokenizer
+    if backend is None:
+        raise ValueError(f"the tokenizer of this model takes no normalisation; train with --normalize none, not {kind}")
+    wanted = normalizers.Sequence(NORMALISATIONS[kind])
+    if repr(wanted).rstrip("])") in repr(backend.normalizer):  # a model that was trained here before
+        return tokenizer
+    own = [backend.normalizer] if backend.normalizer else []
+    backend.normalizer = normalizers.Sequence([*NORMALISATIONS[kind], *own])
+    settings = {name: getattr(tokenizer, name) for name in ("model_max_length", "padding_side", "truncation_side")}
+    # Its own class would make its normaliser anew from its settings when it is opened.
+    return PreTrainedTokenizerFast(tokenizer_object=backend, **settings, **tokenizer.special_tokens_map)
