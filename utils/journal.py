@@ -30,7 +30,7 @@ class Journal:
         if not self.path.exists():
             return
         if not resume:
-            raise ValueError(f"{self.path}: holds interrupted work; go on with it by --resume, or remove this file")
+            raise ValueError(f"{self.path}: holds earlier work; go on with it by --resume, or remove this file")
         lines = self.path.read_bytes().splitlines(keepends=True)
         if lines and not lines[-1].endswith(b"\n"):  # cut short by a crash
             os.truncate(self.path, sum(map(len, lines[:-1])))

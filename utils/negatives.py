@@ -44,7 +44,7 @@ def add_bm25_negatives(
             if chunks[position].document_id != own and keys[position] not in seen:
                 seen.add(keys[position])
                 candidates.append(texts[position])
-        example.negative_documents = spread(candidates, per_example)
+        example.negative_documents = [*example.negative_documents, *spread(candidates, per_example)]
 
 
 def mine_negatives(

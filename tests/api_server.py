@@ -1,0 +1,123 @@
+"""A local HTTP server that speaks the protocol of OpenAI's chat completions: it plays the model, failures too."""
+
+import json
+import re
+import threading
+import time
+from collections.abc import Callable, Mapping
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from types import MappingProxyType
+from typing import NamedTuple
+
+
+class Request(NamedTuple):
+    """What came: `number` counts all requests for completions, `attempt` those of the same prompt."""
+
+    number: int
+    attempt: int
+    body: dict
+    key: str
+    time: float
+
+    @property
+    def prompt(self) -> str:
+        return self.body["messages"][-1]["content"]
+
+
+class Reply(NamedTuple):
+    """What is sent: a status with a body; `cut` sends half of it and closes the connection; `wait` comes before."""
+
+    body: dict
+    status: int = 200
+    headers: Mapping[str, str] = MappingProxyType({})
+    cut: bool = False
+    wait: float = 0.0
+
+
+def completion(content: str | None, finish: str = "stop", refusal: str | None = None) -> Reply:
+    message = {"role": "assistant", "content": content, "refusal": refusal}
+    usage = {"prompt_tokens": 100, "completion_tokens": 20, "total_tokens": 120}
+    choice = {"index": 0, "message": message, "finish_reason": finish}
+    return Reply(
+        {"id": "c", "object": "chat.completion", "created": 0, "model": "m", "choices": [choice], "usage": usage}
+    )
+
+
+def failure(status: int, message: str = "no", **headers: str) -> Reply:
+    return Reply({"error": {"message": message, "type": "error", "code": status}}, status, headers)
+
+
+def written(request: Request) -> str:
+    """What a good model answers: queries of the types asked for, from words of the passage, and negatives."""
+    task, _, passage = request.prompt.partition("Passage:\n")
+    types = re.findall(r"^\d+\. (\w+):", task, re.MULTILINE)
+    strategies = re.findall(r"^- ([\w ]+): it", task, re.MULTILINE)
+    words = [word for word in re.findall(r"\w{4,}", passage) if word.islower()]
+    queries = [{"type": kind, "query": f"{kind} about {' '.join(words[i : i + 3])}"} for i, kind in enumerate(types)]
+    negatives = [
+        {"strategy": s, "document": f"Other {words[0]} by {s}", "explanation": "it differs"} for s in strategies
+    ]
+    return json.dumps({"queries": queries, "negatives": negatives})
+
+
+def good(request: Request) -> Reply:
+    return completion(written(request))
+
+
+class ApiServer:
+    """Serves on a free port of this machine until `close`; `behave` makes the replies.
+
+    Attributes:
+        url: for --api-base.
+        requests: all that came for completions.
+    """
+
+    def __init__(self, behave: Callable[[Request], Reply] = good, models: tuple[str, ...] = ("played",)) -> None:
+        self.behave, self.models = behave, models
+        self.requests: list[Request] = []
+        self._lock = threading.Lock()
+        server = self
+
+        class Handler(BaseHTTPRequestHandler):
+            protocol_version = "HTTP/1.1"
+
+            def do_GET(self) -> None:
+                self.send(Reply({"object": "list", "data": [{"id": m, "object": "model"} for m in server.models]}))
+
+            def do_POST(self) -> None:
+                body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
+                prompt = body["messages"][-1]["content"]
+                with server._lock:
+                    attempt = 1 + sum(request.prompt == prompt for request in server.requests)
+                    key = self.headers.get("Authorization", "").removeprefix("Bearer ")
+                    request = Request(len(server.requests) + 1, attempt, body, key, time.monotonic())
+                    server.requests.append(request)
+                self.send(server.behave(request))
+
+            def send(self, reply: Reply) -> None:
+                time.sleep(reply.wait)
+                data = json.dumps(reply.body).encode()
+                try:
+                    self.send_response(reply.status)
+                    for name, value in {**reply.headers, "Content-Type": "application/json"}.items():
+                        self.send_header(name.replace("_", "-"), value)
+                    self.send_header("Content-Length", str(len(data)))
+                    self.end_headers()
+                    self.wfile.write(data[: len(data) // 2] if reply.cut else data)
+                except OSError:  # the client has gone
+                    self.close_connection = True
+                if reply.cut:
+                    self.close_connection = True
+
+            def log_message(self, *arguments: object) -> None:
+                pass
+
+        self._http = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+        self._http.handle_error = lambda *_: None  # clients go away without a word
+        self._http.daemon_threads = True
+        self.url = f"http://127.0.0.1:{self._http.server_port}/v1"
+        threading.Thread(target=self._http.serve_forever, daemon=True).start()
+
+    def close(self) -> None:
+        self._http.shutdown()
+        self._http.server_close()
