@@ -31,6 +31,9 @@ NO_CONTENT_ROLES = {"navigation", "banner", "contentinfo", "search"}
 NO_CONTENT_CLASSES = {"headerlink", "sphinxsidebar", "related"}
 SILENT_DIRECTIVES = "toctree|contents|index|image|figure|raw|only|highlight|module|currentmodule|include|sectionauthor"
 FENCE = re.compile(r"\s*(```|~~~)")
+# Where prose may be cut: after a sentence, at an empty line, before a heading and a list's or a table's next line.
+BORDER = re.compile(r"(?<=[.!?])\s+|\n{2,}|\n(?=[ \t]*(?:[-*+#|]|\d+[.)])[ \t])")
+HEADING_OR_ROW = re.compile(r"\s*(?:#{1,6}\s|\|)")
 
 
 class Page(NamedTuple):
@@ -179,6 +182,29 @@ def split_code(text: str) -> list[tuple[bool, str]]:
         if mark and (not fence or mark[1] == fence):
             fence = "" if fence else mark[1]
     return [(code, "".join(lines)) for code, lines in parts]
+
+
+class Piece(NamedTuple):
+    """Where a piece of a text stands, and whether it is prose, rather than a heading, a table's row or code."""
+
+    start: int
+    end: int
+    prose: bool
+
+
+def split_prose(text: str) -> list[Piece]:
+    """Each sentence, list item, heading, row of a table or run of code."""
+    pieces, position = [], 0
+    for code, part in split_code(text):
+        ends = [] if code else [border.span() for border in BORDER.finditer(part)]
+        starts = [0, *(end for _, end in ends)]
+        for start, end in zip(starts, [*(start for start, _ in ends), len(part)]):
+            piece = part[start:end]
+            if piece.strip():
+                prose = not code and not HEADING_OR_ROW.match(piece)
+                pieces.append(Piece(position + start, position + end, prose))
+        position += len(part)
+    return pieces
 
 
 def _clean_prose(text: str) -> str:

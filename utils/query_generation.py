@@ -11,15 +11,12 @@ import re
 from collections import Counter
 from collections.abc import Iterator, Sequence
 
-from utils.formats import split_code
+from utils.formats import split_prose
 from utils.records import Chunk, TrainingExample
 
 MIN_REST = 5  # words that a passage keeps when a query is taken out
 CROP_WORDS = (4, 32)  # length of a cropped sentence
 PASSAGE_SENTENCES = 5  # of a cropped passage, at most
-# Where prose may be cut: after a sentence, at an empty line, before a heading and a list's or a table's next line.
-BORDER = re.compile(r"(?<=[.!?])\s+|\n{2,}|\n(?=[ \t]*(?:[-*+#|]|\d+[.)])[ \t])")
-HEADING_OR_ROW = re.compile(r"\s*(?:#{1,6}\s|\|)")
 MARKUP = re.compile(r"^\s*(?:[-*+>]|\d+[.)])\s+|\*\*|`", re.MULTILINE)
 WORD = re.compile(r"[^\W_]{2,}")
 
@@ -69,9 +66,9 @@ def _queries(
 def _crops(text: str, count: int, rng: random.Random) -> list[tuple[str, str, str]]:
     """Up to `count` different (kind, cropped piece, what remains), the half of them, rounded down, passages: sentences
     and runs of them where there are several, else runs of words. Code, headings and tables are not cropped."""
-    pieces = _pieces(text)
+    pieces = split_prose(text)
     low, high = CROP_WORDS
-    fitting = [i for i, (a, b, kept) in enumerate(pieces) if not kept and low <= len(WORD.findall(text[a:b])) <= high]
+    fitting = [i for i, (a, b, prose) in enumerate(pieces) if prose and low <= len(WORD.findall(text[a:b])) <= high]
     words, passages = [word.span() for word in re.finditer(r"\S+", text)], count // 2
     spans: list[tuple[str, int, int]] = []  # kind, start, end
     if len(pieces) > 1 and fitting:
@@ -81,11 +78,11 @@ def _crops(text: str, count: int, rng: random.Random) -> list[tuple[str, str, st
         for _ in range(passages if longest > 1 else 0):
             length = rng.randint(2, longest)
             runs = [pieces[i : i + length] for i in range(len(pieces) - length + 1)]
-            runs = [run for run in runs if not any(kept for _, _, kept in run)]
+            runs = [run for run in runs if all(piece.prose for piece in run)]
             if runs:
                 run = rng.choice(runs)
-                spans.append(("passage", run[0][0], run[-1][1]))
-    elif len(words) >= low + MIN_REST and not any(kept for _, _, kept in pieces):
+                spans.append(("passage", run[0].start, run[-1].end))
+    elif len(words) >= low + MIN_REST and all(piece.prose for piece in pieces):
         for _ in range(count - passages):
             length = rng.randint(low, max(low, min(12, len(words) - MIN_REST)))
             start = rng.randint(0, len(words) - length)
@@ -99,21 +96,6 @@ def _crops(text: str, count: int, rng: random.Random) -> list[tuple[str, str, st
         if WORD.search(query) and len(rest.split()) >= MIN_REST:
             cut[query] = (kind, rest)
     return [(kind, query, rest) for query, (kind, rest) in cut.items()]
-
-
-def _pieces(text: str) -> list[tuple[int, int, bool]]:
-    """(start, end, is not for cropping) of each sentence, list item, heading, row of a table or run of code."""
-    pieces, position = [], 0
-    for code, part in split_code(text):
-        ends = [] if code else [(border.start(), border.end()) for border in BORDER.finditer(part)]
-        starts = [0, *(end for _, end in ends)]
-        for start, end in zip(starts, [*(start for start, _ in ends), len(part)]):
-            piece = part[start:end]
-            if piece.strip():
-                kept = code or bool(HEADING_OR_ROW.match(piece))
-                pieces.append((position + start, position + end, kept))
-        position += len(part)
-    return pieces
 
 
 def _without_heading(text: str, heading: str) -> str:

@@ -7,7 +7,7 @@ cross-encoder reads query and document together, a dense model and a SPLADE mode
 import contextlib
 import hashlib
 import itertools
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Protocol
 
 import numpy as np
@@ -170,27 +170,65 @@ def open_teacher(
     if name == "bm25":
         index = BM25Index(documents)
         return VectorTeacher(name, index.query_matrix(queries), index.document_matrix())
-    source = resolve_model(name)
-    try:
-        architectures = AutoConfig.from_pretrained(source, trust_remote_code=False).architectures or [""]
-    except OSError as error:
-        raise OSError(f"cannot load teacher '{name}' (is the name right, the hub in reach?)") from error
-    kind = architectures[0]
+    kind = _architecture(name)
     if kind.endswith("ForMaskedLM"):
         return splade_teacher(name, SpladeEncoder.from_pretrained(name, device, threads=threads), queries, documents)
-    try:
-        from sentence_transformers import CrossEncoder, SentenceTransformer  # seconds to import
-    except ImportError:
-        raise ImportError(f"teacher '{name}' needs: pip install sentence-transformers") from None
-    options = {"device": device, "trust_remote_code": False, "model_kwargs": {"use_safetensors": True}}
     if kind.endswith("ForSequenceClassification"):
-        return CrossEncoderTeacher(name, CrossEncoder(source, **options), queries, documents, journal)
-    model = SentenceTransformer(source, **options)
-    with autocast(model.device):
-        vectors = [
-            model.encode(list(t), normalize_embeddings=True, show_progress_bar=False) for t in (queries, documents)
-        ]
-    return VectorTeacher(name, *vectors)
+        model = _sentence_transformers(name).CrossEncoder(resolve_model(name), **_options(device))
+        return CrossEncoderTeacher(name, model, queries, documents, journal)
+    encode = open_vectors(name, device, threads)
+    return VectorTeacher(name, encode(queries), encode(documents))
+
+
+def open_vectors(
+    name: str, device: str | None = None, threads: int | None = None
+) -> Callable[[Sequence[str]], np.ndarray | scipy.sparse.csr_array]:
+    """What makes of texts their [texts, dimensions] vectors of length 1, by a dense or a SPLADE model.
+
+    Raises:
+        ValueError, OSError: the model cannot be had, or is a cross-encoder.
+        ImportError: it needs sentence-transformers, which is not installed.
+    """
+    kind = _architecture(name)
+    if kind.endswith("ForSequenceClassification"):
+        raise ValueError(f"'{name}' is a cross-encoder and has no vectors; name a dense or a SPLADE model")
+    if kind.endswith("ForMaskedLM"):
+        encoder = SpladeEncoder.from_pretrained(name, device, threads=threads)
+
+        def sparse(texts: Sequence[str]) -> scipy.sparse.csr_array:
+            rows = _rows(encoder.encode(texts), encoder)
+            lengths = np.sqrt(rows.multiply(rows).sum(axis=1))
+            return scipy.sparse.diags_array(1 / np.maximum(lengths, 1e-9)) @ rows
+
+        return sparse
+    model = _sentence_transformers(name).SentenceTransformer(resolve_model(name), **_options(device))
+
+    def dense(texts: Sequence[str]) -> np.ndarray:
+        with autocast(model.device):
+            return model.encode(list(texts), normalize_embeddings=True, show_progress_bar=False)
+
+    return dense
+
+
+def _architecture(name: str) -> str:
+    """What the config of a model says that it is."""
+    try:
+        config = AutoConfig.from_pretrained(resolve_model(name), trust_remote_code=False)
+    except OSError as error:
+        raise OSError(f"cannot load '{name}' (is the name right, the hub in reach?)") from error
+    return (config.architectures or [""])[0]
+
+
+def _sentence_transformers(name: str):
+    try:
+        import sentence_transformers  # seconds to import
+    except ImportError:
+        raise ImportError(f"'{name}' needs: pip install sentence-transformers") from None
+    return sentence_transformers
+
+
+def _options(device: str | None) -> dict:
+    return {"device": device, "trust_remote_code": False, "model_kwargs": {"use_safetensors": True}}
 
 
 def splade_teacher(
