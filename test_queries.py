@@ -2,6 +2,7 @@
 
     python test_queries.py --model-dir ./fine_tuned_splade --docs-file documents.json
     python test_queries.py --model-dir ./fine_tuned_splade --docs-file ./docs --query "reset the device" --top-k 3
+    python test_queries.py --model-dir ./fine_tuned_splade --docs-file ./docs --synonyms synonyms.txt
 
     from test_queries import load_splade_model, retrieve_documents
     tokenizer, model, device = load_splade_model("./fine_tuned_splade")
@@ -26,6 +27,7 @@ from utils.documents import read_documents
 from utils.encoder import SpladeEncoder
 from utils.index import SearchIndex
 from utils.records import check_writable, write_json
+from utils.synonyms import Synonyms
 
 SNIPPET = 200  # characters
 
@@ -70,14 +72,20 @@ def retrieve_documents(
 class DocumentSearch:
     """Documents encoded and indexed, ready for queries."""
 
-    def __init__(self, documents: Sequence[str], model: SpladeEncoder, show_progress: bool = False) -> None:
-        self.documents, self.model = list(documents), model
+    def __init__(
+        self,
+        documents: Sequence[str],
+        model: SpladeEncoder,
+        show_progress: bool = False,
+        synonyms: Synonyms | None = None,
+    ) -> None:
+        self.documents, self.model, self.synonyms = list(documents), model, synonyms
         self.vectors = model.encode(self.documents, show_progress=show_progress)
         self.index = SearchIndex(self.vectors)
 
     def search(self, query: str, top_k: int) -> list[dict[str, Any]]:
         """See `retrieve_documents`."""
-        vector = self.model.encode_query(query)
+        vector = self.model.encode_query(self.synonyms.expand(query) if self.synonyms else query)
         results = []
         for rank, (position, score) in enumerate(self.index.search(vector, top_k), 1):
             shared, here, there = np.intersect1d(
@@ -147,11 +155,12 @@ def main(args: argparse.Namespace) -> None:
         check_writable(args.output_file)
     if args.query is not None and not args.query.strip():
         raise ValueError("--query is empty")
+    synonyms = Synonyms(args.synonyms) if args.synonyms else None
     documents, skipped = read_documents(args.docs_file)
     say_skipped(skipped)
     _, model, device = load_splade_model(args.model_dir, args.device, args.precision, args.threads)
     say(f"{len(documents):,} documents, on {device}")
-    search = DocumentSearch([document.full_text for document in documents], model, show_progress=True)
+    search = DocumentSearch([document.full_text for document in documents], model, True, synonyms)
     ids = [document.id for document in documents]
     found = prompt(search, ids, args) if args.query is None else [answer(args.query, search, ids, args)]
     if args.output_file:
@@ -167,6 +176,7 @@ def parse_args() -> argparse.Namespace:
     add("--query", default=None, help="one query; without it, queries are asked for until quit")
     add("--top-k", type=positive_int, default=5, help="hits a query")
     add("--top-terms", type=positive_int, default=8, help="matching terms shown of a hit")
+    add("--synonyms", default=None, metavar="FILE", help="lines of `a, b` or `a => b`, which expand queries")
     add("--output-file", default=None, metavar="FILE", help="JSON file for queries and hits")
     parser.add_device_arguments(*PRECISIONS)
     return parser.parse_args()

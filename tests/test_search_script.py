@@ -92,3 +92,23 @@ def test_bad_input_is_one_line(docs, arguments, message):
     (docs / "broken.json").write_text('["a",\n "b" "c"]')
     arguments = [argument.format(docs=docs) for argument in arguments]
     fails_with_one_line(run(SCRIPT, *(["--model-dir", "splade-tiny", *arguments])), message)
+
+
+def test_synonyms_expand_queries(tmp_path):
+    (tmp_path / "docs.json").write_text(json.dumps(DOCUMENTS))
+    synonyms = tmp_path / "synonyms.txt"
+    synonyms.write_text("ICE => engine that burns diesel\n")
+    options = [
+        "--model-dir",
+        "splade-tiny",
+        "--docs-file",
+        tmp_path / "docs.json",
+        "--query",
+        "xyzzy ICE",
+        "--top-k",
+        1,
+    ]
+    matched = [run(SCRIPT, *options, *more).stdout.partition("matched: ")[2] for more in ((), ("--synonyms", synonyms))]
+    assert "diesel" not in matched[0] and "diesel" in matched[1] and "engine" in matched[1]
+    synonyms.write_text("alone\n")
+    fails_with_one_line(run(SCRIPT, *options, "--synonyms", synonyms), "synonyms.txt: line 1: expected")
