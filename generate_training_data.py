@@ -1,15 +1,15 @@
-"""Make training data from documents: load, chunk, drop copies, ask queries, mine hard negatives, split.
+"""Make training data from documents: read, cut, drop copies, ask queries, judge them, split, vary, mine hard negatives.
 
     python generate_training_data.py --input-dir ./docs --output-file training_data.json
-    python generate_training_data.py --input-dir documents.jsonl --output-file data/train.jsonl --negatives 2 --seed 7
+    python generate_training_data.py --input-dir documents.jsonl --output-file data/train.jsonl --split 90/10 --seed 7
     python generate_training_data.py --input-dir ./docs --api-base http://localhost:11434/v1 --dry-run
-
-Hard negatives are off by default: on Cranfield one from BM25's ranks 31 to 100 changed nDCG@10 by 0.000 beside the
-batch's own documents, and training took 1.8 times as long. `--negatives N` mines them.
+    python generate_training_data.py --domain "contract law" --bootstrap 200 --api-model NAME
+    python generate_training_data.py --input-dir ./docs --feedback-file feedback.jsonl --augment typo keyword
 
 Input: a folder of .md .txt .rst .html .pdf .docx .json .jsonl files, one such file, or a collection in the BEIR layout,
-of which only the documents are read. Output: training examples, and validation examples beside them. A document and
-those that share a passage with it stand on one side.
+of which only the documents are read; a --domain that a language model writes passages about; recorded feedback. Output:
+training, validation and test examples, a document and those that share a passage with it in one of the three, and
+data_report.html, which shows samples of what was made and left out.
 
 Queries come from a language model behind an OpenAI-compatible API, where OPENAI_API_KEY is set or --api-base given,
 and are cut out of the documents otherwise (--generator extractive). What a model answers is kept in a journal beside
@@ -20,79 +20,228 @@ import argparse
 import os
 import random
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
+import numpy as np
+
+from utils.augmentation import KINDS, SHARE, augment
+from utils.bootstrap import estimate_documents, write_documents
 from utils.chunking import MAX_OVERLAP, MAX_SIZE, MIN_OVERLAP, MIN_SIZE, chunk_documents
-from utils.console import Parser, bounded, positive_int, run_script, say, say_skipped
+from utils.console import Parser, bounded, parse_shares, positive_int, run_script, say, say_skipped
+from utils.data_report import data_report
 from utils.documents import read_documents
 from utils.duplicates import Likeness
+from utils.feedback import feedback_examples
 from utils.journal import Journal
-from utils.language_model import LanguageModel
+from utils.language_model import LanguageModel, Question
 from utils.model_queries import (
     QUERY_TYPES,
     STRATEGIES,
-    Written,
     estimate,
     load_template,
     model_examples,
-    parse_shares,
     questions,
     templates,
 )
 from utils.negatives import add_bm25_negatives
+from utils.quality import Dropped, balance, fit_examples, round_trip
 from utils.query_generation import extractive_examples
-from utils.records import Chunk, TrainingExample, check_writable, write_examples
+from utils.records import Chunk, Document, TrainingExample, check_writable, write_examples, write_text
+from utils.seq2seq import seq2seq_examples
+from utils.synonyms import Synonyms
+from utils.teachers import open_vectors
 
-GENERATORS = ("auto", "openai", "extractive")
+GENERATORS = ("auto", "openai", "seq2seq", "extractive")
+PARTS = ("training", "validation", "test")
+
+
+def main(args: argparse.Namespace) -> None:
+    outputs = _output_files(args)
+    args.generator = _generator(args)
+    args.augment = parse_shares(args.augment, KINDS, "augmentation", SHARE)
+    synonyms = Synonyms(args.synonyms) if args.synonyms else None
+    if "synonym" in args.augment and not synonyms:
+        raise ValueError("--augment synonym needs a file of --synonyms")
+    args.query_types = parse_shares(args.query_types, QUERY_TYPES, "query type")
+    args.template = load_template(args.template)
+    if args.dry_run:
+        return say_estimate(args)
+    journal = Journal(outputs["training"].with_name(f"{args.output_file.name}.journal"), _work(args), args.resume)
+    model = _open_model(args, journal) if _asks(args) else None
+
+    documents, skipped = read_all(args, model)
+    chunks, likeness = cut(documents, args)
+    passages = [chunk for chunk in chunks if chunk.id not in likeness.copies]
+    examples, dropped = fit_examples(make_examples(passages, args, model, journal))
+    if args.round_trip:
+        examples, lost = round_trip(
+            examples, passages, args.round_trip, args.round_trip_model, args.device, args.threads
+        )
+        dropped += lost
+    if args.balance:
+        examples, beyond = balance(examples, args.balance, args.seed)
+        dropped += beyond
+    if args.feedback_file:
+        told, without = feedback_examples(args.feedback_file, passages)
+        examples += told
+        dropped += [Dropped("feedback without a liked document", reason, "") for reason in without]
+    if not examples and not documents:
+        raise ValueError(f"{args.feedback_file}: no query has a document that was liked")
+    if not examples:
+        raise ValueError(f"{args.input_dir or args.domain}: no document has enough text to make a query from")
+    parts = dict(zip(PARTS, split_by_document(examples, args.split, args.seed, likeness)))
+    parts["training"] += augment(parts["training"], args.augment, args.seed, synonyms, model)
+    for part in parts.values():
+        sources = {example.source for example in part}
+        add_bm25_negatives(part, [c for c in passages if c.document_id in sources], args.negatives, likeness)
+    if model:
+        _say_answers(args, model)
+
+    for name, path in outputs.items():
+        if parts[name]:
+            write_examples(path, parts[name])
+        else:  # an earlier file would be of other documents
+            path.unlink(missing_ok=True)
+    examples = [example for part in parts.values() for example in part]
+    empty = len(documents) - len({chunk.document_id for chunk in chunks})
+    summary = {
+        "documents": f"{len(documents):,} ({empty:,} empty), {len(skipped):,} files skipped",
+        "passages": f"{len(passages):,}; {len(chunks) - len(passages):,} more are copies of one of them",
+        "examples": f"{len(examples):,}: {_tally(example.query_type for example in examples)}",
+        "queries": _spread(example.query for example in examples),
+        "positives": _spread(example.positive_document for example in examples),
+        "left out": f"{len(dropped):,}: {_tally(case.reason for case in dropped)}",
+        **{
+            name: f"{len(parts[name]):,} -> {path}" if parts[name] else "none: there are too few documents"
+            for name, path in outputs.items()
+        },
+    }
+    texts = {chunk.id: chunk.text for chunk in chunks}
+    dropped += [
+        Dropped("copied passage", texts[name], f"{name} repeats {other}") for name, other in likeness.copies.items()
+    ]
+    dropped += [Dropped("unread file", reason, "") for reason in skipped]
+    report = args.output_file.with_name("data_report.html")
+    title = args.domain or Path(args.input_dir or args.feedback_file).name
+    write_text(report, data_report(title, summary, examples, dropped, args.seed))
+    for name, value in (summary | {"report": str(report)}).items():
+        say(f"{name:<11} {value}")
+
+
+def read_all(args: argparse.Namespace, model: LanguageModel | None) -> tuple[list[Document], list[str]]:
+    """The documents of --input-dir and those that a model writes about --domain, and what could not be read."""
+    documents, skipped = read_documents(args.input_dir) if args.input_dir else ([], [])
+    say_skipped(skipped)
+    if args.domain:
+        written = write_documents(args.domain, args.bootstrap, args.language, model)
+        say(f"written     {len(written):,} documents of the {args.bootstrap:,} asked for")
+        documents = [*documents, *written]
+    return documents, skipped
+
+
+def cut(documents: Sequence[Document], args: argparse.Namespace) -> tuple[list[Chunk], Likeness]:
+    """All passages, and which of them are copies of another."""
+    vectors = open_vectors(args.chunking_model, args.device, args.threads) if args.chunking == "semantic" else None
+    chunks = chunk_documents(documents, args.chunk_size, args.chunk_overlap, vectors)
+    likeness = Likeness()
+    for chunk in chunks:
+        likeness.add(chunk.id, chunk.text, family=chunk.document_id)
+    return chunks, likeness
+
+
+def make_examples(
+    passages: Sequence[Chunk], args: argparse.Namespace, model: LanguageModel | None, journal: Journal
+) -> list[TrainingExample]:
+    """An example for each query that the generator has for a passage."""
+    if args.generator == "openai":
+        return model_examples(passages, model.answers(_questions(passages, args)))
+    if args.generator == "seq2seq":
+        count = args.queries_per_passage
+        return seq2seq_examples(passages, args.seq2seq_model, count, args.seed, journal, args.device, args.threads)
+    return list(extractive_examples(passages, args.crops, args.seed))
 
 
 def split_by_document(
-    examples: Sequence[TrainingExample], val_ratio: float, seed: int, likeness: Likeness | None = None
-) -> tuple[list[TrainingExample], list[TrainingExample]]:
-    """(training, validation) examples: `val_ratio` of the documents, at least one, go to validation, related documents
-    together. With a single document, or a ratio of 0, validation is empty."""
+    examples: Sequence[TrainingExample], shares: Sequence[float], seed: int, likeness: Likeness | None = None
+) -> list[list[TrainingExample]]:
+    """The examples in as many parts as there are shares. Each part but the first gets its share of the documents, at
+    least one where the share is above 0 and there is one left beside the first part's; related documents stay
+    together."""
     families: dict[str, list[str]] = {}
     for source in sorted({example.source for example in examples}):
         families.setdefault(likeness.family(source) if likeness else source, []).append(source)
     order = list(families.values())
     random.Random(seed).shuffle(order)
-    count = max(1, round(sum(map(len, order)) * val_ratio)) if val_ratio else 0
-    held_out: set[str] = set()
-    for family in order[1:]:
-        if len(held_out) < count:
-            held_out.update(family)
-    training = [example for example in examples if example.source not in held_out]
-    return training, [example for example in examples if example.source in held_out]
+    total, position = sum(map(len, order)), 1
+    part_of: dict[str, int] = {}
+    for part, share in enumerate(shares[1:], 1):
+        wanted, held = max(1, round(total * share / sum(shares))) if share else 0, 0
+        while held < wanted and position < len(order):
+            part_of.update(dict.fromkeys(order[position], part))
+            held += len(order[position])
+            position += 1
+    parts: list[list[TrainingExample]] = [[] for _ in shares]
+    for example in examples:
+        parts[part_of.get(example.source, 0)].append(example)
+    return parts
 
 
-def ask_language_model(args: argparse.Namespace, passages: Sequence[Chunk]) -> list[TrainingExample]:
-    """The examples that the model at --api-base writes; none with --dry-run, which only says what they would take.
+def say_estimate(args: argparse.Namespace) -> None:
+    """How much a language model would have to read and write."""
+    if not _asks(args):
+        raise ValueError("--dry-run is for what a language model is asked; this asks none")
+    read = written = 0
+    passages: list[Chunk] = []
+    if args.input_dir:
+        chunks, likeness = cut(read_all(argparse.Namespace(**vars(args) | {"domain": None}), None)[0], args)
+        passages = [chunk for chunk in chunks if chunk.id not in likeness.copies]
+    if args.domain:
+        read, written = estimate_documents(args.bootstrap)
+        passages += [_typical_passage(args.domain, number) for number in range(args.bootstrap)]
+    if args.generator == "openai":
+        more = estimate(_questions(passages, args), args.queries_per_passage, args.contrastive_negatives, passages)
+        read, written = read + more[0], written + more[1]
+    say(f"to ask      about {len(passages):,} passages, {_tokens(args, read, written)}")
 
-    Raises:
-        ValueError: the endpoint, the template or the journal cannot be used.
-    """
-    output = Path(args.output_file)
-    shares = parse_shares(args.query_types)
+
+def _typical_passage(domain: str, number: int) -> Chunk:
+    """In place of one that is not written yet."""
+    return Chunk(id=f"{domain}#{number}", document_id=domain, title=domain, text="word " * 150)
+
+
+def _questions(passages: Sequence[Chunk], args: argparse.Namespace) -> list[Question]:
     wanted = args.queries_per_passage, args.contrastive_negatives
-    asked = questions(passages, load_template(args.template), shares, *wanted, args.language, args.seed)
-    read, written = estimate(asked, *wanted, passages)
-    say(f"to ask      {len(asked):,} passages, about {_tokens(args, read, written)}")
-    if args.dry_run:
-        return []
-    journal = Journal(output.with_name(f"{output.name}.journal"), {"work": "answers of a language model"}, args.resume)
-    model = LanguageModel(
-        args.api_model, Written, journal, args.api_base, args.workers, args.requests_per_minute, args.api_timeout
+    return questions(passages, args.template, args.query_types, *wanted, args.language, args.seed)
+
+
+def _asks(args: argparse.Namespace) -> bool:
+    """Whether a language model is needed."""
+    return bool(args.generator == "openai" or args.domain or "reformulation" in args.augment)
+
+
+def _work(args: argparse.Namespace) -> dict[str, str]:
+    """What the journal is of: a language model's answers outlive all other settings."""
+    return {
+        "work": f"queries of {args.seq2seq_model}" if args.generator == "seq2seq" else "answers of a language model"
+    }
+
+
+def _open_model(args: argparse.Namespace, journal: Journal) -> LanguageModel:
+    return LanguageModel(
+        args.api_model, journal, args.api_base, args.workers, args.requests_per_minute, args.api_timeout
     )
-    answers = model.answers(asked)
+
+
+def _say_answers(args: argparse.Namespace, model: LanguageModel) -> None:
+    """What the model was asked in this run and how it answered."""
     failed = Counter(reason for entry in model.entries for reason in entry["failed"])
     read, written = (sum(entry[name] for entry in model.entries) for name in ("read", "written"))
-    say(f"asked       {len(model.entries):,} passages of {model.model}: {_tokens(args, read, written)}")
+    say(f"asked       {len(model.entries):,} questions of {model.model}: {_tokens(args, read, written)}")
     unusable = ", ".join(f"{count:,} {reason}" for reason, count in failed.most_common()) or "none"
-    say(f"unusable    {unusable}; {sum(answer is None for answer in answers):,} passages without queries")
+    say(f"unusable    {unusable}; {sum(not entry['answer'] for entry in model.entries):,} questions without an answer")
     if model.unanswered:
         say(f"unanswered  {model.unanswered:,} requests; --resume asks them again")
-    return model_examples(passages, answers)
 
 
 def _tokens(args: argparse.Namespace, read: int, written: int) -> str:
@@ -101,56 +250,72 @@ def _tokens(args: argparse.Namespace, read: int, written: int) -> str:
     return f"{read:,} tokens to read, {written:,} to write{cost}"
 
 
-def main(args: argparse.Namespace) -> None:
-    output = Path(args.output_file)
-    validation_file = Path(args.validation_file or output.with_name("validation_data" + output.suffix))
-    if output.resolve() == validation_file.resolve():
-        raise ValueError(f"{output}: training and validation examples cannot go to the same file")
-    for file in (output, validation_file):
+def _output_files(args: argparse.Namespace) -> dict[str, Path]:
+    """Where each part goes that has a share; that it can."""
+    args.output_file = Path(args.output_file)
+    named = {"training": args.output_file, "validation": args.validation_file, "test": args.test_file}
+    files = {
+        part: Path(file or args.output_file.with_name(f"{part}_data{args.output_file.suffix}"))
+        for (part, file), share in zip(named.items(), args.split)
+        if share
+    }
+    if len({file.resolve() for file in files.values()}) < len(files):
+        raise ValueError(f"{args.output_file}: two parts of the examples cannot go to the same file")
+    for file in files.values():
         check_writable(file)
+    return files
 
-    documents, skipped = read_documents(args.input_dir)
-    say_skipped(skipped)
-    chunks = chunk_documents(documents, args.chunk_size, args.chunk_overlap)
-    likeness = Likeness()
-    passages = [chunk for chunk in chunks if likeness.add(chunk.id, chunk.text, family=chunk.document_id)]
+
+def _generator(args: argparse.Namespace) -> str:
+    """The one asked for, or found; that what it needs is there."""
+    if not (args.input_dir or args.domain or args.feedback_file):
+        raise ValueError("nothing to make examples from: give --input-dir, --domain or --feedback-file")
     generator = args.generator
     if generator == "auto":
-        generator = "openai" if args.api_base or os.environ.get("OPENAI_API_KEY") else "extractive"
+        known = args.api_base or os.environ.get("OPENAI_API_KEY") or os.environ.get("OPENAI_BASE_URL")
+        generator = "openai" if known or args.domain else "extractive"
         say(f"generator   {generator}")
-    if args.dry_run and generator != "openai":
-        raise ValueError("--dry-run is for --generator openai; extractive costs nothing")
-    if generator == "openai":
-        examples = ask_language_model(args, passages)
-        if args.dry_run:
-            return
-    else:
-        examples = list(extractive_examples(passages, args.crops, args.seed))
-    if not examples:
-        raise ValueError(f"{args.input_dir}: no document has enough text to make a query from")
-    training, validation = split_by_document(examples, args.val_ratio, args.seed, likeness)
-    for part in (training, validation):
-        sources = {example.source for example in part}
-        add_bm25_negatives(part, [c for c in passages if c.document_id in sources], args.negatives)
+    if generator == "seq2seq" and not args.seq2seq_model:
+        raise ValueError("--generator seq2seq needs --seq2seq-model, such as doc2query/msmarco-t5-base-v1")
+    if args.chunking == "semantic" and not args.chunking_model:
+        raise ValueError(
+            "--chunking semantic needs --chunking-model: minilm, splade-tiny, or another dense or SPLADE model"
+        )
+    return generator
 
-    write_examples(output, training)
-    write_examples(validation_file, validation)
-    empty = len(documents) - len({chunk.document_id for chunk in chunks})
-    types = Counter(example.query_type for example in examples)
-    say(f"documents   {len(documents):,} ({empty:,} empty), {len(skipped):,} files skipped")
-    say(f"passages    {len(passages):,}; {len(chunks) - len(passages):,} more are copies of one of them")
-    say(f"examples    {len(examples):,}: " + ", ".join(f"{kind} {count:,}" for kind, count in types.most_common()))
-    say(f"training    {len(training):,} -> {output}")
-    say(f"validation  {len(validation):,} -> {validation_file}")
+
+def _tally(reasons: Iterable[str]) -> str:
+    return ", ".join(f"{reason} {count:,}" for reason, count in Counter(reasons).most_common()) or "none"
+
+
+def _spread(texts: Iterable[str]) -> str:
+    low, middle, high = np.percentile([len(text.split()) for text in texts], (10, 50, 90))
+    return f"{middle:,.0f} words in the middle, from {low:,.0f} to {high:,.0f} in eight of ten"
+
+
+def parse_split(text: str) -> list[float]:
+    """An argparse type: `80/10/10`, the shares of training, validation and, if there are three, test."""
+    try:
+        shares = [float(part) for part in text.split("/")]
+    except ValueError:
+        shares = []
+    if not (2 <= len(shares) <= len(PARTS) and shares[0] > 0 and all(0 <= s < float("inf") for s in shares)):
+        raise argparse.ArgumentTypeError(f"must be shares such as 80/10/10 or 90/10, training first, not '{text}'")
+    return shares
 
 
 def parse_args() -> argparse.Namespace:
     parser = Parser(__doc__)
     add = parser.add_argument
-    add("--input-dir", required=True, metavar="PATH", help="folder or file of documents")
+    add("--input-dir", default=None, metavar="PATH", help="folder or file of documents")
+    add("--domain", default=None, metavar="NAME", help="what a language model writes documents about, for lack of them")
+    add("--bootstrap", type=positive_int, default=100, metavar="N", help="documents to write about the domain")
+    add("--feedback-file", default=None, metavar="FILE", help="recorded judgments of search results, JSON Lines")
     add("--output-file", default="training_data.json", metavar="FILE", help="training examples, .json or .jsonl")
     add("--validation-file", default=None, metavar="FILE", help="default: validation_data beside the output file")
-    add("--val-ratio", type=bounded(float, 0, 0.9), default=0.1, help="share of the documents held out")
+    add("--test-file", default=None, metavar="FILE", help="default: test_data beside the output file")
+    add("--split", type=parse_split, default="80/10/10", metavar="SHARES",
+        help="of the documents, for training, validation and test; 90/10 for no test file")  # fmt: skip
     add("--generator", choices=GENERATORS, default="auto", help="what makes the queries; auto: openai with a key or "
         "--api-base, else extractive")  # fmt: skip
     add(
@@ -159,12 +324,13 @@ def parse_args() -> argparse.Namespace:
         default=3,
         help="extractive: sentences and passages cut from a chunk as queries",
     )
+    add("--seq2seq-model", default=None, metavar="NAME", help="seq2seq: folder or hub id of a doc2query model")
     add("--api-base", default=None, metavar="URL", help="openai: the endpoint; default: OPENAI_BASE_URL, or OpenAI's")
     add("--api-model", default=None, metavar="NAME", help="openai: the model; default: the only one at the endpoint")
     add("--api-timeout", type=bounded(float, 1), default=120, metavar="SECONDS", help="openai: for an answer")
     add("--workers", type=positive_int, default=8, help="openai: requests at a time")
     add("--requests-per-minute", type=bounded(float, 0.01), default=None, metavar="N", help="openai: at most")
-    add("--queries-per-passage", type=positive_int, default=3, help="openai: queries to write for a passage")
+    add("--queries-per-passage", type=positive_int, default=3, help="openai, seq2seq: queries to write for a passage")
     add("--query-types", nargs="+", default=list(QUERY_TYPES), metavar="TYPE[=SHARE]",
         help="openai: kinds of queries, and how many of each in proportion")  # fmt: skip
     add("--contrastive-negatives", type=bounded(int, 0, len(STRATEGIES)), default=1, metavar="N",
@@ -179,11 +345,22 @@ def parse_args() -> argparse.Namespace:
     add("--price", type=bounded(float, 0), nargs=2, default=None, metavar=("READ", "WRITTEN"),
         help="openai: of a million tokens, for the summary")  # fmt: skip
     add("--dry-run", action="store_true", help="openai: only say what would be asked")
-    add("--resume", action="store_true", help="openai: go on with the journal that is there")
+    add("--resume", action="store_true", help="openai, seq2seq: go on with the journal that is there")
+    add("--round-trip", type=positive_int, default=None, metavar="K",
+        help="leave out queries that put K other passages or more above their own")  # fmt: skip
+    add("--round-trip-model", default="bm25", metavar="NAME", help="by which: bm25, minilm, a dense or a SPLADE model")
+    add("--balance", type=positive_int, default=None, metavar="N", help="examples of a document at most")
+    add("--augment", nargs="+", default=[], metavar="KIND[=SHARE]",
+        help=f"variants of training queries: {', '.join(KINDS)}; for a share of {SHARE} each, unless said")  # fmt: skip
+    add("--synonyms", default=None, metavar="FILE", help="lines of `a, b` or `a => b`: abbreviations and synonyms")
     add("--negatives", type=bounded(int, 0), default=0, help="hard negatives an example, mined with BM25")
+    add("--chunking", choices=("size", "semantic"), default="size",
+        help="cut long sections by size, or where the topic shifts")  # fmt: skip
+    add("--chunking-model", default=None, metavar="NAME", help="semantic: minilm, a dense or a SPLADE model")
     add("--chunk-size", type=bounded(int, MIN_SIZE, MAX_SIZE), default=MAX_SIZE, help="characters a chunk at most")
     add("--chunk-overlap", type=bounded(float, MIN_OVERLAP, MAX_OVERLAP), default=0.15, help="share of a chunk")
     add("--seed", type=int, default=42, help="seed of the random choices")
+    parser.add_device_arguments()
     return parser.parse_args()
 
 

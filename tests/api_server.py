@@ -1,6 +1,7 @@
 """A local HTTP server that speaks the protocol of OpenAI's chat completions: it plays the model, failures too."""
 
 import json
+import random
 import re
 import threading
 import time
@@ -48,12 +49,48 @@ def failure(status: int, message: str = "no", **headers: str) -> Reply:
 
 
 def written(request: Request) -> str:
-    """What a good model answers: queries of the types asked for, from words of the passage, and negatives."""
-    task, _, passage = request.prompt.partition("Passage:\n")
+    """What a good model answers: what the form at the end of the task asks for."""
+    prompt = request.prompt
+    if '{"terms": ' in prompt:
+        area = re.search(r"Field: (.*)", prompt)
+        count = int(re.search(r"Name (\d+)", prompt)[1])
+        return json.dumps({"terms": [f"{area[1] if area else 'field'} {i}" for i in range(1, count + 1)]})
+    if '"title": "..."' in prompt:
+        term = re.search(r"Term: (.*)", prompt)[1]
+        text = " ".join(random.Random(term).choices(WORDS, k=60))
+        return json.dumps({"title": term.capitalize(), "text": f"{term} holds the {text}."})
+    if '{"query": "..."}' in prompt:
+        return json.dumps({"query": f"in other words: {prompt.partition('Query: ')[2][::-1]}"})
+    return _queries(prompt)
+
+
+WORDS = (
+    "axle",
+    "bolt",
+    "chain",
+    "door",
+    "engine",
+    "frame",
+    "gear",
+    "hose",
+    "jack",
+    "lamp",
+    "oil",
+    "pump",
+    "rim",
+    "seal",
+)
+
+
+def _queries(prompt: str) -> str:
+    """Queries of the types asked for, from words of the passage, and negatives."""
+    task, _, passage = prompt.partition("Passage:\n")
     types = re.findall(r"^\d+\. (\w+):", task, re.MULTILINE)
     strategies = re.findall(r"^- ([\w ]+): it", task, re.MULTILINE)
     words = [word for word in re.findall(r"\w{4,}", passage) if word.islower()]
-    queries = [{"type": kind, "query": f"{kind} about {' '.join(words[i : i + 3])}"} for i, kind in enumerate(types)]
+    queries = [
+        {"type": kind, "query": f"{kind} about {words[0]} {words[i + 1]} case{i}"} for i, kind in enumerate(types)
+    ]
     negatives = [
         {"strategy": s, "document": f"Other {words[0]} by {s}", "explanation": "it differs"} for s in strategies
     ]

@@ -7,6 +7,7 @@ import pytest
 from conftest import fails_with_one_line, run
 
 from generate_training_data import split_by_document
+from utils.duplicates import Likeness
 from utils.negatives import add_bm25_negatives
 from utils.query_generation import extractive_examples
 from utils.records import Chunk, TrainingExample, read_examples
@@ -21,14 +22,16 @@ def chunk(name, text, title="", heading=""):
 def test_examples_of_all_types_from_a_mixed_folder(docs, tmp_path):
     (docs / "broken.json").write_text("{")
     out = tmp_path / "out" / "training_data.json"
-    done = run(SCRIPT, "--input-dir", docs, "--output-file", out, "--val-ratio", 0.3)
+    done = run(SCRIPT, "--input-dir", docs, "--output-file", out, "--split", "60/30/10")
     assert done.returncode == 0, done.stderr
-    training, validation = read_examples(out), read_examples(out.with_name("validation_data.json"))
-    types = Counter(example.query_type for example in training + validation)
+    parts = [read_examples(out.with_name(f"{part}_data.json")) for part in ("training", "validation", "test")]
+    types = Counter(example.query_type for part in parts for example in part)
     assert set(types) == {"title", "sentence", "passage", "keywords"}
     for part in ("documents   7 (1 empty), 1 files skipped", f"sentence {types['sentence']}", "broken.json: line 1"):
         assert part in done.stdout
-    assert not {example.source for example in training} & {example.source for example in validation}
+    sources = [{example.source for example in part} for part in parts]
+    assert list(map(len, sources)) == [3, 2, 1] and len(set.union(*sources)) == 6
+    assert "report" in done.stdout and "engine.md" in out.with_name("data_report.html").read_text()
 
 
 def test_the_same_seed_makes_the_same_files_and_another_does_not(docs, tmp_path):
@@ -36,21 +39,22 @@ def test_the_same_seed_makes_the_same_files_and_another_does_not(docs, tmp_path)
     for name, seed in (("a", 1), ("b", 1), ("c", 2)):
         out = tmp_path / name / "training_data.json"
         run(SCRIPT, "--input-dir", docs, "--output-file", out, "--seed", seed)
-        files[name] = [file.read_bytes() for file in sorted(out.parent.iterdir())]
+        files[name] = [file.read_bytes() for file in sorted(out.parent.glob("*.json"))]
     assert files["a"] == files["b"] != files["c"]
 
 
 def test_queries_and_judgments_of_a_beir_folder_are_never_read(beir, tmp_path):
     out = tmp_path / "training_data.json"
-    text = "One sentence is here for you. Another one follows it now. A third one makes the end."
-    corpus = [{"_id": str(i), "text": f"{text} Number {i} differs."} for i in range(4)]
+    parts = ("engine", "brake", "mirror", "heater")
+    corpus = [
+        {"_id": part, "text": f"One {part} is for you. Another {part} follows it now. A third {part} makes the end."}
+        for part in parts
+    ]
     (beir / "corpus.jsonl").write_text("".join(json.dumps(record) + "\n" for record in corpus))
-    assert (
-        run(SCRIPT, "--input-dir", beir, "--output-file", out, "--validation-file", tmp_path / "v.jsonl").returncode
-        == 0
-    )
-    written = out.read_text() + (tmp_path / "v.jsonl").read_text()
-    assert "fruit" not in written and "Another one follows" in written
+    others = ["--validation-file", tmp_path / "v.jsonl", "--test-file", tmp_path / "t.json"]
+    assert run(SCRIPT, "--input-dir", beir, "--output-file", out, *others).returncode == 0
+    written = "".join((tmp_path / name).read_text() for name in (out.name, "v.jsonl", "t.json"))
+    assert "fruit" not in written and all(f"Another {part} follows" in written for part in parts)
 
 
 def test_the_query_is_taken_out_of_its_positive():
@@ -112,18 +116,34 @@ def test_negatives_are_never_of_the_same_document_nor_a_copy_of_the_positive():
         chunk("copy", passage("W0  ")),
     ]
     example = TrainingExample(query="engine oil pressure", positive_document=passage("w0"), positive_id="d0#0")
-    add_bm25_negatives([example], chunks, per_example=50, skip_top=0, depth=100)
-    assert len(example.negatives) == 50
+    likeness = Likeness()
+    likeness.join("d0", "d1")  # related documents
+    add_bm25_negatives([example], chunks, 50, likeness, skip_top=0, depth=100)
+    assert len(example.negatives) == 50 and passage("w1") not in example.negatives
     assert passage("w0") not in [" ".join(text.lower().split()) for text in example.negatives]
     assert passage("other") not in example.negatives and len(set(example.negatives)) == 50
 
 
+def test_a_query_that_two_passages_answer_has_neither_as_a_negative():
+    chunks = [chunk(f"d{i}", f"engine oil pressure w{i} and some more words about it") for i in range(20)]
+    examples = [
+        TrainingExample(query="Engine oil", positive_document=chunks[i].text, positive_id=chunks[i].id)
+        for i in range(2)
+    ]
+    add_bm25_negatives(examples, chunks, 18, Likeness(), skip_top=0)
+    for example in examples:
+        assert sorted(example.negatives) == sorted(c.text for c in chunks[2:])
+
+
 def test_split_keeps_documents_apart_and_holds_out_at_least_one():
     examples = [TrainingExample(query="q", positive_document="p", source=str(i // 3)) for i in range(30)]
-    training, validation = split_by_document(examples, 0.1, 0)
-    assert len(training) == 27 and len({example.source for example in validation}) == 1
-    assert split_by_document(examples[:3], 0.1, 0) == (examples[:3], [])
-    assert split_by_document(examples, 0, 0)[1] == []
+    parts = split_by_document(examples, (80, 10, 10), 0)
+    sources = [{example.source for example in part} for part in parts]
+    assert list(map(len, sources)) == [8, 1, 1] and len(set.union(*sources)) == 10
+    assert sum(map(len, parts)) == 30
+    assert split_by_document(examples[:3], (80, 10, 10), 0) == [examples[:3], [], []]
+    assert [len(part) for part in split_by_document(examples[:6], (80, 10, 10), 0)] == [3, 3, 0]
+    assert split_by_document(examples, (90, 0), 0) == [examples, []]
 
 
 def test_copies_make_no_examples_and_related_documents_stay_on_one_side(tmp_path):
@@ -137,13 +157,13 @@ def test_copies_make_no_examples_and_related_documents_stay_on_one_side(tmp_path
         (folder / f"{i}-old.txt").write_text(" ".join(sentences))
         (folder / f"{i}-new.txt").write_text(" ".join([*sentences[2:], f"In edition two the color {i} of it is new."]))
     (folder / "7-copy.txt").write_text((folder / "7-old.txt").read_text())
-    done = run(SCRIPT, "--input-dir", folder, "--output-file", out, "--val-ratio", 0.3)
+    done = run(SCRIPT, "--input-dir", folder, "--output-file", out, "--split", "70/30")
     assert "passages    40; 1 more are copies of one of them" in done.stdout
     sides = [
         {e.source.partition("-")[0] for e in read_examples(tmp_path / f"{p}_data.json")}
         for p in ("training", "validation")
     ]
-    assert not sides[0] & sides[1] and len(sides[1]) == 6
+    assert not sides[0] & sides[1] and len(sides[1]) == 6 and not (tmp_path / "test_data.json").exists()
 
 
 BAD = {
@@ -157,7 +177,12 @@ BAD = {
         "same file",
     ),
     "chunk size": (["--input-dir", "{tmp}/short", "--chunk-size", "10"], "from 500 to 2000"),
-    "no input": ([], "--input-dir"),
+    "no input": ([], "give --input-dir, --domain or --feedback-file"),
+    "a split that is none": (["--input-dir", "{tmp}/short", "--split", "0/1"], "shares such as 80/10/10"),
+    "a model to write queries": (["--input-dir", "{tmp}/short", "--generator", "seq2seq"], "needs --seq2seq-model"),
+    "a model to cut by": (["--input-dir", "{tmp}/short", "--chunking", "semantic"], "needs --chunking-model"),
+    "a file of synonyms": (["--input-dir", "{tmp}/short", "--augment", "synonym"], "needs a file of --synonyms"),
+    "an unknown variant": (["--input-dir", "{tmp}/short", "--augment", "pun"], "augmentation 'pun' is none of keyword"),
 }
 
 

@@ -66,7 +66,8 @@ def generate(api, pages, *options):
 
 
 def examples(pages):
-    return read_examples(pages.parent / "training_data.json") + read_examples(pages.parent / "validation_data.json")
+    parts = ("training", "validation", "test")
+    return [example for part in parts for example in read_examples(pages.parent / f"{part}_data.json")]
 
 
 def test_a_model_writes_queries_of_all_types_and_negatives_with_explanations(api, pages):
@@ -80,22 +81,31 @@ def test_a_model_writes_queries_of_all_types_and_negatives_with_explanations(api
         assert example.negative_documents[0].explanation.partition(":")[0] in STRATEGIES
         assert example.source in example.positive_id and "needs care" in example.positive_document
     assert "generator   openai" in done.stdout
-    assert "asked       12 passages of played: 1,200 tokens to read, 240 to write: 0.00" in done.stdout
+    assert "asked       12 questions of played: 1,200 tokens to read, 240 to write: 0.00" in done.stdout
     formats = {request.body["response_format"]["type"] for request in api.requests}
     assert formats == {"json_schema"} and {request.key for request in api.requests} == {KEY}
 
 
-def test_shares_and_language_are_told_to_the_model(api, pages):
-    generate(api, pages, "--query-types", "keyword=3", "question", "--queries-per-passage", 8, "--language", "German")
+def test_shares_of_types_are_kept(api, pages):
+    generate(api, pages, "--query-types", "keyword=3", "question", "--queries-per-passage", 8)
     kinds = Counter(example.query_type for example in examples(pages))
     assert set(kinds) == {"keyword", "question"} and kinds["keyword"] > 1.5 * kinds["question"]
-    assert all("Write in German." in r.prompt and EXAMPLES["german"][0] in r.prompt for r in api.requests)
+
+
+@pytest.mark.parametrize("language", [*map(str.capitalize, EXAMPLES), "Polish"])
+def test_the_language_is_told_to_the_model_with_examples_where_there_are(api, pages, language):
+    assert generate(api, pages, "--language", language).returncode == 0
+    samples = EXAMPLES.get(language.lower(), ())
+    assert len(api.requests) == 12
+    for request in api.requests:
+        assert f"Write in {language}." in request.prompt and all(sample in request.prompt for sample in samples)
+        assert samples or "For instance" not in request.prompt
 
 
 def test_a_dry_run_asks_nothing_and_writes_nothing(api, pages):
     done = generate(api, pages, "--dry-run", "--price", 100, 100)
     assert done.returncode == 0 and not api.requests
-    assert "to ask      12 passages, about" in done.stdout and "to write: 0." in done.stdout
+    assert "to ask      about 12 passages, " in done.stdout and "to write: 0." in done.stdout
     assert sorted(path.name for path in pages.parent.iterdir()) == ["pages"]
 
 
@@ -132,7 +142,7 @@ def test_trouble_passes(api, pages, behave, attempts, unusable):
     done = generate(api, pages, "--query-types", "question")
     assert done.returncode == 0, done.stderr
     assert len(api.requests) == 12 * attempts
-    assert f"unusable    {unusable}; 0 passages without queries" in done.stdout
+    assert f"unusable    {unusable}; 0 questions without an answer" in done.stdout
     assert len(examples(pages)) == 36
 
 
@@ -145,7 +155,7 @@ def test_a_time_out_is_tried_again(api, pages):
 def test_what_is_refused_twice_is_skipped(api, pages):
     api.behave = lambda r: completion(None, refusal="no") if "brake" in r.prompt else good(r)
     done = generate(api, pages)
-    assert "2 refused; 1 passages without queries" in done.stdout
+    assert "2 refused; 1 questions without an answer" in done.stdout
     assert len(api.requests) == 13 and len(examples(pages)) == 33
     assert "brake.txt" not in {example.source for example in examples(pages)}
 
@@ -282,7 +292,7 @@ def test_a_template_of_ones_own_is_checked_before_anything_is_asked(api, pages, 
     [
         (["--query-types", "riddle"], "query type 'riddle' is none of"),
         (["--query-types", "keyword=-1"], "the share must be a number above 0"),
-        (["--generator", "extractive", "--dry-run"], "--dry-run is for --generator openai"),
+        (["--generator", "extractive", "--dry-run"], "--dry-run is for what a language model is asked"),
     ],
 )
 def test_bad_options_are_one_line(api, pages, options, message):

@@ -63,6 +63,26 @@ def auto_or_positive_int(text: str) -> int | None:
     return None if text == "auto" else positive_int(text)
 
 
+def parse_shares(parts: Sequence[str], known: Iterable[str], what: str, usual: float = 1.0) -> dict[str, float]:
+    """`question=2 keyword` as {"question": 2, "keyword": usual}; `what` is what the names are of, for messages.
+
+    Raises:
+        ValueError: a name that is not known, or a share that is no number above 0.
+    """
+    shares = {}
+    for part in parts:
+        name, _, share = part.partition("=")
+        if name not in known:
+            raise ValueError(f"{what} '{name}' is none of {', '.join(known)}")
+        try:
+            shares[name] = float(share or usual)
+        except ValueError:
+            shares[name] = 0.0
+        if not 0 < shares[name] < float("inf"):
+            raise ValueError(f"{what} '{part}': the share must be a number above 0")
+    return shares
+
+
 def run_script(main: Callable[[argparse.Namespace], None], args: argparse.Namespace) -> None:
     """Run `main(args)`. Bad input (ValueError, OSError, ImportError) becomes one line and exit code 2."""
     quiet_libraries()

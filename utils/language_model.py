@@ -23,21 +23,25 @@ NO_STRUCTURE = (400, 404, 415, 422, 501)  # what endpoints say that do not know 
 CHARACTERS_A_TOKEN = 4  # of English prose, on average
 
 
+def _any(answer: BaseModel) -> str:
+    return ""
+
+
 class Question(NamedTuple):
-    """A prompt, and what tells why an answer cannot be used, "" if it can."""
+    """A prompt, what an answer has to be, and what tells why one cannot be used, "" if it can."""
 
     prompt: str
-    check: Callable[[Any], str]
+    schema: type[BaseModel]
+    check: Callable[[Any], str] = _any
 
 
 class LanguageModel:
-    """A chat model that answers in JSON of one schema.
+    """A chat model that answers in JSON.
 
     The key is OPENAI_API_KEY, of the environment, and goes nowhere but to the endpoint.
 
     Args:
         model: its name at the endpoint; None for the only one that it has.
-        schema: what an answer has to be.
         journal: where answers are kept as they come; what is there already is not asked again.
         api_base: the endpoint's address; None for OPENAI_BASE_URL, or OpenAI's.
         workers: requests at a time.
@@ -55,14 +59,13 @@ class LanguageModel:
     def __init__(
         self,
         model: str | None,
-        schema: type[BaseModel],
         journal: Journal,
         api_base: str | None = None,
         workers: int = 8,
         requests_per_minute: float | None = None,
         timeout: float = 120.0,
     ) -> None:
-        self.schema, self.journal, self.workers = schema, journal, workers
+        self.journal, self.workers = journal, workers
         self.entries: list[dict[str, Any]] = []
         self.unanswered = 0
         self._structured = True
@@ -80,7 +83,7 @@ class LanguageModel:
 
     def key(self, question: Question) -> str:
         """What the question's answer is called in the journal."""
-        parts = (self.model, json.dumps(self.schema.model_json_schema()), question.prompt)
+        parts = (self.model, json.dumps(question.schema.model_json_schema()), question.prompt)
         return blake2b("\0".join(parts).encode(), digest_size=16).hexdigest()
 
     def answers(self, questions: Sequence[Question]) -> list[BaseModel | None]:
@@ -91,7 +94,7 @@ class LanguageModel:
         """
         keys = [self.key(question) for question in questions]
         missing = {key: question for key, question in zip(keys, questions) if key not in self.journal.found}
-        bar = progress(total=len(missing), desc="asking", unit="passages")
+        bar = progress(total=len(missing), desc="asking", unit="questions")
         silent = 0
         with bar, ThreadPoolExecutor(self.workers) as pool:
             waiting = iter(missing.items())
@@ -119,17 +122,15 @@ class LanguageModel:
                 pool.shutdown(wait=False, cancel_futures=True)
                 self._client.close()  # ends the requests on their way
                 raise self._plain(error) if isinstance(error, openai.OpenAIError) else error from None
-        return [self._read(self.journal.found.get(key)) for key in keys]
-
-    def _read(self, entry: dict | None) -> BaseModel | None:
-        return self.schema.model_validate(entry["answer"]) if entry and entry["answer"] else None
+        found = [self.journal.found.get(key) or {} for key in keys]
+        return [q.schema.model_validate(e["answer"]) if e.get("answer") else None for q, e in zip(questions, found)]
 
     def _ask(self, question: Question) -> dict[str, Any]:
         """The journal's entry for a question: the answer, or None, and why each attempt failed; tokens."""
         reasons, read, written = [], 0, 0
         answer = None
         for _ in range(ATTEMPTS):
-            reply = self._complete(question.prompt)
+            reply = self._complete(question)
             read += reply.usage.prompt_tokens if reply.usage else 0
             written += reply.usage.completion_tokens if reply.usage else 0
             reason, answer = self._judge(reply, question)
@@ -146,16 +147,17 @@ class LanguageModel:
         if choice.message.refusal or choice.finish_reason == "content_filter":
             return "refused", None
         try:
-            answer = self.schema.model_validate(first_object(choice.message.content or ""))
+            answer = question.schema.model_validate(first_object(choice.message.content or ""))
         except (ValueError, ValidationError):
             return "malformed", None
         reason = question.check(answer)
         return (reason, None) if reason else ("", answer.model_dump())
 
-    def _complete(self, prompt: str) -> Any:
-        options = {"model": self.model, "messages": [{"role": "user", "content": prompt}]}
+    def _complete(self, question: Question) -> Any:
+        options = {"model": self.model, "messages": [{"role": "user", "content": question.prompt}]}
         if self._structured:
-            schema = {"name": self.schema.__name__, "schema": _strict(self.schema.model_json_schema()), "strict": True}
+            strict = _strict(question.schema.model_json_schema())
+            schema = {"name": question.schema.__name__, "schema": strict, "strict": True}
             try:
                 return self._client.chat.completions.create(
                     **options, response_format={"type": "json_schema", "json_schema": schema}

@@ -75,26 +75,6 @@ def templates() -> list[str]:
     return sorted(file.stem for file in TEMPLATES.glob("*.txt"))
 
 
-def parse_shares(parts: Sequence[str]) -> dict[str, float]:
-    """`question=2 keyword` as {"question": 2, "keyword": 1}.
-
-    Raises:
-        ValueError: an unknown type, or a share that is no number above 0.
-    """
-    shares = {}
-    for part in parts:
-        kind, _, share = part.partition("=")
-        if kind not in QUERY_TYPES:
-            raise ValueError(f"query type '{kind}' is none of {', '.join(QUERY_TYPES)}")
-        try:
-            shares[kind] = float(share or 1)
-        except ValueError:
-            shares[kind] = 0.0
-        if not 0 < shares[kind] < float("inf"):
-            raise ValueError(f"query type '{part}': the share must be a number above 0")
-    return shares
-
-
 def load_template(name: str) -> Template:
     """A built-in prompt template, or that in a file.
 
@@ -139,7 +119,7 @@ def questions(
             types[0] = next((kind for kind in shares if kind != "reformulation"), "question")
         task = _task(types, rng.sample(list(STRATEGIES), min(negatives, len(STRATEGIES))), language)
         prompt = template.substitute(task=task, title=chunk.context or "(untitled)", passage=chunk.text)
-        asked.append(Question(prompt, lambda answer, chunk=chunk: _objection(answer, chunk, language)))
+        asked.append(Question(prompt, Written, lambda answer, chunk=chunk: _objection(answer, chunk, language)))
     return asked
 
 

@@ -6,6 +6,7 @@ from typing import TypeVar
 import numpy as np
 
 from utils.console import progress
+from utils.duplicates import Likeness
 from utils.lexical import BM25Index
 from utils.records import Chunk, TrainingExample
 from utils.teachers import Fusion, VectorTeacher
@@ -21,27 +22,34 @@ def add_bm25_negatives(
     examples: Sequence[TrainingExample],
     chunks: Sequence[Chunk],
     per_example: int,
+    likeness: Likeness,
     skip_top: int = SKIP_TOP,
     depth: int = 100,
 ) -> None:
-    """Give each example `per_example` negatives from BM25's ranks `skip_top` to `depth`, evenly spread over them.
+    """Give each example that was made from a passage `per_example` negatives from BM25's ranks `skip_top` to `depth`,
+    evenly spread over them.
 
     The top ranks are left out because they often answer a query made from another passage as well as its own passage
-    does. Never a passage of the positive's own document, nor one with the positive's text.
+    does. Never a passage of the positive's own document or of a related one, nor of one that has the same query, nor a
+    copy of the positive's text.
     """
-    if not per_example or not chunks:
+    by_id = {chunk.id: position for position, chunk in enumerate(chunks)}
+    examples = [example for example in examples if example.positive_id in by_id]
+    if not per_example or not examples:
         return
     texts = [chunk.full_text for chunk in chunks]
-    by_id = {chunk.id: position for position, chunk in enumerate(chunks)}
     keys = [text_key(chunk.text) for chunk in chunks]
     hits = BM25Index(texts).search([example.query for example in examples], depth)
+    answers: dict[str, set[str]] = {}  # query -> families of the documents that answer it
+    for example in examples:
+        document = chunks[by_id[example.positive_id]].document_id
+        answers.setdefault(text_key(example.query), set()).add(likeness.family(document))
     for example, ranking in zip(examples, hits):
-        positive = by_id[example.positive_id]
-        own = chunks[positive].document_id
+        own = answers[text_key(example.query)]
         candidates = []
-        seen = {keys[positive], text_key(example.positive_document)}
+        seen = {keys[by_id[example.positive_id]], text_key(example.positive_document)}
         for position, _ in ranking[skip_top:]:
-            if chunks[position].document_id != own and keys[position] not in seen:
+            if likeness.family(chunks[position].document_id) not in own and keys[position] not in seen:
                 seen.add(keys[position])
                 candidates.append(texts[position])
         example.negative_documents = [*example.negative_documents, *spread(candidates, per_example)]

@@ -4,7 +4,8 @@ import contextlib
 import json
 import os
 import tempfile
-from collections.abc import Iterable, Iterator
+import textwrap
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, TextIO
 
@@ -155,13 +156,20 @@ def explain(error: ValidationError) -> str:
     return f"field '{'.'.join(str(part) for part in first['loc'][:2])}': {first['msg']}"
 
 
-def write_examples(path: str | Path, examples: Iterable[TrainingExample]) -> None:
-    """Write examples as a JSON list or, by `.jsonl`, as JSON Lines. Fields that were never set are left out."""
-    values = [example.model_dump(exclude_unset=True) for example in examples]
-    if Path(path).suffix == ".jsonl":
-        write_text(path, "".join(json.dumps(value, ensure_ascii=False) + "\n" for value in values))
-    else:
-        write_json(path, values)
+def write_examples(path: str | Path, examples: Sequence[TrainingExample]) -> None:
+    """Write examples as a JSON list or, by `.jsonl`, as JSON Lines, one at a time. Fields that were never set are left
+    out."""
+    lines = Path(path).suffix == ".jsonl"
+    with writing(path) as file:
+        for number, example in enumerate(examples):
+            value = example.model_dump(exclude_unset=True)
+            if lines:
+                file.write(json.dumps(value, ensure_ascii=False) + "\n")
+            else:
+                file.write(",\n" if number else "[\n")
+                file.write(textwrap.indent(json.dumps(value, ensure_ascii=False, indent=2), "  "))
+        if not lines:
+            file.write("\n]\n" if examples else "[]\n")
 
 
 def write_json(path: str | Path, value: Any) -> None:

@@ -1,0 +1,67 @@
+"""Training data about a domain without documents; the language model is played by a real server."""
+
+import pytest
+from api_server import ApiServer, completion, good
+from conftest import fails_with_one_line, run
+
+from utils.records import read_examples
+
+SCRIPT = "generate_training_data.py"
+
+
+@pytest.fixture
+def api(monkeypatch):
+    monkeypatch.delenv("OPENAI_API_KEY", raising=False)
+    server = ApiServer()
+    yield server
+    server.close()
+
+
+def bootstrap(api, tmp_path, *options):
+    output = tmp_path / "training_data.json"
+    return run(
+        SCRIPT, "--domain", "lorry repair", "--bootstrap", 30, "--api-base", api.url, "--output-file", output, *options
+    )
+
+
+def test_a_model_writes_terms_then_passages_then_examples(api, tmp_path):
+    done = bootstrap(api, tmp_path, "--language", "English")
+    assert done.returncode == 0, done.stderr
+    assert "written     30 documents of the 30 asked for" in done.stdout
+    kinds = ["fields" if " fields " in r.prompt else "terms" if " terms " in r.prompt else "text" for r in api.requests]
+    assert kinds[:3] == ["fields", "terms", "terms"] and len(api.requests) == 3 + 30 + 30
+    made = [e for part in ("training", "validation", "test") for e in read_examples(tmp_path / f"{part}_data.json")]
+    assert len({e.source for e in made}) == 30 and {e.source.partition("/")[0] for e in made} == {"field 1", "field 2"}
+    assert all(e.positive_document.startswith("Field ") and "holds the" in e.positive_document for e in made)
+
+
+def test_resumed_it_asks_nothing_twice(api, tmp_path):
+    api.behave = lambda request: good(request) if request.number <= 40 else completion("no")
+    bootstrap(api, tmp_path)
+    first = {request.prompt for request in api.requests if request.number <= 40}
+    api.behave = good
+    api.requests.clear()
+    assert bootstrap(api, tmp_path, "--resume").returncode == 0
+    assert not first & {request.prompt for request in api.requests}
+
+
+def test_a_dry_run_asks_nothing(api, tmp_path):
+    done = bootstrap(api, tmp_path, "--dry-run", "--price", 1, 1)
+    assert done.returncode == 0 and "to ask      about 30 passages" in done.stdout
+    assert not api.requests and not list(tmp_path.iterdir())
+
+
+def test_a_model_that_knows_no_terms_is_one_line(api, tmp_path):
+    api.behave = lambda request: completion('{"terms": []}')
+    fails_with_one_line(bootstrap(api, tmp_path), "the model names no terms of the domain 'lorry repair'")
+
+
+def test_queries_in_other_words_come_from_the_model(api, docs, tmp_path):
+    output = tmp_path / "training_data.json"
+    options = ["--generator", "extractive", "--augment", "reformulation=1", "--api-base", api.url]
+    done = run(SCRIPT, "--input-dir", docs, "--output-file", output, *options)
+    assert done.returncode == 0, done.stderr
+    made = read_examples(output)
+    reformulated = [e for e in made if e.query_type.endswith("+reformulation")]
+    assert len(reformulated) == len(made) / 2 and len(api.requests) == len({e.query for e in made}) / 2
+    assert all(e.query.startswith("in other words:") for e in reformulated)
