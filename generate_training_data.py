@@ -25,7 +25,7 @@ from pathlib import Path
 
 import numpy as np
 
-from utils.augmentation import KINDS, SHARE, augment
+from utils.augmentation import KINDS, REPHRASING_TOKENS, SHARE, augment
 from utils.bootstrap import estimate_documents, write_documents
 from utils.chunking import MAX_OVERLAP, MAX_SIZE, MIN_OVERLAP, MIN_SIZE, chunk_documents
 from utils.console import Parser, bounded, parse_shares, positive_int, run_script, say, say_skipped
@@ -59,7 +59,7 @@ PARTS = ("training", "validation", "test")
 def main(args: argparse.Namespace) -> None:
     outputs = _output_files(args)
     args.generator = _generator(args)
-    args.augment = parse_shares(args.augment, KINDS, "augmentation", SHARE)
+    args.augment = parse_shares(args.augment, KINDS, "augmentation", SHARE, most=1)
     synonyms = Synonyms(args.synonyms) if args.synonyms else None
     if "synonym" in args.augment and not synonyms:
         raise ValueError("--augment synonym needs a file of --synonyms")
@@ -67,25 +67,16 @@ def main(args: argparse.Namespace) -> None:
     args.template = load_template(args.template)
     if args.dry_run:
         return say_estimate(args)
-    journal = Journal(outputs["training"].with_name(f"{args.output_file.name}.journal"), _work(args), args.resume)
+    journal = _open_journal(args)
     model = _open_model(args, journal) if _asks(args) else None
 
     documents, skipped = read_all(args, model)
     chunks, likeness = cut(documents, args)
     passages = [chunk for chunk in chunks if chunk.id not in likeness.copies]
-    examples, dropped = fit_examples(make_examples(passages, args, model, journal))
-    if args.round_trip:
-        examples, lost = round_trip(
-            examples, passages, args.round_trip, args.round_trip_model, args.device, args.threads
-        )
-        dropped += lost
-    if args.balance:
-        examples, beyond = balance(examples, args.balance, args.seed)
-        dropped += beyond
-    if args.feedback_file:
-        told, without = feedback_examples(args.feedback_file, passages)
-        examples += told
-        dropped += [Dropped("feedback without a liked document", reason, "") for reason in without]
+    told, without = feedback_examples(args.feedback_file, passages) if args.feedback_file else ([], [])
+    examples, dropped = judge(make_examples(passages, args, model, journal), passages, args)
+    examples += told
+    dropped += [Dropped("feedback without a liked document", reason, "") for reason in without]
     if not examples and not documents:
         raise ValueError(f"{args.feedback_file}: no query has a document that was liked")
     if not examples:
@@ -103,29 +94,42 @@ def main(args: argparse.Namespace) -> None:
             write_examples(path, parts[name])
         else:  # an earlier file would be of other documents
             path.unlink(missing_ok=True)
+    report(args, outputs, documents, skipped, chunks, likeness, parts, dropped)
+
+
+def report(
+    args: argparse.Namespace,
+    outputs: dict[str, Path],
+    documents: Sequence[Document],
+    skipped: Sequence[str],
+    chunks: Sequence[Chunk],
+    likeness: Likeness,
+    parts: dict[str, list[TrainingExample]],
+    dropped: Sequence[Dropped],
+) -> None:
+    """Say what was made and left out, and show it in data_report.html."""
     examples = [example for part in parts.values() for example in part]
-    empty = len(documents) - len({chunk.document_id for chunk in chunks})
+    empty, copies = len(documents) - len({chunk.document_id for chunk in chunks}), likeness.copies
     summary = {
         "documents": f"{len(documents):,} ({empty:,} empty), {len(skipped):,} files skipped",
-        "passages": f"{len(passages):,}; {len(chunks) - len(passages):,} more are copies of one of them",
+        "passages": f"{len(chunks) - len(copies):,}; {len(copies):,} more are copies of one of them",
         "examples": f"{len(examples):,}: {_tally(example.query_type for example in examples)}",
         "queries": _spread(example.query for example in examples),
         "positives": _spread(example.positive_document for example in examples),
         "left out": f"{len(dropped):,}: {_tally(case.reason for case in dropped)}",
-        **{
-            name: f"{len(parts[name]):,} -> {path}" if parts[name] else "none: there are too few documents"
-            for name, path in outputs.items()
-        },
     }
-    texts = {chunk.id: chunk.text for chunk in chunks}
-    dropped += [
-        Dropped("copied passage", texts[name], f"{name} repeats {other}") for name, other in likeness.copies.items()
+    for name, path in outputs.items():
+        summary[name] = f"{len(parts[name]):,} -> {path}" if parts[name] else "none: there are too few documents"
+    repeats = [
+        Dropped("copied passage", chunk.text, f"{chunk.id} repeats {copies[chunk.id]}")
+        for chunk in chunks
+        if chunk.id in copies
     ]
-    dropped += [Dropped("unread file", reason, "") for reason in skipped]
-    report = args.output_file.with_name("data_report.html")
+    unread = [Dropped("unread file", reason, "") for reason in skipped]
+    page = args.output_file.with_name("data_report.html")
     title = args.domain or Path(args.input_dir or args.feedback_file).name
-    write_text(report, data_report(title, summary, examples, dropped, args.seed))
-    for name, value in (summary | {"report": str(report)}).items():
+    write_text(page, data_report(title, summary, examples, [*dropped, *repeats, *unread], args.seed))
+    for name, value in (summary | {"report": str(page)}).items():
         say(f"{name:<11} {value}")
 
 
@@ -151,7 +155,7 @@ def cut(documents: Sequence[Document], args: argparse.Namespace) -> tuple[list[C
 
 
 def make_examples(
-    passages: Sequence[Chunk], args: argparse.Namespace, model: LanguageModel | None, journal: Journal
+    passages: Sequence[Chunk], args: argparse.Namespace, model: LanguageModel | None, journal: Journal | None
 ) -> list[TrainingExample]:
     """An example for each query that the generator has for a passage."""
     if args.generator == "openai":
@@ -160,6 +164,21 @@ def make_examples(
         count = args.queries_per_passage
         return seq2seq_examples(passages, args.seq2seq_model, count, args.seed, journal, args.device, args.threads)
     return list(extractive_examples(passages, args.crops, args.seed))
+
+
+def judge(
+    examples: Sequence[TrainingExample], passages: Sequence[Chunk], args: argparse.Namespace
+) -> tuple[list[TrainingExample], list[Dropped]]:
+    """The examples that are fit to learn from, and what was left out."""
+    examples, dropped = fit_examples(examples)
+    if args.round_trip:
+        options = args.round_trip, args.round_trip_model, args.device, args.threads
+        examples, lost = round_trip(examples, passages, *options)
+        dropped += lost
+    if args.balance:
+        examples, beyond = balance(examples, args.balance, args.seed)
+        dropped += beyond
+    return examples, dropped
 
 
 def split_by_document(
@@ -194,7 +213,7 @@ def say_estimate(args: argparse.Namespace) -> None:
     read = written = 0
     passages: list[Chunk] = []
     if args.input_dir:
-        chunks, likeness = cut(read_all(argparse.Namespace(**vars(args) | {"domain": None}), None)[0], args)
+        chunks, likeness = cut(read_documents(args.input_dir).documents, args)
         passages = [chunk for chunk in chunks if chunk.id not in likeness.copies]
     if args.domain:
         read, written = estimate_documents(args.bootstrap)
@@ -202,6 +221,9 @@ def say_estimate(args: argparse.Namespace) -> None:
     if args.generator == "openai":
         more = estimate(_questions(passages, args), args.queries_per_passage, args.contrastive_negatives, passages)
         read, written = read + more[0], written + more[1]
+    each = args.crops + 1 if args.generator == "extractive" else args.queries_per_passage
+    count = round(len(passages) * each * args.augment.get("reformulation", 0) * args.split[0] / sum(args.split))
+    read, written = read + count * REPHRASING_TOKENS[0], written + count * REPHRASING_TOKENS[1]
     say(f"to ask      about {len(passages):,} passages, {_tokens(args, read, written)}")
 
 
@@ -220,11 +242,12 @@ def _asks(args: argparse.Namespace) -> bool:
     return bool(args.generator == "openai" or args.domain or "reformulation" in args.augment)
 
 
-def _work(args: argparse.Namespace) -> dict[str, str]:
-    """What the journal is of: a language model's answers outlive all other settings."""
-    return {
-        "work": f"queries of {args.seq2seq_model}" if args.generator == "seq2seq" else "answers of a language model"
-    }
+def _open_journal(args: argparse.Namespace) -> Journal | None:
+    """Where costly answers are kept. A language model's outlive all other settings."""
+    if args.generator != "seq2seq" and not _asks(args):
+        return None
+    work = f"queries of {args.seq2seq_model}" if args.generator == "seq2seq" else "answers of a language model"
+    return Journal(args.output_file.with_name(f"{args.output_file.name}.journal"), {"work": work}, args.resume)
 
 
 def _open_model(args: argparse.Namespace, journal: Journal) -> LanguageModel:
@@ -276,7 +299,7 @@ def _generator(args: argparse.Namespace) -> str:
         generator = "openai" if known or args.domain else "extractive"
         say(f"generator   {generator}")
     if generator == "seq2seq" and not args.seq2seq_model:
-        raise ValueError("--generator seq2seq needs --seq2seq-model, such as doc2query/msmarco-t5-base-v1")
+        raise ValueError("--generator seq2seq needs --seq2seq-model, such as macavaney/doc2query-t5-base-msmarco")
     if args.chunking == "semantic" and not args.chunking_model:
         raise ValueError(
             "--chunking semantic needs --chunking-model: minilm, splade-tiny, or another dense or SPLADE model"

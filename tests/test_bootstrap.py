@@ -51,6 +51,19 @@ def test_a_dry_run_asks_nothing(api, tmp_path):
     assert not api.requests and not list(tmp_path.iterdir())
 
 
+def test_a_dry_run_counts_queries_in_other_words(api, docs, tmp_path):
+    options = ["--input-dir", docs, "--output-file", tmp_path / "t.json", "--generator", "extractive", "--dry-run"]
+    done = run(SCRIPT, *options, "--augment", "reformulation=1", "--split", "90/10")
+    assert "to ask      about 6 passages, 2,200 tokens to read, 550 to write" in done.stdout
+
+
+def test_without_a_model_it_says_what_is_missing(tmp_path, monkeypatch):
+    for name in ("OPENAI_API_KEY", "OPENAI_BASE_URL"):
+        monkeypatch.delenv(name, raising=False)
+    done = run(SCRIPT, "--domain", "law", "--output-file", tmp_path / "training_data.json")
+    fails_with_one_line(done, "set OPENAI_API_KEY")
+
+
 def test_a_model_that_knows_no_terms_is_one_line(api, tmp_path):
     api.behave = lambda request: completion('{"terms": []}')
     fails_with_one_line(bootstrap(api, tmp_path), "the model names no terms of the domain 'lorry repair'")

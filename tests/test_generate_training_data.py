@@ -182,6 +182,7 @@ BAD = {
     "a model to write queries": (["--input-dir", "{tmp}/short", "--generator", "seq2seq"], "needs --seq2seq-model"),
     "a model to cut by": (["--input-dir", "{tmp}/short", "--chunking", "semantic"], "needs --chunking-model"),
     "a file of synonyms": (["--input-dir", "{tmp}/short", "--augment", "synonym"], "needs a file of --synonyms"),
+    "more than all": (["--input-dir", "{tmp}/short", "--augment", "typo=2"], "a number above 0, 1 at most"),
     "an unknown variant": (["--input-dir", "{tmp}/short", "--augment", "pun"], "augmentation 'pun' is none of keyword"),
 }
 

@@ -13,6 +13,7 @@ from utils.synonyms import Synonyms
 
 KINDS = ("keyword", "typo", "synonym", "reformulation")
 SHARE = 0.2  # of the queries that get a variant of a kind
+REPHRASING_TOKENS = 100, 25  # that a language model reads and writes for one query, about
 KEYWORDS = 4  # that a query is reduced to, at most
 LONG_WORD = 4  # letters from which on a word may have a typo
 KEYS = ("qwertyuiop", "asdfghjkl", "zxcvbnm")  # rows of neighbours

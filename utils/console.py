@@ -63,11 +63,13 @@ def auto_or_positive_int(text: str) -> int | None:
     return None if text == "auto" else positive_int(text)
 
 
-def parse_shares(parts: Sequence[str], known: Iterable[str], what: str, usual: float = 1.0) -> dict[str, float]:
+def parse_shares(
+    parts: Sequence[str], known: Iterable[str], what: str, usual: float = 1.0, most: float = float("inf")
+) -> dict[str, float]:
     """`question=2 keyword` as {"question": 2, "keyword": usual}; `what` is what the names are of, for messages.
 
     Raises:
-        ValueError: a name that is not known, or a share that is no number above 0.
+        ValueError: a name that is not known, or a share that is no number above 0, and `most` at most.
     """
     shares = {}
     for part in parts:
@@ -78,8 +80,9 @@ def parse_shares(parts: Sequence[str], known: Iterable[str], what: str, usual: f
             shares[name] = float(share or usual)
         except ValueError:
             shares[name] = 0.0
-        if not 0 < shares[name] < float("inf"):
-            raise ValueError(f"{what} '{part}': the share must be a number above 0")
+        if not 0 < shares[name] <= most or shares[name] == float("inf"):
+            limit = f", {most:g} at most" if most < float("inf") else ""
+            raise ValueError(f"{what} '{part}': the share must be a number above 0{limit}")
     return shares
 
 

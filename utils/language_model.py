@@ -49,7 +49,7 @@ class LanguageModel:
         timeout: seconds.
 
     Raises:
-        ValueError: no model is named and the endpoint has not just one.
+        ValueError: there is neither a key nor an address, or no model is named and the endpoint has not just one.
 
     Attributes:
         entries: what the journal was told in this run: `answer`, why attempts `failed`, tokens `read` and `written`.
@@ -72,6 +72,8 @@ class LanguageModel:
         self._pause = 60 / requests_per_minute if requests_per_minute else 0.0
         self._next, self._clock = 0.0, threading.Lock()
         self._key = os.environ.get("OPENAI_API_KEY", "")
+        if not (self._key or api_base or os.environ.get("OPENAI_BASE_URL")):
+            raise ValueError("no language model: set OPENAI_API_KEY, or name an endpoint that needs none by --api-base")
         self._client = openai.OpenAI(
             api_key=self._key or "none",
             base_url=api_base,

@@ -28,7 +28,7 @@ def seq2seq_examples(
     threads: int | None = None,
 ) -> list[TrainingExample]:
     """Up to `count` different queries for each chunk, drawn from the model called `name`, such as
-    doc2query/msmarco-t5-base-v1. The queries of a batch are in the journal as soon as they are there.
+    macavaney/doc2query-t5-base-msmarco. The queries of a batch are in the journal as soon as they are there.
 
     Raises:
         ValueError, OSError: the model cannot be had, or is no sequence-to-sequence model.
