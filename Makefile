@@ -8,7 +8,7 @@ DEMO := build/demo
 # The whole way on Python's own documentation: documents -> training data -> tuned model -> metrics -> search.
 demo: install
 	$(PY) examples/python_docs.py --output-dir $(DEMO)/python_docs
-	$(PY) generate_training_data.py --input-dir $(DEMO)/python_docs --output-file $(DEMO)/training_data.json --generator extractive
+	$(PY) generate_training_data.py --input-dir $(DEMO)/python_docs --output-file $(DEMO)/training_data.json --generator extractive --round-trip 20
 	$(PY) train_splade.py --model-name splade-tiny --train-file $(DEMO)/training_data.json --output-dir $(DEMO)/fine_tuned_splade --batch-size 32 --learning-rate 1e-5 --epochs 1
 	$(PY) test_evaluate.py --model-dir $(DEMO)/fine_tuned_splade --test-file examples/python_questions --docs-file $(DEMO)/python_docs --baseline bm25 --compare splade-tiny --metrics nDCG@10 RR@10 R@100
 	$(PY) test_queries.py --model-dir $(DEMO)/fine_tuned_splade --docs-file $(DEMO)/python_docs --query "value in the middle of sorted data" --top-k 3

@@ -212,8 +212,9 @@ def open_vectors(
 
 def _architecture(name: str) -> str:
     """What the config of a model says that it is."""
+    source = resolve_model(name)
     try:
-        config = AutoConfig.from_pretrained(resolve_model(name), trust_remote_code=False)
+        config = AutoConfig.from_pretrained(source, trust_remote_code=False)
     except OSError as error:
         raise OSError(f"cannot load '{name}' (is the name right, the hub in reach?)") from error
     return (config.architectures or [""])[0]
