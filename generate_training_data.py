@@ -158,6 +158,8 @@ def make_examples(
     passages: Sequence[Chunk], args: argparse.Namespace, model: LanguageModel | None, journal: Journal | None
 ) -> list[TrainingExample]:
     """An example for each query that the generator has for a passage."""
+    if not passages:  # feedback alone
+        return []
     if args.generator == "openai":
         return model_examples(passages, model.answers(_questions(passages, args)))
     if args.generator == "seq2seq":
@@ -239,7 +241,8 @@ def _questions(passages: Sequence[Chunk], args: argparse.Namespace) -> list[Ques
 
 def _asks(args: argparse.Namespace) -> bool:
     """Whether a language model is needed."""
-    return bool(args.generator == "openai" or args.domain or "reformulation" in args.augment)
+    queries = args.generator == "openai" and args.input_dir
+    return bool(queries or args.domain or "reformulation" in args.augment)
 
 
 def _open_journal(args: argparse.Namespace) -> Journal | None:

@@ -61,7 +61,8 @@ def test_a_document_is_known_by_its_id_or_its_text(feedback):
     assert [(e.positive_id, e.source) for e in made] == [("d1#0", "d1"), ("d2#0", "d2")]
 
 
-def test_feedback_alone_and_beside_documents_makes_training_data(feedback, docs, tmp_path):
+def test_feedback_alone_and_beside_documents_makes_training_data(feedback, docs, tmp_path, monkeypatch):
+    monkeypatch.setenv("OPENAI_API_KEY", "sk-none")  # feedback asks no model
     out = tmp_path / "out" / "training_data.json"
     file = feedback(
         *({**record, "query": f"{record['query']} {i}", "document_id": f"d{i}"} for i in range(5) for record in RECORDS)
@@ -69,7 +70,17 @@ def test_feedback_alone_and_beside_documents_makes_training_data(feedback, docs,
     done = run("generate_training_data.py", "--feedback-file", file, "--output-file", out)
     assert done.returncode == 0, done.stderr
     assert "examples    10: feedback 10" in done.stdout and "feedback without a liked document 5" in done.stdout
-    done = run("generate_training_data.py", "--feedback-file", file, "--input-dir", docs, "--output-file", out)
+    done = run(
+        "generate_training_data.py",
+        "--feedback-file",
+        file,
+        "--input-dir",
+        docs,
+        "--output-file",
+        out,
+        "--generator",
+        "extractive",
+    )
     assert "feedback 10" in done.stdout and {"feedback", "title"} <= {e.query_type for e in read_examples(out)}
 
 
