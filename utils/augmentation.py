@@ -1,13 +1,13 @@
 """Variants of training queries: the same need, written otherwise."""
 
 import random
-import re
 from collections import Counter
 from collections.abc import Callable, Sequence
 
 from pydantic import BaseModel
 
 from utils.language_model import LanguageModel, Question
+from utils.query_generation import WORD
 from utils.records import TrainingExample
 from utils.synonyms import Synonyms
 
@@ -17,7 +17,6 @@ REPHRASING_TOKENS = 100, 25  # that a language model reads and writes for one qu
 KEYWORDS = 4  # that a query is reduced to, at most
 LONG_WORD = 4  # letters from which on a word may have a typo
 KEYS = ("qwertyuiop", "asdfghjkl", "zxcvbnm")  # rows of neighbours
-WORD = re.compile(r"[^\W_]{2,}")
 
 
 class Rephrased(BaseModel):
@@ -69,25 +68,18 @@ def augment(
     return made
 
 
-def reformulation_questions(examples: Sequence[TrainingExample]) -> list[Question]:
-    """A question to a language model for each example's query."""
+def _reformulated(examples: Sequence[TrainingExample], model: LanguageModel) -> list[str]:
+    """Each example's query in other words, or itself where the model had no answer."""
     task = (
         "Somebody searches documents with the query below. Write the query that another person would type who needs "
         "the same and thinks of other words: in its language, about as long, sharing as few of its content words as "
         'you can. Answer with JSON alone: {"query": "..."}'
     )
-    return [
-        Question(
-            f"{task}\n\nQuery: {example.query}", Rephrased, lambda answer: "" if answer.query.strip() else "malformed"
-        )
+    asked = [
+        Question(f"{task}\n\nQuery: {example.query}", Rephrased, lambda a: "" if a.query.strip() else "malformed")
         for example in examples
     ]
-
-
-def _reformulated(examples: Sequence[TrainingExample], model: LanguageModel) -> list[str]:
-    """Each example's query in other words, or itself where the model had no answer."""
-    answers = model.answers(reformulation_questions(examples))
-    return [" ".join(a.query.split()) if a else example.query for example, a in zip(examples, answers)]
+    return [" ".join(a.query.split()) if a else e.query for e, a in zip(examples, model.answers(asked))]
 
 
 def _keywords(query: str, frequency: Counter[str]) -> str:
