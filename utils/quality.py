@@ -91,13 +91,17 @@ def round_trip(
     Raises:
         ValueError, OSError, ImportError: as `open_teacher`; a cross-encoder cannot search.
     """
-    texts = [chunk.full_text for chunk in passages] + [example.positive_document for example in examples]
+    texts = [chunk.full_text for chunk in passages]
+    number_of = {text: number for number, text in enumerate(texts)}
+    for example in examples:  # a written query's positive is the passage itself
+        if number_of.setdefault(example.positive_document, len(texts)) == len(texts):
+            texts.append(example.positive_document)
     teacher = open_teacher(name, [example.query for example in examples], texts, device, threads)
     if not isinstance(teacher, VectorTeacher):
         raise ValueError(f"'{name}' is a cross-encoder and cannot search; name bm25, a dense or a SPLADE model")
-    count, numbers = len(passages), np.arange(len(examples))
-    own_scores = teacher.pair_scores(numbers, numbers + count)
-    rankings = VectorTeacher(name, teacher.queries, teacher.documents[:count]).search(depth + 1)
+    positives = np.array([number_of[example.positive_document] for example in examples], int)
+    own_scores = teacher.pair_scores(np.arange(len(examples)), positives)
+    rankings = VectorTeacher(name, teacher.queries, teacher.documents[: len(passages)]).search(depth + 1)
     kept, dropped = [], []
     bar = progress(zip(examples, own_scores, rankings), total=len(examples), desc="round trip", unit="queries")
     for example, own, (found, scores) in bar:
