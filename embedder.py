@@ -15,9 +15,9 @@ from collections.abc import Iterable, Iterator, Sequence
 
 from utils.console import Parser, auto_or_positive_int, positive_int, quiet_libraries, run_script, say, say_skipped
 from utils.device import PRECISIONS
-from utils.documents import read_documents
-from utils.encoder import SparseVector, SpladeEncoder
+from utils.documents.reading import read_documents
 from utils.records import check_writable, writing
+from utils.splade.encoder import SparseVector, SpladeEncoder
 
 
 class SpladeEmbedder:

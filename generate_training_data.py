@@ -25,17 +25,21 @@ from pathlib import Path
 
 import numpy as np
 
-from utils.augmentation import KINDS, REPHRASING_TOKENS, SHARE, augment
-from utils.bootstrap import estimate_documents, write_documents
-from utils.chunking import MAX_OVERLAP, MAX_SIZE, MIN_OVERLAP, MIN_SIZE, chunk_documents
 from utils.console import Parser, bounded, parse_shares, positive_int, run_script, say, say_skipped
-from utils.data_report import data_report
-from utils.documents import read_documents
-from utils.duplicates import Likeness
-from utils.feedback import feedback_examples
+from utils.documents.chunking import MAX_OVERLAP, MAX_SIZE, MIN_OVERLAP, MIN_SIZE, chunk_documents
+from utils.documents.duplicates import Likeness
+from utils.documents.reading import read_documents
 from utils.journal import Journal
-from utils.language_model import LanguageModel, Question
-from utils.model_queries import (
+from utils.records import Chunk, Document, TrainingExample, check_writable, write_examples, write_text
+from utils.search.scorers import open_vectors
+from utils.search.synonyms import Synonyms
+from utils.training_data.augmentation import KINDS, REPHRASING_TOKENS, SHARE, augment
+from utils.training_data.bootstrap import estimate_documents, write_documents
+from utils.training_data.data_report import data_report
+from utils.training_data.extractive import extractive_examples
+from utils.training_data.feedback import feedback_examples
+from utils.training_data.language_model import LanguageModel, Question
+from utils.training_data.model_queries import (
     QUERY_TYPES,
     STRATEGIES,
     estimate,
@@ -44,13 +48,9 @@ from utils.model_queries import (
     questions,
     templates,
 )
-from utils.negatives import add_bm25_negatives
-from utils.quality import Dropped, balance, fit_examples, round_trip
-from utils.query_generation import extractive_examples
-from utils.records import Chunk, Document, TrainingExample, check_writable, write_examples, write_text
-from utils.seq2seq import seq2seq_examples
-from utils.synonyms import Synonyms
-from utils.teachers import open_vectors
+from utils.training_data.negatives import add_bm25_negatives
+from utils.training_data.quality import Dropped, balance, fit_examples, round_trip
+from utils.training_data.seq2seq import seq2seq_examples
 
 GENERATORS = ("auto", "openai", "seq2seq", "extractive")
 PARTS = ("training", "validation", "test")

@@ -22,11 +22,11 @@ from pathlib import Path
 import numpy as np
 
 from utils.console import Parser, bounded, positive_int, run_script, say
-from utils.documents import read_documents
+from utils.documents.reading import read_documents
 from utils.journal import Journal
-from utils.negatives import FALSE_NEGATIVE_MARGIN, mine_negatives, text_key
 from utils.records import TrainingExample, check_writable, read_examples, write_examples
-from utils.teachers import Fusion, VectorTeacher, open_fusion, open_teacher
+from utils.search.scorers import Fusion, VectorTeacher, open_fusion, open_teacher
+from utils.training_data.negatives import FALSE_NEGATIVE_MARGIN, mine_negatives, text_key
 
 
 class Texts:

@@ -14,10 +14,10 @@ from pathlib import Path
 
 from utils.console import Parser, auto_or_positive_int, positive_int, run_script, say, table
 from utils.device import PRECISIONS
-from utils.documents import Collection, pool_examples, read_collection, read_documents
-from utils.encoder import SpladeEncoder
-from utils.evaluation import METRICS, check_metrics, evaluate_bm25, evaluate_model
+from utils.documents.reading import Collection, pool_examples, read_collection, read_documents
+from utils.evaluation.metrics import METRICS, check_metrics, evaluate_bm25, evaluate_model
 from utils.records import check_writable, read_examples, write_json
+from utils.splade.encoder import SpladeEncoder
 
 
 def load_test_data(path: str | Path, documents: str | Path | None = None) -> Collection:

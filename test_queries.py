@@ -23,11 +23,11 @@ from transformers import PreTrainedTokenizerBase
 
 from utils.console import Parser, positive_int, quiet_libraries, run_script, say, say_skipped
 from utils.device import PRECISIONS
-from utils.documents import read_documents
-from utils.encoder import SpladeEncoder
-from utils.index import SearchIndex
+from utils.documents.reading import read_documents
 from utils.records import check_writable, write_json
-from utils.synonyms import Synonyms
+from utils.search.index import SearchIndex
+from utils.search.synonyms import Synonyms
+from utils.splade.encoder import SpladeEncoder
 
 SNIPPET = 200  # characters
 

@@ -29,21 +29,21 @@ from pydantic import NonNegativeFloat, PositiveFloat, PositiveInt, validate_call
 from transformers import EarlyStoppingCallback, TrainingArguments
 from transformers.integrations import TensorBoardCallback, is_tensorboard_available
 
-from utils.batches import StepBatches, corpus_idf, number_texts, tokenised
 from utils.console import Parser, auto_or_positive_int, bounded, positive_int, quiet_libraries, run_script, say
 from utils.device import product_dtype, resolve_device
-from utils.documents import pool_examples
-from utils.encoder import SpladeEncoder
-from utils.guards import Guard
-from utils.lora import add_adapters, merge_adapters
-from utils.losses import LIVE_LOSS, RankingLoss
-from utils.model_card import model_card
-from utils.negatives import mine_negatives
-from utils.normalisation import NORMALISATIONS, normalising_tokenizer
+from utils.documents.normalisation import NORMALISATIONS, normalising_tokenizer
+from utils.documents.reading import pool_examples
 from utils.records import TrainingExample, check_writable, read_examples, write_json, write_text
-from utils.sparsity import REGULARISERS, WARM_UP, Sparsity
-from utils.teachers import VectorTeacher, open_fusion, splade_teacher
-from utils.trainer import METRIC, SIDES, STATE_NAME, EncoderTrainer
+from utils.search.scorers import VectorTeacher, open_fusion, splade_teacher
+from utils.splade.encoder import SpladeEncoder
+from utils.training.batches import StepBatches, corpus_idf, number_texts, tokenised
+from utils.training.guards import Guard
+from utils.training.lora import add_adapters, merge_adapters
+from utils.training.losses import LIVE_LOSS, RankingLoss
+from utils.training.model_card import model_card
+from utils.training.sparsity import REGULARISERS, WARM_UP, Sparsity
+from utils.training.trainer import METRIC, SIDES, STATE_NAME, EncoderTrainer
+from utils.training_data.negatives import mine_negatives
 
 VAL_FILE = "validation_data.json"
 QUERY_ENCODERS = ("model", "idf")
@@ -78,11 +78,12 @@ class SpladeTrainer:
         query_encoder: `model`, or `idf` for queries that do not pass the model: a query's vector is the weights of its
             own tokens, which start as inverse document frequencies and are trained. None for what the model has.
         teacher: names, or `name=weight`, of what scores all documents of a batch for the loss `kl-batch`, see
-            utils.teachers; the scores are brought to a deviation of TEACHER_SPREAD over random pairs.
+            utils.search.scorers; the scores are brought to a deviation of TEACHER_SPREAD over random pairs.
         refresh_negatives: mine that many hard negatives an example with the model in training before each epoch but the
             first; where there is a teacher, none that it takes for an answer.
-        loss: a sum of losses by weight, such as ["contrastive=0.5", "kl=0.5"]; see utils.losses.RankingLoss. None for
-            `contrastive`, with half the weight on `kl-batch` where there is a teacher.
+        loss: a sum of losses by weight, such as ["contrastive=0.5", "kl=0.5"]; see
+            utils.training.losses.RankingLoss. None for `contrastive`, with half the weight on `kl-batch` where there
+            is a teacher.
         temperature: what the losses `kl` and `kl-batch` divide the teacher's scores by.
         regulariser: flops or l1.
         lambda_d, lambda_q: its weights on documents and queries, reached over the first third of the steps.
@@ -313,7 +314,7 @@ class SpladeTrainer:
 
     def _write(self, trainer: EncoderTrainer) -> None:
         """The model folder with all that tells of the training; then the checkpoints go."""
-        from utils.curves import save_curves  # matplotlib takes half a second to import
+        from utils.training.curves import save_curves  # matplotlib takes half a second to import
 
         best, count = trainer.best_epoch, len(self.examples)
         self.encoder.training_notes = {**self.settings, "examples": count, "best_epoch": best}

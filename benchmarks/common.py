@@ -19,11 +19,11 @@ from sentence_transformers import SparseEncoder
 from sentence_transformers.sparse_encoder.modules import MLMTransformer, SpladePooling
 from transformers import AutoTokenizer, BertConfig, BertForMaskedLM
 
-from utils import vnni
 from utils.console import Parser, positive_int, quiet_libraries, say, table
 from utils.device import PRECISIONS
-from utils.documents import read_documents
+from utils.documents.reading import read_documents
 from utils.models import resolve_model
+from utils.splade import vnni
 
 # Shapes with random weights. No model of 250,002 terms installs as a package; texts use the first 30,522 of them.
 SHAPES = {

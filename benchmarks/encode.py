@@ -19,7 +19,7 @@ import torch
 
 from benchmarks.common import CHUNK, PEER, add_precisions, contest, model_folder, open_peer, parser, report, sample
 from utils.console import positive_int, run_script
-from utils.encoder import SpladeEncoder
+from utils.splade.encoder import SpladeEncoder
 
 
 def main(args: argparse.Namespace) -> None:

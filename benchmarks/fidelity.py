@@ -14,9 +14,9 @@ from transformers import AutoModelForMaskedLM, AutoTokenizer
 
 from benchmarks.common import add_precisions, model_folder, parser, report
 from utils.console import quiet_libraries, run_script
-from utils.documents import read_collection
-from utils.encoder import SparseVector, SpladeEncoder
-from utils.evaluation import evaluate_model
+from utils.documents.reading import read_collection
+from utils.evaluation.metrics import evaluate_model
+from utils.splade.encoder import SparseVector, SpladeEncoder
 
 
 class PlainFormula:

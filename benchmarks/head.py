@@ -18,8 +18,8 @@ from torch.nn.utils.rnn import pad_sequence
 
 from benchmarks.common import contest, model_folder, parser, report, sample
 from utils.console import run_script
-from utils.encoder import SpladeEncoder
-from utils.splade_head import active_terms, splade_head
+from utils.splade.encoder import SpladeEncoder
+from utils.splade.head import active_terms, splade_head
 
 PEER_BATCH = 8  # texts
 

@@ -14,7 +14,7 @@ import torch
 
 from benchmarks.common import PEER, model_folder, open_peer, parser, report, sample
 from utils.console import run_script
-from utils.encoder import SpladeEncoder
+from utils.splade.encoder import SpladeEncoder
 
 
 def main(args: argparse.Namespace) -> None:

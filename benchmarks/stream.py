@@ -13,7 +13,7 @@ from collections.abc import Iterator
 
 from benchmarks.common import model_folder, parser, report, resident, sample
 from utils.console import run_script
-from utils.encoder import SpladeEncoder
+from utils.splade.encoder import SpladeEncoder
 
 EVERY = 10_000  # documents between readings
 MIB = 2**20

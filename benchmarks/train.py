@@ -18,13 +18,13 @@ import torch
 from sentence_transformers.sparse_encoder.losses import CachedSpladeLoss, SparseMultipleNegativesRankingLoss, SpladeLoss
 
 from benchmarks.common import CHUNK, PEER, contest, model_folder, open_peer, parser, report, resident, sample
-from utils.batches import collate, step_of, tokenised
 from utils.console import positive_int, run_script
 from utils.device import autocast
-from utils.encoder import SpladeEncoder
-from utils.losses import contrastive_loss
 from utils.records import TrainingExample
-from utils.sparsity import flops_loss
+from utils.splade.encoder import SpladeEncoder
+from utils.training.batches import collate, step_of, tokenised
+from utils.training.losses import contrastive_loss
+from utils.training.sparsity import flops_loss
 
 QUERY_WORDS, MAX_LENGTH = 8, 192
 LAMBDA = 1e-4

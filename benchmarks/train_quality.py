@@ -23,11 +23,11 @@ from benchmarks.common import PEER, open_peer, report
 from train_splade import SpladeTrainer
 from utils.console import Parser, positive_int, quiet_libraries, run_script
 from utils.device import bfloat16_is_fast, resolve_device, use_threads
-from utils.documents import read_collection
-from utils.encoder import SpladeEncoder
-from utils.evaluation import evaluate_model
+from utils.documents.reading import read_collection
+from utils.evaluation.metrics import evaluate_model
 from utils.models import resolve_model
 from utils.records import read_examples, write_examples
+from utils.splade.encoder import SpladeEncoder
 
 METRICS = ("nDCG@10", "R@100")
 COLUMNS = (*METRICS, "doc_terms", "query_terms")

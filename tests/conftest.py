@@ -43,7 +43,7 @@ def fails_with_one_line(done: subprocess.CompletedProcess, *parts: str) -> None:
 @pytest.fixture(scope="session")
 def tiny():
     """The real SPLADE-tiny, in float32 on the CPU."""
-    from utils.encoder import SpladeEncoder
+    from utils.splade.encoder import SpladeEncoder
 
     return SpladeEncoder.from_pretrained("splade-tiny", "cpu", precision="float32")
 

@@ -7,10 +7,10 @@ import pytest
 from conftest import fails_with_one_line, run
 
 from generate_training_data import split_by_document
-from utils.duplicates import Likeness
-from utils.negatives import add_bm25_negatives
-from utils.query_generation import extractive_examples
+from utils.documents.duplicates import Likeness
 from utils.records import Chunk, TrainingExample, read_examples
+from utils.training_data.extractive import extractive_examples
+from utils.training_data.negatives import add_bm25_negatives
 
 SCRIPT = "generate_training_data.py"
 

@@ -6,9 +6,9 @@ import pytest
 from conftest import fails_with_one_line, run
 from sentence_transformers import CrossEncoder
 
-from utils.negatives import mine_negatives
 from utils.records import read_examples
-from utils.teachers import open_fusion, open_teacher
+from utils.search.scorers import open_fusion, open_teacher
+from utils.training_data.negatives import mine_negatives
 
 SCRIPT = "score_training_data.py"
 PAGES = {
@@ -109,7 +109,7 @@ def test_an_interrupted_scoring_goes_on_and_scores_nothing_twice(data, cross_enc
         asked.extend(pairs)
         return predict(model, pairs, **more)
 
-    monkeypatch.setattr("utils.teachers.PART", 4)
+    monkeypatch.setattr("utils.search.scorers.PART", 4)
     monkeypatch.setattr(CrossEncoder, "predict", interrupted)
     line = [
         "--train-file",

@@ -25,10 +25,10 @@ from sentence_transformers import SparseEncoder
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from train_splade import SpladeTrainer
-from utils import trainer as trainer_module
-from utils.encoder import SpladeEncoder
 from utils.models import resolve_model
-from utils.trainer import EncoderTrainer
+from utils.splade.encoder import SpladeEncoder
+from utils.training import trainer as trainer_module
+from utils.training.trainer import EncoderTrainer
 
 SCRIPT = "train_splade.py"
 STEP = EncoderTrainer.training_step
@@ -176,7 +176,7 @@ def test_the_best_epoch_on_the_validation_examples_is_kept(data, best_by):
         patch.setattr(SpladeEncoder, "save_pretrained", remember)
         patch.setattr(EncoderTrainer, "prediction_step", losses)
         patch.setattr(
-            "utils.trainer.evaluate_model",
+            "utils.training.trainer.evaluate_model",
             lambda *arguments: {"nDCG@10": next(metrics), "query_terms": 9, "doc_terms": 9},
         )
         training.train()
@@ -191,7 +191,7 @@ def test_an_epoch_off_its_target_is_not_the_best(data):
     epochs = iter([(0.9, 60, 30), (0.7, 54, 21), (0.8, 51, 28), (0.6, 49, 19)])
     with pytest.MonkeyPatch.context() as patch:
         names = ("nDCG@10", "doc_terms", "query_terms")
-        patch.setattr("utils.trainer.evaluate_model", lambda *arguments: dict(zip(names, next(epochs))))
+        patch.setattr("utils.training.trainer.evaluate_model", lambda *arguments: dict(zip(names, next(epochs))))
         trainer(data, epochs=4, target_doc_terms=50, target_query_terms=20, best_by="nDCG@10").train()
     assert SpladeEncoder.from_pretrained(data / "model", "cpu").training_notes["best_epoch"] == 2
 
@@ -200,7 +200,7 @@ def test_training_stops_early_without_a_better_epoch(data):
     metrics = iter([0.5, 0.6, 0.6, 0.5, 0.9])
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(
-            "utils.trainer.evaluate_model",
+            "utils.training.trainer.evaluate_model",
             lambda *arguments: {"nDCG@10": next(metrics), "query_terms": 9, "doc_terms": 9},
         )
         history = trainer(data, epochs=5, early_stopping_patience=2, best_by="nDCG@10").train()
@@ -210,7 +210,7 @@ def test_training_stops_early_without_a_better_epoch(data):
 KILLED = """
 import os, sys
 import train_splade
-from utils.trainer import EncoderTrainer
+from utils.training.trainer import EncoderTrainer
 last, step = int(sys.argv[1]), EncoderTrainer.training_step
 def die(self, *arguments):
     if self.state.global_step == last:
@@ -286,7 +286,7 @@ def test_no_more_checkpoints_are_kept_than_the_last_and_the_best(data):
 
     with pytest.MonkeyPatch.context() as patch:
         found = {"query_terms": 9, "doc_terms": 9}
-        patch.setattr("utils.trainer.evaluate_model", lambda *arguments: found | {"nDCG@10": next(metrics)})
+        patch.setattr("utils.training.trainer.evaluate_model", lambda *arguments: found | {"nDCG@10": next(metrics)})
         patch.setattr(EncoderTrainer, "_save_checkpoint", count)
         trainer(data, epochs=4, batch_size=16, best_by="nDCG@10").train()
     assert seen == [[1], [1, 2], [1, 3], [1, 4]]

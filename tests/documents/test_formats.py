@@ -1,0 +1,226 @@
+"""Files of all formats as Markdown."""
+
+import codecs
+import zipfile
+
+import pytest
+from matplotlib.backends.backend_pdf import PdfPages
+from matplotlib.figure import Figure
+
+from utils.documents.formats import join_pages, read_page
+from utils.documents.normalisation import normalize
+
+RST = """\
+======
+Manual
+======
+
+.. toctree::
+   :maxdepth: 2
+
+   part one
+
+.. _start:
+
+Starting
+--------
+
+See :ref:`the other part <other>` and `our page <https://x.y/z>`_ on ``start()``::
+
+    start(now=True)
+
+.. note:: Keep the
+   door closed.
+
+.. code-block:: python
+   :linenos:
+
+   def stop():
+       return 1
+
+.. a comment
+   of two lines
+
+.. function:: wait(seconds)
+   :noindex:
+
+   Waits |long|.
+"""
+
+RST_TEXT = """\
+## Starting
+
+See the other part and our page on start():
+
+```
+start(now=True)
+```
+
+Keep the
+   door closed.
+
+```
+def stop():
+    return 1
+```
+
+wait(seconds)
+
+   Waits long."""
+
+MARKDOWN = """\
+---
+title: "The pump"
+tags: [water]
+---
+<!-- hidden -->
+Use [the valve](http://x.y/z_(1) "Valve") as ![a picture](x.png) shows [here][1].
+
+Care
+----
+
+```sh
+# no heading [x](y)
+```
+
+[1]: http://x.y
+"""
+
+HTML = """\
+<html><head><meta charset="iso-8859-1"><title>Caf\xe9</title><style>p {color: red}</style></head><body>
+<header>Our banner</header><nav><a href="/">Home</a></nav>
+<main><h1>Coffee<a class="headerlink" href="#c">\xb6</a></h1><p>A <a href="x">cup</a> of caf\xe9 for user_name.
+<pre><code class="language-python">brew("*")
+  pour()</code></pre><table><tr><th>cup</th><th>ml</th></tr><tr><td>small</td><td>80</td></tr></table>
+<script>alert('no')</script><form>Search</form></main><footer>All rights reserved</footer></body></html>"""
+
+
+def page(tmp_path, name, data):
+    file = tmp_path / name
+    file.write_bytes(data if isinstance(data, bytes) else data.encode())
+    return read_page(file)
+
+
+def test_restructured_text_keeps_what_is_for_readers(tmp_path):
+    assert page(tmp_path, "a.rst", RST) == ("Manual", RST_TEXT)
+
+
+def test_markdown_loses_addresses_comments_and_front_matter_but_no_code(tmp_path):
+    found = page(tmp_path, "a.md", MARKDOWN)
+    text = "Use the valve as a picture shows here.\n\n## Care\n\n```sh\n# no heading [x](y)\n```"
+    assert found == ("The pump", text)
+
+
+def test_of_html_only_the_content_is_read(tmp_path):
+    found = page(tmp_path, "a.html", HTML.encode("iso-8859-1"))
+    assert found.title == "Coffee"
+    assert found.text == (
+        "A cup of café for user_name.\n\n"
+        '```python\nbrew("*")\n  pour()\n```\n\n| cup | ml |\n| --- | --- |\n| small | 80 |'
+    )
+
+
+def test_html_without_headings_takes_the_name_of_the_page(tmp_path):
+    found = page(tmp_path, "a.html", "<title>Lamp</title><p>one<p>two<p>three")
+    assert found == ("Lamp", "one\n\ntwo\n\nthree")
+
+
+@pytest.mark.parametrize(
+    ("text", "encoding"),
+    [
+        ("Der Käse ist für die Mäuse. Die Größe kostet 5 €.", "cp1252"),
+        ("café", "latin-1"),
+        ("Привет, как дела? Это русский текст для проверки.", "koi8-r"),
+        ("Zażółć gęślą jaźń, proszę państwa", "iso-8859-2"),
+        ("これは日本語の文章です。文字コードを判定します。", "shift_jis"),
+        ("größer", "utf-16"),
+        ("größer", "utf-8-sig"),
+    ],
+)
+def test_the_encoding_is_detected(tmp_path, text, encoding):
+    assert normalize(text) == page(tmp_path, "a.txt", text.encode(encoding)).text
+
+
+def test_a_few_broken_characters_do_not_make_utf_8_something_else(tmp_path):
+    text = "Größe und Maß. " * 30
+    found = page(tmp_path, "a.txt", text.encode() + b"\xff" + text.encode()).text
+    assert found == (text + text).strip()
+
+
+@pytest.mark.parametrize("data", [b"\0\1\2", bytes(range(256)) * 9, b"\x89PNG\r\n\x1a\n" + bytes(range(128, 256)) * 9])
+def test_what_is_no_text_is_refused(tmp_path, data):
+    with pytest.raises(ValueError, match=r"a\.txt: binary, not text"):
+        page(tmp_path, "a.txt", data)
+
+
+def test_pages_run_on_without_their_headers_and_hyphens():
+    names = ["feed", "bilge", "fire", "oil"]
+    pages = [
+        f"Pump manual 2026\nEvery {name} pump is in-\nstalled by hand and\nruns for {name} years.\n{i} of 4"
+        for i, name in enumerate(names)
+    ]
+    lines = [f"Every {name} pump is installed by hand and runs for {name} years." for name in names]
+    assert join_pages(pages).splitlines() == lines
+
+
+def pdf(file, pages, **options):
+    with PdfPages(file, **options) as book:
+        for text in pages:
+            figure = Figure()
+            figure.text(0.1, 0.5, text)
+            book.savefig(figure)
+
+
+def test_a_pdf_gives_its_text_and_title(tmp_path):
+    pdf(tmp_path / "a.pdf", ["Open the valve slowly.", "Close it at night."], metadata={"Title": "Valves"})
+    assert read_page(tmp_path / "a.pdf") == ("Valves", "Open the valve slowly.\nClose it at night.")
+
+
+def test_a_pdf_without_text_says_so(tmp_path):
+    pdf(tmp_path / "a.pdf", [""])
+    with pytest.raises(ValueError, match="its 1 pages hold pictures, no text"):
+        read_page(tmp_path / "a.pdf")
+
+
+def docx(file, paragraphs):
+    """A Word file of (style, text) paragraphs."""
+    names = "http://schemas.openxmlformats.org"
+    body = "".join(
+        f'<w:p><w:pPr><w:pStyle w:val="{style}"/></w:pPr><w:r><w:t>{text}</w:t></w:r></w:p>'
+        for style, text in paragraphs
+    )
+    styles = "".join(
+        f'<w:style w:type="paragraph" w:styleId="{name.replace(" ", "")}"><w:name w:val="{name}"/></w:style>'
+        for name in ("Title", "heading 1", "Normal")
+    )
+    word = f'xmlns:w="{names}/wordprocessingml/2006/main"'
+    content = "application/vnd.openxmlformats-officedocument.wordprocessingml.document.main+xml"
+    parts = {
+        "[Content_Types].xml": f'<Types xmlns="{names}/package/2006/content-types">'
+        f'<Override PartName="/word/document.xml" ContentType="{content}"/></Types>',
+        "_rels/.rels": f'<Relationships xmlns="{names}/package/2006/relationships"><Relationship Id="r" '
+        f'Type="{names}/officeDocument/2006/relationships/officeDocument" Target="word/document.xml"/></Relationships>',
+        "word/document.xml": f"<w:document {word}><w:body>{body}</w:body></w:document>",
+        "word/styles.xml": f"<w:styles {word}>{styles}</w:styles>",
+    }
+    with zipfile.ZipFile(file, "w") as archive:
+        for name, content in parts.items():
+            archive.writestr(name, content)
+
+
+def test_a_docx_keeps_its_title_and_headings(tmp_path):
+    docx(
+        tmp_path / "a.docx", [("Title", "Pumps"), ("heading1", "Care"), ("Normal", "Clean it."), ("Normal", "Dry it.")]
+    )
+    assert read_page(tmp_path / "a.docx") == ("Pumps", "# Care\n\nClean it.\n\nDry it.")
+
+
+@pytest.mark.parametrize("name", ["a.pdf", "a.docx"])
+@pytest.mark.parametrize("data", [b"", b"no such thing", b"%PDF-1.4\n%%EOF", b"PK\3\4 torn"])
+def test_a_broken_book_is_refused(tmp_path, name, data):
+    with pytest.raises(ValueError, match=f"{name}: is no readable {name[2:].upper()}"):
+        page(tmp_path, name, data)
+
+
+def test_byte_order_marks_are_no_part_of_the_text(tmp_path):
+    assert page(tmp_path, "a.md", codecs.BOM_UTF8 + b"# Title\n\ntext") == ("Title", "text")

@@ -1,0 +1,39 @@
+"""One spelling for the same text."""
+
+import pytest
+from tokenizers import normalizers
+from transformers import AutoTokenizer
+
+from utils.documents.normalisation import normalising_tokenizer, normalize
+from utils.models import load_masked_lm
+
+ODD, PLAIN = "the \ufb01nal m\u00b2 of \uff37ater", "the final m2 of water"
+
+
+@pytest.fixture
+def cased():
+    """SPLADE-tiny's tokenizer without its lower case."""
+    tokenizer = load_masked_lm("splade-tiny")[1]
+    tokenizer.backend_tokenizer.normalizer = normalizers.BertNormalizer(lowercase=False)
+    return tokenizer
+
+
+def test_text_is_normalised():
+    assert (
+        normalize(f"{ODD}\u00ad\u200b at\u00a05\u2009°C  \n\n\n\nnext\x0c") == "the final m2 of Water at 5 °C\n\nnext"
+    )
+
+
+def test_a_tokenizer_normalises_wherever_it_is_opened(cased, tmp_path):
+    normalising_tokenizer(cased, "nfkc-lowercase").save_pretrained(tmp_path)
+    opened = AutoTokenizer.from_pretrained(tmp_path)
+    assert opened(ODD)["input_ids"] == opened(PLAIN)["input_ids"] == opened(PLAIN.upper())["input_ids"]
+    assert (opened.mask_token, opened.model_max_length) == (cased.mask_token, cased.model_max_length)
+    assert normalising_tokenizer(opened, "nfkc-lowercase") is opened
+
+
+def test_the_case_is_kept_unless_asked_otherwise(cased):
+    tokenizer = normalising_tokenizer(cased, "nfkc")
+    assert tokenizer(ODD)["input_ids"] == tokenizer(PLAIN.replace("water", "Water"))["input_ids"]
+    assert tokenizer("Water")["input_ids"] != tokenizer("water")["input_ids"]
+    assert normalising_tokenizer(tokenizer, "none") is tokenizer

@@ -1,0 +1,148 @@
+"""Reading documents of all formats, and judged collections."""
+
+import json
+import os
+import sys
+from pathlib import Path
+
+import pytest
+
+from utils.documents.reading import pool_examples, read_collection, read_documents
+from utils.records import TrainingExample
+
+
+def by_id(folder):
+    return {document.id: document for document in read_documents(folder).documents}
+
+
+def test_a_folder_of_all_formats(docs):
+    found = by_id(docs)
+    assert list(found) == [
+        "brakes.txt", "engine.md", "lights.html", "more.json#1", "more.json#2", "mirror-1", "tyres.rst",
+    ]  # fmt: skip
+    assert found["engine.md"].title == "Engine manual" and "## Starting" in found["engine.md"].text
+    assert found["tyres.rst"].title == "Tyres" and "====" not in found["tyres.rst"].text
+    assert found["lights.html"].title == "Lights"
+    assert "24 volts" in found["lights.html"].text
+    assert "alert" not in found["lights.html"].text and "color" not in found["lights.html"].text
+    assert found["mirror-1"].full_text.startswith("Mirrors\nAdjust both mirrors")
+    assert found["brakes.txt"].title == ""
+
+
+def test_an_unreadable_file_is_reported_and_skipped(docs):
+    (docs / "broken.json").write_text('["a",\n "b" "c"]')
+    (docs / "binary.md").write_bytes(b"\0\1\2")
+    documents, skipped = read_documents(docs)
+    assert len(documents) == 7 and len(skipped) == 2
+    assert any("broken.json: line 2" in reason for reason in skipped)
+
+
+def test_what_reads_a_format_is_asked_for_by_name(docs, monkeypatch):
+    for name in ("a.pdf", "b.pdf", "c.docx"):
+        (docs / name).write_bytes(b"-")
+    monkeypatch.setitem(sys.modules, "pypdf", None)
+    monkeypatch.setitem(sys.modules, "mammoth", None)
+    assert read_documents(docs).skipped == [
+        "2 .pdf files; to read them: pip install pypdf",
+        "1 .docx files; to read them: pip install mammoth",
+    ]
+    with pytest.raises(ImportError, match=r"c\.docx: to read it: pip install mammoth"):
+        read_documents(docs / "c.docx")
+
+
+def test_what_stands_around_every_page_is_left_out(tmp_path):
+    for i in range(12):
+        (tmp_path / f"{i}.md").write_text(f"Home - Docs - About\n\n# Part {i}\n\nText {i}.\n\nCopyright by us")
+    texts = [document.text for document in read_documents(tmp_path).documents]
+    assert texts[1] == "# Part 1\n\nText 1." and not any("Copyright" in text for text in texts)
+
+
+def test_a_folder_of_hostile_files_is_read_with_a_report(tmp_path):
+    folder = tmp_path / "a folder"
+    (folder / "deep" / "er").mkdir(parents=True)
+    (folder / "empty.txt").write_bytes(b"")
+    (folder / "binary.txt").write_bytes(bytes(range(256)) * 100)
+    (folder / "broken.md").write_bytes("größer ".encode() * 99 + b"\xff\xfe\n")
+    (folder / "name with\nnewline.txt").write_text("a name of two lines")
+    (folder / "page.html").write_text("<p>seen</p><script>document.write('unseen')</script>")
+    (folder / "nested.html").write_text("<div>" * 5000 + "x")
+    (folder / "deep" / "er" / "loop").symlink_to(folder, target_is_directory=True)
+    (folder / "self.txt").symlink_to(folder / "self.txt")
+    os.mkfifo(folder / "pipe.txt")
+    with (folder / "line.txt").open("wb") as file:
+        file.truncate(100_000_000)
+    for i in range(2000):
+        (folder / "deep" / f"{i}.txt").write_text(f"tiny {i}")
+    documents, skipped = read_documents(folder)
+    assert len(documents) == 2004
+    texts = {document.id: document.text for document in documents}
+    assert texts["broken.md"].startswith("größer") and texts["page.html"] == "seen"
+    assert texts["name with\nnewline.txt"] == "a name of two lines"
+    reasons = {Path(reason.partition(":")[0]).name: reason.partition(":")[2].strip() for reason in skipped}
+    assert reasons == {
+        "binary.txt": "binary, not text",
+        "line.txt": "holds 100 MB, more than 20; split it",
+        "nested.html": "its elements are nested too deep",
+        "pipe.txt": "is not a regular file",
+        "self.txt": "is not a regular file",
+    }
+
+
+def test_a_broken_file_given_by_name_raises(docs):
+    (docs / "broken.jsonl").write_text('{"text": "a"}\n{"title": "no text"}\n')
+    with pytest.raises(ValueError, match="line 2: a document needs a field"):
+        read_documents(docs / "broken.jsonl")
+
+
+def test_hidden_and_foreign_files_are_left_out(docs):
+    (docs / ".git").mkdir()
+    (docs / ".git" / "x.md").write_text("hidden")
+    (docs / "photo.png").write_bytes(b"png")
+    assert len(read_documents(docs).documents) == 7
+
+
+def test_a_beir_folder_gives_its_corpus_alone(beir):
+    assert [document.id for document in read_documents(beir).documents] == ["d1", "d2", "d3"]
+
+
+def test_a_collection_keeps_judged_queries(beir):
+    collection = read_collection(beir)
+    assert collection.queries == {"q1": "red fruit", "q2": "yellow fruit"}
+    assert collection.qrels == {"q1": {"d1": 2, "d3": 0}, "q2": {"d2": 1}}
+
+
+def test_a_broken_judgment_is_named_with_its_line(beir):
+    (beir / "qrels" / "test.tsv").write_text("query-id\tcorpus-id\tscore\nq1 d1 1\n")
+    with pytest.raises(ValueError, match=r"test\.tsv: line 2"):
+        read_collection(beir)
+
+
+def test_the_same_id_twice_stays_two_documents(tmp_path):
+    (tmp_path / "a.json").write_text(json.dumps([{"id": "x", "text": "one"}, {"id": "x", "text": "two"}]))
+    assert [document.id for document in read_documents(tmp_path).documents] == ["x", "x~2"]
+
+
+@pytest.mark.parametrize("path", ["none", "empty"])
+def test_missing_and_empty_folders_say_so(tmp_path, path):
+    (tmp_path / "empty").mkdir()
+    with pytest.raises((ValueError, OSError), match=r"no such file|no documents"):
+        read_documents(tmp_path / path)
+
+
+def test_pooled_examples_judge_all_that_was_made_from_a_passage():
+    rows = [
+        ("title", "the body", "p1", []),
+        ("a sentence", "the rest of the body", "p1", ["a stranger"]),
+        ("another", "elsewhere", None, ["the body"]),
+        ("title", "a second answer", "p2", []),
+        ("", "asked by nobody", "p3", []),
+    ]
+    pooled = pool_examples(
+        TrainingExample(query=query, positive_document=text, positive_id=name, negative_documents=negatives)
+        for query, text, name, negatives in rows
+    )
+    texts = {document.id: document.text for document in pooled.documents}
+    judged = {pooled.queries[query]: {texts[d] for d in grades} for query, grades in pooled.qrels.items()}
+    passage = {"the body", "the rest of the body"}
+    assert judged == {"title": passage | {"a second answer"}, "a sentence": passage, "another": {"elsewhere"}}
+    assert set(texts.values()) == passage | {"a stranger", "elsewhere", "a second answer", "asked by nobody"}

@@ -1,0 +1,261 @@
+"""SpladeEncoder over the families of masked language models, and its folders."""
+
+import json
+import string
+
+import numpy as np
+import pytest
+import torch
+import transformers
+from tokenizers import Tokenizer, models, pre_tokenizers, processors
+from transformers import AutoModelForMaskedLM, AutoTokenizer, PreTrainedTokenizerFast
+
+from utils.splade import encoder as encoder_module
+from utils.splade import packing
+from utils.splade.encoder import SpladeEncoder
+
+SMALL = {
+    "hidden_size": 32,
+    "num_hidden_layers": 2,
+    "num_attention_heads": 2,
+    "intermediate_size": 32,
+    "vocab_size": 64,
+    "max_position_embeddings": 40,
+    "pad_token_id": 0,
+}
+FAMILIES = {
+    "Bert": SMALL,
+    "Roberta": SMALL | {"pad_token_id": 1},
+    "XLMRoberta": SMALL | {"pad_token_id": 1},
+    "ModernBert": SMALL
+    | {"bos_token_id": 2, "eos_token_id": 3, "cls_token_id": 2, "sep_token_id": 3, "reference_compile": False},
+    "DistilBert": {
+        "dim": 32,
+        "hidden_dim": 32,
+        "n_layers": 2,
+        "n_heads": 2,
+        "vocab_size": 64,
+        "max_position_embeddings": 40,
+        "pad_token_id": 0,
+    },
+}
+TEXTS = ["a b c d e f g", "h", "i j k", "", "z y x w v u t s r q p"]
+
+
+def letter_tokenizer(pad_id: int) -> PreTrainedTokenizerFast:
+    special = ["[PAD]", "[UNK]"] if pad_id == 0 else ["[UNK]", "[PAD]"]
+    words = [*special, "[CLS]", "[SEP]", "[MASK]", *string.ascii_lowercase]
+    tokenizer = Tokenizer(models.WordLevel({word: i for i, word in enumerate(words)}, unk_token="[UNK]"))
+    tokenizer.pre_tokenizer = pre_tokenizers.Whitespace()
+    tokenizer.post_processor = processors.TemplateProcessing(
+        single="[CLS] $A [SEP]", special_tokens=[("[CLS]", 2), ("[SEP]", 3)]
+    )
+    names = {"pad_token": "[PAD]", "unk_token": "[UNK]", "cls_token": "[CLS]", "sep_token": "[SEP]"}
+    return PreTrainedTokenizerFast(tokenizer_object=tokenizer, mask_token="[MASK]", **names)
+
+
+def family_model(family: str):
+    torch.manual_seed(0)
+    options = FAMILIES[family]
+    config = getattr(transformers, f"{family}Config")(**options)
+    model = getattr(transformers, f"{family}ForMaskedLM")(config).eval()
+    with torch.no_grad():  # weights large enough for some logits to be positive
+        for parameter in model.parameters():
+            parameter.add_(torch.randn_like(parameter) * 0.2)
+    return model, letter_tokenizer(options["pad_token_id"])
+
+
+def plain_formula(folder, texts) -> torch.Tensor:
+    """[texts, vocabulary] through transformers alone."""
+    model = AutoModelForMaskedLM.from_pretrained(folder).eval()
+    batch = AutoTokenizer.from_pretrained(folder)(list(texts), padding=True, return_tensors="pt")
+    mask = batch["attention_mask"]
+    with torch.no_grad():
+        logits = model(input_ids=batch["input_ids"], attention_mask=mask).logits
+    return (torch.log1p(torch.relu(logits)) * mask[:, :, None]).amax(1)
+
+
+def dense(vectors, vocabulary: int) -> torch.Tensor:
+    out = torch.zeros(len(vectors), vocabulary)
+    for row, vector in zip(out, vectors):
+        row[torch.from_numpy(vector.indices).long()] = torch.from_numpy(vector.values)
+    return out
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_saved_folder_gives_the_same_vectors_through_transformers_and_the_plain_formula(family, tmp_path):
+    model, tokenizer = family_model(family)
+    SpladeEncoder(model, tokenizer, precision="float32").save_pretrained(tmp_path / "model")
+    encoder = SpladeEncoder.from_pretrained(tmp_path / "model", "cpu", precision="float32")
+    texts = [text for text in TEXTS if text]
+    vectors = dense(encoder.encode(texts), 64)
+    assert (vectors > 0).sum() > 20
+    torch.testing.assert_close(vectors, plain_formula(tmp_path / "model", texts), rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_gradients_of_all_parameters_are_those_of_the_plain_formula(family):
+    torch.set_default_dtype(torch.float64)
+    try:
+        model, tokenizer = family_model(family)
+        encoder = SpladeEncoder(model.double(), tokenizer)
+        batch = encoder.pad(encoder.tokenize(["a b c d e", "f", "g h"]))
+        upstream = torch.randn(3, 64)
+        (encoder(**batch) * upstream).sum().backward()
+        mine = {name: p.grad.clone() for name, p in model.named_parameters() if p.grad is not None}
+        model.zero_grad()
+        del model.get_output_embeddings().forward  # the model's own projection again
+        logits = model(**batch).logits.masked_fill(~batch["attention_mask"].bool()[:, :, None], -1e9)
+        (torch.log1p(torch.relu(logits)).max(1).values * upstream).sum().backward()
+        assert mine
+        for name, parameter in model.named_parameters():
+            if name in mine:
+                torch.testing.assert_close(mine[name], parameter.grad)
+    finally:
+        torch.set_default_dtype(torch.float32)
+
+
+def test_splade_tiny_equals_the_plain_formula(tiny):
+    texts = ["how does a jet engine work", "boundary layer", "x " * 700]
+    batch = tiny.pad(tiny.tokenize(texts))
+    from utils.models import resolve_model
+
+    model = AutoModelForMaskedLM.from_pretrained(resolve_model("splade-tiny")).eval()
+    with torch.no_grad():
+        expected = torch.log1p(torch.relu(model(**batch).logits)) * batch["attention_mask"][:, :, None]
+    torch.testing.assert_close(dense(tiny.encode(texts), 30522), expected.amax(1), rtol=1e-4, atol=1e-4)
+
+
+def test_results_come_in_input_order_whatever_the_batches(tiny):
+    texts = ["word " * n for n in (90, 1, 30, 0, 7, 200, 2)]
+    alone = [tiny.encode([text])[0] for text in texts]
+    for vector, expected in zip(tiny.encode(texts, batch_size=3), alone):
+        assert vector.indices.tolist() == expected.indices.tolist()
+        np.testing.assert_allclose(vector.values, expected.values, rtol=1e-4, atol=1e-5)
+
+
+def test_padding_and_groups_do_not_change_a_vector(tiny):
+    tokens = tiny.tokenize(["short", "a much longer text about engines " * 20, "middle sized text " * 15])
+    together, places = tiny.group_by_length(tokens)
+    assert len(together["input_ids"]) == 3
+    with torch.no_grad():
+        grouped = tiny(**together)[places]
+        padded = tiny(**tiny.pad(tokens))
+    torch.testing.assert_close(grouped, padded, rtol=1e-4, atol=1e-4)
+
+
+@pytest.mark.parametrize("text", ["", "   ", "\n\t"])
+def test_an_empty_text_has_an_empty_vector(tiny, text):
+    vector = tiny.encode([text])[0]
+    assert len(vector.indices) == len(vector.values) == 0
+
+
+def test_nothing_to_encode_gives_nothing(tiny):
+    assert tiny.encode([]) == []
+
+
+def test_longer_texts_are_cut_at_the_limit(tiny):
+    long = tiny.encode(["engine " * 600])[0]
+    assert long.indices.tolist() == tiny.encode(["engine " * 510])[0].indices.tolist()
+    assert len(tiny.tokenize(["engine " * 600], 16)[0]) == 16
+
+
+def test_roberta_positions_behind_the_padding_id_are_counted():
+    model, tokenizer = family_model("Roberta")
+    encoder = SpladeEncoder(model, tokenizer)
+    assert encoder.max_length == 38
+    assert len(encoder.encode(["a b c d " * 20])) == 1
+
+
+def test_config_file_carries_limits_and_origin(tiny, tmp_path):
+    tiny.save_pretrained(tmp_path)
+    config = json.loads((tmp_path / "splade_config.json").read_text())
+    assert config["pooling"] == "max" and config["activation"] == "log1p_relu"
+    assert config["max_length"] == 512 and config["base_model"] == "splade-tiny"
+    assert not list(tmp_path.parent.glob(".*-*"))
+
+
+def test_a_failed_save_leaves_the_old_folder_readable(tiny, tmp_path, monkeypatch):
+    tiny.save_pretrained(tmp_path / "model")
+    before = {file.name: file.read_bytes() for file in (tmp_path / "model").iterdir()}
+
+    def full_disk(*args, **kwargs):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(tiny.tokenizer, "save_pretrained", full_disk)
+    with pytest.raises(OSError):
+        tiny.save_pretrained(tmp_path / "model")
+    assert {file.name: file.read_bytes() for file in (tmp_path / "model").iterdir()} == before
+    assert [path.name for path in tmp_path.iterdir()] == ["model"]
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_packed_texts_give_the_vectors_of_padded_ones(family, monkeypatch):
+    monkeypatch.setattr(packing, "ROWS", 16)  # so that a text of fill is added
+    model, tokenizer = family_model(family)
+    encoder = SpladeEncoder(model, tokenizer)
+    assert encoder._packs == (family != "ModernBert")  # its attention slides over a window
+    batch = encoder.pad([tokens for tokens in encoder.tokenize(TEXTS) if tokens])
+    packed = encoder(**batch)
+    encoder._packs = False
+    torch.testing.assert_close(packed, encoder(**batch), rtol=1e-4, atol=1e-5)
+
+
+def test_a_stream_is_encoded_a_window_at_a_time(tiny, monkeypatch):
+    monkeypatch.setattr(encoder_module, "WINDOW", 4)
+    taken = []
+
+    def stream():
+        for number in range(40):
+            taken.append(number)
+            yield f"engine number {number} " * (number % 3)
+
+    vectors = tiny.encode_stream(stream())
+    first = next(vectors)
+    assert len(first.indices) == 0 and len(taken) <= 12  # this window and the one being tokenised
+    rest = [first, *vectors]
+    for vector, expected in zip(rest, tiny.encode(list(stream())[:40])):
+        assert vector.indices.tolist() == expected.indices.tolist()
+    assert len(rest) == 40
+
+
+def test_a_batch_that_does_not_fit_the_memory_is_halved(tiny, monkeypatch):
+    texts = [f"engine {number}" for number in range(10)]
+    expected = tiny.encode(texts)
+    sizes, head_inputs = [], SpladeEncoder._head_inputs
+
+    def limited(self, input_ids, attention_mask):
+        if len(input_ids) > 3:
+            raise torch.OutOfMemoryError("too many")
+        sizes.append(len(input_ids))
+        return head_inputs(self, input_ids, attention_mask)
+
+    monkeypatch.setattr(SpladeEncoder, "_head_inputs", limited)
+    for vector, other in zip(tiny.encode(texts, batch_size=10), expected):
+        assert vector.indices.tolist() == other.indices.tolist()
+    assert sum(sizes) == 10 and max(sizes) <= 3
+    monkeypatch.setattr(tiny, "_batch_tokens", tiny._batch_tokens)
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_a_query_has_the_vector_of_the_same_text_and_follows_the_weights(family):
+    model, tokenizer = family_model(family)
+    encoder = SpladeEncoder(model, tokenizer, precision="float32")
+    for _ in range(2):
+        for text in TEXTS:
+            query, same = encoder.encode_query(text), encoder.encode([text], encoder.query_max_length)[0]
+            assert query.indices.tolist() == same.indices.tolist()
+            np.testing.assert_allclose(query.values, same.values, rtol=1e-4, atol=1e-5)
+        with torch.no_grad():
+            model.base_model.get_input_embeddings().weight.mul_(1.5)
+
+
+def test_a_model_that_cannot_be_traced_runs_as_it_is(monkeypatch):
+    def refuse(*arguments, **options):
+        raise RuntimeError("not this one")
+
+    model, tokenizer = family_model("Bert")
+    expected = SpladeEncoder(model, tokenizer, precision="float32").encode(["a b c"])[0]
+    monkeypatch.setattr(torch.jit, "trace", refuse)
+    query = SpladeEncoder(*family_model("Bert"), precision="float32").encode_query("a b c")
+    np.testing.assert_allclose(query.values, expected.values, rtol=1e-4, atol=1e-5)

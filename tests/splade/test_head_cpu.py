@@ -1,0 +1,131 @@
+"""The C++ head against the plain formula in float64, and what happens where it cannot be had."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+from test_head import CASES, plain
+
+from utils.splade import native, vnni
+from utils.splade.head import active_terms, splade_head
+
+ROOT = Path(__file__).parents[2]
+needs_library = pytest.mark.skipif(
+    not vnni.available(), reason="NOT RUN: no GNU C++ compiler, or no AVX-512 VNNI, on this machine"
+)
+
+
+def inputs(lengths, vocabulary, size, shift, seed=0):
+    """float32 inputs; `shift` moves all logits, which spread over about the root of `size`."""
+    torch.manual_seed(seed)
+    bias = torch.randn(vocabulary) + shift
+    return torch.randn(sum(lengths), size), torch.randn(vocabulary, size), bias
+
+
+@pytest.fixture(params=[1, 2], ids=["one thread", "two threads"])
+def threads(request):
+    before = torch.get_num_threads()
+    torch.set_num_threads(request.param)
+    yield
+    torch.set_num_threads(before)
+
+
+@needs_library
+@pytest.mark.parametrize("lengths", CASES.values(), ids=CASES.keys())
+@pytest.mark.parametrize("vocabulary, size, shift", [(1000, 37, -12.0), (50, 8, 0.0), (3001, 128, -30.0)])
+@pytest.mark.parametrize("with_bias", [True, False])
+def test_forward_and_gradients_are_those_of_the_plain_formula(lengths, vocabulary, size, shift, with_bias, threads):
+    tensors = inputs(lengths, vocabulary, size, shift)
+    tensors = tensors if with_bias else (*tensors[:2], None)
+    mine = [None if t is None else t.clone().requires_grad_() for t in tensors]
+    exact = [None if t is None else t.double().requires_grad_() for t in tensors]
+    fused = splade_head(mine[0], lengths, *mine[1:])
+    expected = plain(exact[0], lengths, *exact[1:])
+    torch.testing.assert_close(fused.double(), expected, rtol=1e-4, atol=1e-4)
+    upstream = torch.randn_like(fused)
+    fused.backward(upstream)
+    expected.backward(upstream.double())
+    for got, want in zip(mine, exact):
+        if got is not None and want.grad is not None:
+            torch.testing.assert_close(got.grad.double(), want.grad, rtol=1e-3, atol=1e-3)
+
+
+@needs_library
+def test_screening_misses_no_active_term_of_a_real_model(tiny):
+    texts = ["how do wings make lift", "", "boundary layer " * 90, "a"]
+    with torch.inference_mode():
+        hidden, lengths, weight, bias = tiny._head_inputs(**tiny.pad([t for t in tiny.tokenize(texts) if t]))
+        expected = plain(hidden.double(), lengths, weight.double(), bias.double())
+    for (terms, weights), row in zip(active_terms(hidden, lengths, weight, bias), expected):
+        assert set(row.gt(1e-5).nonzero().flatten().tolist()) <= set(terms.tolist())
+        assert (terms[1:] > terms[:-1]).all() and (weights > 0).all()
+        torch.testing.assert_close(torch.from_numpy(weights).double(), row[terms.tolist()], rtol=1e-4, atol=1e-5)
+
+
+@needs_library
+def test_bfloat16_inputs_are_taken_as_they_are():
+    hidden, weight, bias = inputs([20, 30], 400, 64, -10.0)
+    rounded = [t.bfloat16() for t in (hidden, weight, bias)]
+    weights = splade_head(rounded[0], [20, 30], *rounded[1:])
+    assert weights.dtype == torch.float32
+    expected = plain(rounded[0].double(), [20, 30], rounded[1].double(), rounded[2].double())
+    torch.testing.assert_close(weights.double(), expected, rtol=1e-4, atol=1e-4)
+
+
+@needs_library
+@pytest.mark.parametrize("bad", [float("nan"), float("inf")])
+def test_a_state_that_is_not_a_number_is_not_hidden(bad):
+    hidden, weight, bias = inputs([3, 4], 100, 8, 0.0)
+    hidden[1, 2] = bad
+    weights = splade_head(hidden, [3, 4], weight, bias)
+    assert weights[0].isnan().all() and weights[1].isfinite().all()
+    assert (
+        splade_head(hidden[3:], [4], weight.index_fill(0, torch.tensor([7]), bad), bias)[0, 7].isfinite().logical_not()
+    )
+
+
+@needs_library
+def test_changed_weights_are_packed_anew():
+    hidden, weight, bias = inputs([5], 200, 16, -4.0)
+    before = splade_head(hidden, [5], weight, bias)
+    weight.mul_(-1)
+    after = splade_head(hidden, [5], weight, bias)
+    expected = plain(hidden.double(), [5], weight.double(), bias.double())
+    torch.testing.assert_close(after.double(), expected, rtol=1e-4, atol=1e-4)
+    assert not torch.equal(before, after)
+
+
+@needs_library
+def test_gradients_do_not_depend_on_the_number_of_threads():
+    results = []
+    for count in (1, 2):
+        torch.set_num_threads(count)
+        leaves = [t.requires_grad_() for t in inputs([9, 40, 3], 500, 32, -8.0)]
+        results.append(torch.autograd.grad(splade_head(leaves[0], [9, 40, 3], *leaves[1:]).square().sum(), leaves))
+    for one, two in zip(*results):
+        assert torch.equal(one, two)
+
+
+def test_without_a_compiler_torch_takes_over(tmp_path):
+    code = (
+        "import torch; from utils.splade import vnni; from utils.splade.head import active_terms\n"
+        "(terms, weights), = active_terms(torch.ones(2, 4), [2], 3 * torch.eye(4))\n"
+        "print(vnni.available(), terms.tolist(), weights.round(3).astype(str).tolist())"
+    )
+    environment = os.environ | {"CXX": "no-such-compiler", "XDG_CACHE_HOME": str(tmp_path)}
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, env=environment, capture_output=True, text=True)
+    assert done.stdout.strip() == "False [0, 1, 2, 3] ['1.386', '1.386', '1.386', '1.386']", done.stderr
+
+
+@needs_library
+def test_a_compiler_that_fails_leaves_nothing_behind(tmp_path, monkeypatch):
+    compiler = tmp_path / "g++"
+    compiler.write_text("#!/bin/sh\nwhile [ $1 != -o ]; do shift; done; echo half > $2; exit 1\n")
+    compiler.chmod(0o755)
+    monkeypatch.setenv("CXX", str(compiler))
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    assert native.load_library.__wrapped__("vnni") is None
+    assert not list((tmp_path / "cache").rglob("vnni*"))

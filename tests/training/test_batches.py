@@ -1,0 +1,85 @@
+"""Batches of training examples."""
+
+import torch
+
+from utils.records import TrainingExample
+from utils.training.batches import StepBatches, collate, step_of, tokenised
+
+
+def step(examples, encoder, micro_batch=None):
+    """The step of a batch whose texts' weights are their own numbers of tokens."""
+    batch = collate(tokenised(examples, encoder), encoder, micro_batch)
+    lengths = [mask.sum(1) for part in batch["texts"] for mask in part["attention_mask"]]
+    return step_of(torch.cat(lengths)[:, None].float(), batch)
+
+
+def test_other_examples_of_the_same_positive_are_masked(tiny):
+    rows = [("a", "p1", "one"), ("b", "p1", "one without a word"), ("c", "p2", "two")]
+    made = [TrainingExample(query=q, positive_id=i, positive_document=text) for q, i, text in rows]
+    assert step(made, tiny).false_negatives.tolist() == [[False, True, False], [True, False, False], [False] * 3]
+
+
+def test_a_negative_that_is_another_queries_positive_is_masked_for_it(tiny):
+    made = [
+        TrainingExample(query="a", positive_document="first text", negative_documents=["third text", ""]),
+        TrainingExample(query="b", positive_document="third text"),
+    ]
+    assert step(made, tiny).false_negatives.tolist() == [[False, False, False], [False, False, True]]
+
+
+def test_texts_come_back_in_order_with_their_scores(tiny):
+    made = [
+        TrainingExample(
+            query="a b", positive_document="a b c", negative_documents=["a", "", "a b c d"], scores=[9, 3, 4, 5]
+        ),
+        TrainingExample(query="a", positive_document="a b c d e", scores=[7]),
+        TrainingExample(query="a b c", positive_document="a b", negative_documents=["a b c d e f"], scores=[8, 1]),
+    ]
+    for micro_batch in (None, 1, 2, 4):
+        found = step(made, tiny, micro_batch)
+        assert (found.queries[:, 0] - 2).tolist() == [2, 1, 3]
+        assert (found.documents[:, 0] - 2).tolist() == [3, 5, 2, 1, 4, 6]  # positives, then negatives
+        assert found.own.tolist()[0] == [0, 3, 4] and found.own[1, 0] == 1 and found.own.tolist()[2][:2] == [2, 5]
+        inf = float("-inf")
+        assert found.teacher.tolist() == [[9, 3, 5], [7, inf, inf], [8, 1, inf]]
+
+
+def test_every_pass_has_each_row_once_and_all_batches_are_full():
+    batches = StepBatches(10, [4], epochs=2, seed=3)
+    seen = []
+    for epoch in range(2):
+        batches.set_epoch(epoch)
+        seen += list(batches)
+    rows = [row for batch in seen for row in batch]
+    assert [len(batch) for batch in seen] == [4] * 2 * len(batches) and len(batches) == 3
+    assert sorted(rows[:10]) == sorted(rows[10:20]) == list(range(10)) and rows[:10] != rows[10:20]
+    batches.set_epoch(1)
+    assert list(batches) == seen[3:]
+
+
+def test_processes_share_the_batches_of_one():
+    whole = list(StepBatches(21, [6], epochs=1, seed=0))
+    parts = [list(StepBatches(21, [2], epochs=1, seed=0, rank=rank, world=3)) for rank in range(3)]
+    assert [first + second + third for first, second, third in zip(*parts, strict=True)] == whole
+
+
+def test_batches_grow_by_their_schedule_over_equal_shares_of_the_examples():
+    batches = StepBatches(96, [4, 8, 16], epochs=3, seed=0)
+    sizes = []
+    for epoch in range(3):
+        batches.set_epoch(epoch)
+        sizes.append([len(batch) for batch in batches])
+    assert [len(part) for part in sizes] == [14] * 3
+    assert [size for part in sizes for size in part] == [4] * 24 + [8] * 12 + [16] * 6
+
+
+def test_a_batch_is_never_larger_than_a_pass():
+    assert [sorted(batch) for batch in StepBatches(5, [8], epochs=1, seed=0)] == [[0, 1, 2, 3, 4]]
+
+
+def test_without_scores_for_all_there_is_no_teacher(tiny):
+    made = [
+        TrainingExample(query="a", positive_document="b", scores=[1]),
+        TrainingExample(query="c", positive_document="d"),
+    ]
+    assert step(made, tiny).teacher is None

@@ -1,0 +1,102 @@
+"""Training examples from what people said about results."""
+
+import json
+
+import pytest
+from conftest import fails_with_one_line, run
+
+from utils.records import Chunk, read_examples
+from utils.training_data.feedback import feedback_examples
+
+RECORDS = [
+    {
+        "query": "red fruit",
+        "document": "Cherries are red.",
+        "liked": True,
+        "document_id": "d1",
+        "time": "2026-03-01T10:00:00Z",
+    },
+    {"query": "red fruit", "document": "The sea is blue.", "liked": False, "model": "v1", "time": 1},
+    {"query": " red  fruit ", "document": "Apples are red.", "liked": True, "document_id": "other"},
+    {"query": "yellow fruit", "document": "The sea is blue.", "liked": False},
+]
+
+
+@pytest.fixture
+def feedback(tmp_path):
+    def write(*records):
+        file = tmp_path / "feedback.jsonl"
+        file.write_text("".join(json.dumps(record) + "\n" for record in records))
+        return file
+
+    return write
+
+
+def test_liked_documents_are_positives_and_disliked_ones_negatives(feedback):
+    made, without = feedback_examples(feedback(*RECORDS))
+    assert [(e.query, e.positive_document, e.negatives) for e in made] == [
+        ("red fruit", "Cherries are red.", ["The sea is blue."]),
+        ("red fruit", "Apples are red.", ["The sea is blue."]),
+    ]
+    assert {e.query_type for e in made} == {"feedback"} and made[0].source == made[0].positive_id == "d1"
+    assert without == ["'yellow fruit' has 1 disliked results and no liked one"]
+
+
+def test_the_latest_judgment_of_a_result_holds(feedback):
+    def judged(liked, time):
+        return {"query": "q", "document": "A text.", "liked": liked, "time": time}
+
+    early, late = "2026-01-01T00:00:00", "2026-01-02T00:00:00+00:00"
+    assert feedback_examples(feedback(judged(True, late), judged(False, early)))[0]
+    assert not feedback_examples(feedback(judged(False, late), judged(True, early)))[0]
+    assert feedback_examples(feedback(judged(False, None), judged(True, None)))[0]
+
+
+def test_a_document_is_known_by_its_id_or_its_text(feedback):
+    passages = [
+        Chunk(id="d1#0", document_id="d1", text="Cherries are red."),
+        Chunk(id="d2#0", document_id="d2", text="Apples are red."),
+    ]
+    made, _ = feedback_examples(feedback(*RECORDS), passages)
+    assert [(e.positive_id, e.source) for e in made] == [("d1#0", "d1"), ("d2#0", "d2")]
+
+
+def test_feedback_alone_and_beside_documents_makes_training_data(feedback, docs, tmp_path, monkeypatch):
+    monkeypatch.setenv("OPENAI_API_KEY", "sk-none")  # feedback asks no model
+    out = tmp_path / "out" / "training_data.json"
+    file = feedback(
+        *({**record, "query": f"{record['query']} {i}", "document_id": f"d{i}"} for i in range(5) for record in RECORDS)
+    )
+    done = run("generate_training_data.py", "--feedback-file", file, "--output-file", out)
+    assert done.returncode == 0, done.stderr
+    assert "examples    10: feedback 10" in done.stdout and "feedback without a liked document 5" in done.stdout
+    done = run(
+        "generate_training_data.py",
+        "--feedback-file",
+        file,
+        "--input-dir",
+        docs,
+        "--output-file",
+        out,
+        "--generator",
+        "extractive",
+    )
+    assert "feedback 10" in done.stdout and {"feedback", "title"} <= {e.query_type for e in read_examples(out)}
+
+
+@pytest.mark.parametrize(
+    ("records", "message"),
+    [
+        ([{"query": "q", "document": "d"}], "line 1: field 'liked': Field required"),
+        ([*RECORDS, {"query": " ", "document": "d", "liked": True}], "line 5: an empty query"),
+        ([{"query": "q", "document": "d", "liked": True, "time": "yesterday"}], "line 1: field 'time"),
+        ([], "holds no feedback"),
+        (RECORDS[3:], "no query has a document that was liked"),
+    ],
+)
+def test_broken_feedback_is_one_line(feedback, tmp_path, records, message):
+    out = tmp_path / "training_data.json"
+    fails_with_one_line(
+        run("generate_training_data.py", "--feedback-file", feedback(*records), "--output-file", out), message
+    )
+    assert not out.exists()

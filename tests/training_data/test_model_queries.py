@@ -1,0 +1,300 @@
+"""Training data by a language model, asked over real HTTP; the model alone is played (tests/api_server.py)."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections import Counter
+
+import pytest
+from api_server import ApiServer, completion, failure, good, written
+from conftest import ROOT, fails_with_one_line, run
+
+from utils.records import read_examples
+from utils.training_data.model_queries import EXAMPLES, QUERY_TYPES, STRATEGIES, load_template, templates
+
+SCRIPT = "generate_training_data.py"
+KEY = "sk-secret-0123456789"
+
+
+@pytest.fixture
+def api(monkeypatch):
+    monkeypatch.setenv("OPENAI_API_KEY", KEY)
+    server = ApiServer()
+    yield server
+    server.close()
+
+
+@pytest.fixture
+def pages(tmp_path):
+    """Twelve short documents."""
+    folder = tmp_path / "pages"
+    folder.mkdir()
+    parts = [
+        "engine",
+        "brake",
+        "mirror",
+        "heater",
+        "tyre",
+        "lamp",
+        "wiper",
+        "clutch",
+        "radio",
+        "filter",
+        "pump",
+        "valve",
+    ]
+    for i, part in enumerate(parts):
+        (folder / f"{part}.txt").write_text(
+            f"The {part} needs care every {i + 2} weeks. Clean the {part} with soap and warm water before winter comes."
+        )
+    return folder
+
+
+def generate(api, pages, *options):
+    return run(
+        SCRIPT,
+        "--input-dir",
+        pages,
+        "--output-file",
+        pages.parent / "training_data.json",
+        "--api-base",
+        api.url,
+        *options,
+    )
+
+
+def examples(pages):
+    parts = ("training", "validation", "test")
+    return [example for part in parts for example in read_examples(pages.parent / f"{part}_data.json")]
+
+
+def test_a_model_writes_queries_of_all_types_and_negatives_with_explanations(api, pages):
+    done = generate(api, pages, "--queries-per-passage", 4, "--contrastive-negatives", 2, "--price", 1, 10)
+    assert done.returncode == 0, done.stderr
+    made = examples(pages)
+    assert len(api.requests) == 12 and len(made) == 48
+    assert {example.query_type for example in made} == set(QUERY_TYPES)
+    for example in made:
+        assert len(example.negative_documents) == 2
+        assert example.negative_documents[0].explanation.partition(":")[0] in STRATEGIES
+        assert example.source in example.positive_id and "needs care" in example.positive_document
+    assert "generator   openai" in done.stdout
+    assert "asked       12 questions of played: 1,200 tokens to read, 240 to write: 0.00" in done.stdout
+    formats = {request.body["response_format"]["type"] for request in api.requests}
+    assert formats == {"json_schema"} and {request.key for request in api.requests} == {KEY}
+
+
+def test_shares_of_types_are_kept(api, pages):
+    generate(api, pages, "--query-types", "keyword=3", "question", "--queries-per-passage", 8)
+    kinds = Counter(example.query_type for example in examples(pages))
+    assert set(kinds) == {"keyword", "question"} and kinds["keyword"] > 1.5 * kinds["question"]
+
+
+@pytest.mark.parametrize("language", [*map(str.capitalize, EXAMPLES), "Polish"])
+def test_the_language_is_told_to_the_model_with_examples_where_there_are(api, pages, language):
+    assert generate(api, pages, "--language", language).returncode == 0
+    samples = EXAMPLES.get(language.lower(), ())
+    assert len(api.requests) == 12
+    for request in api.requests:
+        assert f"Write in {language}." in request.prompt and all(sample in request.prompt for sample in samples)
+        assert samples or "For instance" not in request.prompt
+
+
+def test_a_dry_run_asks_nothing_and_writes_nothing(api, pages):
+    done = generate(api, pages, "--dry-run", "--price", 100, 100)
+    assert done.returncode == 0 and not api.requests
+    assert "to ask      about 12 passages, " in done.stdout and "to write: 0." in done.stdout
+    assert sorted(path.name for path in pages.parent.iterdir()) == ["pages"]
+
+
+def once(reply):
+    """The reply to the first request for each prompt, then good ones."""
+    return lambda request: reply(request) if request.attempt == 1 else good(request)
+
+
+TROUBLE = {
+    "too many requests": (once(lambda r: failure(429, Retry_After="0.2")), 2, "none"),
+    "server errors": (once(lambda r: failure(500)), 2, "none"),
+    "a connection that is cut": (once(lambda r: good(r)._replace(cut=True)), 2, "none"),
+    "truncated JSON": (once(lambda r: completion(written(r)[:40], "length")), 2, "12 malformed"),
+    "another schema": (once(lambda r: completion('{"questions": []}')), 2, "12 malformed"),
+    "no JSON": (once(lambda r: completion("I would rather talk.")), 2, "12 malformed"),
+    "a refusal": (once(lambda r: completion(None, refusal="I cannot do that.")), 2, "12 refused"),
+    "another topic": (
+        once(lambda r: completion('{"queries": [{"type": "question", "query": "who won in 1966?"}], "negatives": []}')),
+        2,
+        "12 off-topic",
+    ),
+    "talk of the passage": (
+        once(lambda r: completion(written(r).replace("question about", "what does this passage say about"))),
+        2,
+        "12 malformed",
+    ),
+    "words around the JSON": (lambda r: completion(f"Here it is:\n```json\n{written(r)}\n```"), 1, "none"),
+}
+
+
+@pytest.mark.parametrize(("behave", "attempts", "unusable"), TROUBLE.values(), ids=TROUBLE.keys())
+def test_trouble_passes(api, pages, behave, attempts, unusable):
+    api.behave = behave
+    done = generate(api, pages, "--query-types", "question")
+    assert done.returncode == 0, done.stderr
+    assert len(api.requests) == 12 * attempts
+    assert f"unusable    {unusable}; 0 questions without an answer" in done.stdout
+    assert len(examples(pages)) == 36
+
+
+def test_a_time_out_is_tried_again(api, pages):
+    api.behave = once(lambda request: good(request)._replace(wait=1.5))
+    done = generate(api, pages, "--api-timeout", 1, "--workers", 12)
+    assert done.returncode == 0 and len(api.requests) == 24 and len(examples(pages)) == 36
+
+
+def test_what_is_refused_twice_is_skipped(api, pages):
+    api.behave = lambda r: completion(None, refusal="no") if "brake" in r.prompt else good(r)
+    done = generate(api, pages)
+    assert "2 refused; 1 questions without an answer" in done.stdout
+    assert len(api.requests) == 13 and len(examples(pages)) == 33
+    assert "brake.txt" not in {example.source for example in examples(pages)}
+
+
+def test_an_endpoint_without_structured_output_is_asked_plainly(api, pages):
+    api.behave = lambda r: failure(400, "response_format is not supported") if "response_format" in r.body else good(r)
+    done = generate(api, pages, "--workers", 1)
+    assert done.returncode == 0 and len(api.requests) == 13 and len(examples(pages)) == 36
+
+
+WRONG = {
+    "a wrong key": (lambda r: failure(401, f"Incorrect API key: {KEY}"), "the API key is refused (HTTP 401)"),
+    "an unknown model": (lambda r: failure(404, f"no such model for {KEY}"), "HTTP 404"),
+    "an endpoint that always fails": (lambda r: failure(503, f"down {KEY}", Retry_After="0.01"), "go on by --resume"),
+}
+
+
+@pytest.mark.parametrize(("behave", "message"), WRONG.values(), ids=WRONG.keys())
+def test_what_cannot_work_is_one_line_without_the_key(api, pages, behave, message):
+    api.behave = behave
+    done = generate(api, pages)
+    fails_with_one_line(done, message)
+    told = done.stdout + done.stderr + "".join(p.read_text() for p in pages.parent.iterdir() if p.is_file())
+    assert KEY not in told
+    assert not (pages.parent / "training_data.json").exists()
+
+
+def test_an_endpoint_that_is_not_there_is_one_line(pages, monkeypatch):
+    monkeypatch.delenv("OPENAI_API_KEY", raising=False)
+    output = pages.parent / "training_data.json"
+    done = run(
+        SCRIPT, "--input-dir", pages, "--output-file", output, "--api-base", "http://127.0.0.1:9/v1", "--api-model", "m"
+    )
+    fails_with_one_line(done, "127.0.0.1:9", "Connection")
+
+
+def test_of_several_models_one_has_to_be_named(api, pages):
+    api.models = ("small", "large")
+    fails_with_one_line(generate(api, pages), "name the model with --api-model: large, small")
+    assert generate(api, pages, "--api-model", "large").returncode == 0
+    assert {request.body["model"] for request in api.requests} == {"large"}
+
+
+def test_the_rate_is_kept_by_all_workers_together(api, pages):
+    api.behave = once(lambda r: failure(429, Retry_After="0"))
+    generate(api, pages, "--workers", 8, "--requests-per-minute", 600)
+    times = [request.time for request in api.requests]
+    assert len(times) == 24
+    for start in times:  # ten a second, retries included
+        assert sum(start <= moment < start + 0.5 for moment in times) <= 7
+
+
+def test_killed_and_resumed_it_asks_nothing_twice_and_ends_with_the_same_file(api, pages):
+    output = pages.parent / "training_data.json"
+    generate(api, pages)
+    whole, journal = output.read_bytes(), pages.parent / "training_data.json.journal"
+    journal.unlink()
+    output.unlink()
+    api.requests.clear()
+    api.behave = lambda request: good(request)._replace(wait=0.05 if request.number <= 6 else 60)
+    command = [
+        sys.executable,
+        SCRIPT,
+        "--input-dir",
+        pages,
+        "--output-file",
+        output,
+        "--api-base",
+        api.url,
+        "--workers",
+        "2",
+    ]
+    process = subprocess.Popen(
+        list(map(str, command)), cwd=ROOT, stdout=subprocess.DEVNULL, env=os.environ | {"OPENAI_API_KEY": KEY}
+    )
+    for _ in range(600):
+        if journal.exists() and len(journal.read_text().splitlines()) == 7:
+            break
+        time.sleep(0.1)
+    process.send_signal(signal.SIGKILL)
+    process.wait(30)
+    assert not output.exists()
+    asked = {request.prompt for request in api.requests if request.number <= 6}
+    api.behave = good
+    api.requests.clear()
+    fails_with_one_line(generate(api, pages), "--resume")
+    done = generate(api, pages, "--resume")
+    assert done.returncode == 0 and output.read_bytes() == whole
+    assert len(api.requests) == 6 and not asked & {request.prompt for request in api.requests}
+    assert KEY not in journal.read_text()
+
+
+def test_a_changed_document_redoes_only_itself(api, pages):
+    generate(api, pages)
+    (pages / "brake.txt").write_text(
+        "The brake of the new model needs no care. It is cleaned by the wind of the road itself."
+    )
+    api.requests.clear()
+    assert generate(api, pages, "--resume").returncode == 0
+    assert [("new model" in request.prompt) for request in api.requests] == [True]
+    assert any("new model" in example.positive_document for example in examples(pages))
+
+
+def test_without_key_or_address_the_documents_are_enough(pages, monkeypatch):
+    monkeypatch.delenv("OPENAI_API_KEY", raising=False)
+    done = run(SCRIPT, "--input-dir", pages, "--output-file", pages.parent / "training_data.json")
+    assert "generator   extractive" in done.stdout and len(examples(pages)) > 24
+
+
+@pytest.mark.parametrize("name", templates())
+def test_a_built_in_template_says_for_whom(name):
+    text = load_template(name).substitute(task="TASK", title="TITLE", passage="PASSAGE")
+    assert text.index("TASK") < text.index("TITLE") < text.index("PASSAGE")
+
+
+def test_a_template_of_ones_own_is_checked_before_anything_is_asked(api, pages, tmp_path):
+    own = tmp_path / "own.txt"
+    for text, message in (
+        ("Only $passage", "lacks the placeholder $task"),
+        ("$task $passage $name", "has the placeholder $name"),
+        ("$task $passage costs 5 $", "a $ stands for nothing"),
+    ):
+        own.write_text(text)
+        fails_with_one_line(generate(api, pages, "--template", own), message)
+    fails_with_one_line(generate(api, pages, "--template", "poetry"), "neither a file nor one of code, finance")
+    assert not api.requests
+    own.write_text("Ask as a sailor. $task\nPassage:\n$passage")
+    assert generate(api, pages, "--template", own).returncode == 0
+    assert all(request.prompt.startswith("Ask as a sailor.") for request in api.requests)
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (["--query-types", "riddle"], "query type 'riddle' is none of"),
+        (["--query-types", "keyword=-1"], "the share must be a number above 0"),
+        (["--generator", "extractive", "--dry-run"], "--dry-run is for what a language model is asked"),
+    ],
+)
+def test_bad_options_are_one_line(api, pages, options, message):
+    fails_with_one_line(generate(api, pages, *options), message)
+    assert not api.requests and not list(pages.parent.glob("*.json*"))

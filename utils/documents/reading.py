@@ -1,0 +1,198 @@
+"""Read documents and judged collections from files and folders."""
+
+import os
+from collections import Counter
+from collections.abc import Iterable
+from pathlib import Path
+from typing import NamedTuple
+
+from utils.console import progress
+from utils.documents.formats import READERS, read_page
+from utils.documents.normalisation import normalize
+from utils.records import Document, TrainingExample, read_json_records
+
+SUFFIXES = READERS.keys() | {".json", ".jsonl"}
+EDGE = 3  # lines at the start and the end of a text that may be those of every page of a site
+EDGE_DOCUMENTS = 10  # in so many documents at least, and in half of them
+
+
+class Documents(NamedTuple):
+    """What was read, and a line for each file that could not be."""
+
+    documents: list[Document]
+    skipped: list[str]
+
+
+class Collection(NamedTuple):
+    """Documents, queries and judgments: qrels[query id][document id] is the grade."""
+
+    documents: list[Document]
+    queries: dict[str, str]
+    qrels: dict[str, dict[str, int]]
+
+
+def pool_examples(examples: Iterable[TrainingExample]) -> Collection:
+    """The collection that examples make: all their documents, each once, and as relevant each query's positives with
+    what else was made from the same passage."""
+    ids: dict[str, str] = {}  # text -> id
+    queries: dict[str, str] = {}  # text -> id
+    qrels: dict[str, dict[str, int]] = {}
+    passages: dict[str, dict[str, int]] = {}  # positive_id -> the ids of its texts, judged
+    answers: list[tuple[str, dict[str, int]]] = []
+    for example in examples:
+        pooled = [text.strip() for text in (example.positive_document, *example.negatives)]
+        for text in filter(None, pooled):
+            ids.setdefault(text, f"d{len(ids)}")
+        if example.query.strip() and pooled[0]:
+            query = queries.setdefault(example.query.strip(), f"q{len(queries)}")
+            own = passages.setdefault(example.positive_id or pooled[0], {})
+            own[ids[pooled[0]]] = 1
+            answers.append((query, own))
+    for query, own in answers:
+        qrels.setdefault(query, {}).update(own)
+    documents = [Document(id=name, text=text) for text, name in ids.items()]
+    return Collection(documents, {name: text for text, name in queries.items()}, qrels)
+
+
+def read_documents(path: str | Path) -> Documents:
+    """Documents of a file, of all files below a folder, or of a folder in the BEIR layout (its corpus.jsonl alone).
+
+    A document's id is its own `id` or `_id`, else its file's path within the folder, with `#N` for the Nth record of
+    a file. Lines at the start or the end of half of a folder's files (a banner, a licence) are left out. A file in a
+    folder that cannot be read is reported in `skipped`; a file given by name raises.
+
+    Raises:
+        ValueError: the file is broken, or there is no document at all.
+        ImportError: what reads the file is not installed.
+        OSError: `path` does not exist or cannot be read.
+    """
+    path = Path(path)
+    if not path.exists():
+        raise FileNotFoundError(f"{path}: no such file or folder")
+    if (path / "corpus.jsonl").is_file():
+        path = path / "corpus.jsonl"
+    documents: list[Document] = []
+    skipped: list[str] = []
+    if path.is_dir():
+        wanting: Counter[tuple[str, str]] = Counter()  # (suffix, package that reads it)
+        texts: list[Document] = []  # of which each has a file of its own
+        for file in progress(_files(path), desc="reading", unit="files"):
+            try:
+                found = _read_file(file, file.relative_to(path).as_posix())
+            except ImportError as error:
+                wanting[file.suffix.lower(), str(error)] += 1
+            except (ValueError, OSError) as error:
+                skipped.append(" ".join(str(error).split()))
+            else:
+                documents += found
+                texts += found if file.suffix.lower() in READERS else []
+        skipped += [f"{n} {suffix} files; to read them: pip install {name}" for (suffix, name), n in wanting.items()]
+        _drop_repeated_edges(texts)
+        if not documents:
+            reason = f"; {len(skipped)} could not be read, such as {skipped[0]}" if skipped else ""
+            raise ValueError(f"{path}: no documents in this folder ({' '.join(sorted(SUFFIXES))}){reason}")
+    else:
+        try:
+            documents = _read_file(path, path.name)
+        except ImportError as error:
+            raise ImportError(f"{path}: to read it: pip install {error}") from None
+        if not documents:
+            raise ValueError(f"{path}: holds no documents")
+    _make_ids_unique(documents)
+    return Documents(documents, skipped)
+
+
+def read_collection(folder: str | Path, documents: str | Path | None = None) -> Collection:
+    """A judged collection in the BEIR layout: corpus.jsonl (or `documents`, any path that `read_documents` takes),
+    queries.jsonl and qrels/test.tsv. Only queries with a judgment above 0 are kept.
+
+    Raises:
+        ValueError: a file is broken, or nothing is judged.
+        OSError: a file is missing.
+    """
+    folder = Path(folder)
+    if documents is None and not (folder / "corpus.jsonl").is_file():
+        raise FileNotFoundError(f"{folder}: has no corpus.jsonl; name the documents with --docs-file")
+    queries: dict[str, str] = {}
+    for place, value in read_json_records(folder / "queries.jsonl"):
+        if not isinstance(value, dict) or "_id" not in value or not isinstance(value.get("text"), str):
+            raise ValueError(f"{place}: a query needs the fields '_id' and 'text'")
+        queries[str(value["_id"])] = value["text"]
+    qrels = {query: grades for query, grades in _read_qrels(folder / "qrels" / "test.tsv").items() if query in queries}
+    if not qrels:
+        raise ValueError(f"{folder}: no query has a judgment above 0 in qrels/test.tsv")
+    corpus = read_documents(folder if documents is None else documents).documents
+    return Collection(corpus, {query: queries[query] for query in qrels}, qrels)
+
+
+def _read_qrels(path: Path) -> dict[str, dict[str, int]]:
+    qrels: dict[str, dict[str, int]] = {}
+    for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(), 1):
+        fields = line.split("\t")
+        if number == 1 and fields[-1].strip() == "score":
+            continue
+        try:
+            query, document, grade = fields
+            qrels.setdefault(query, {})[document] = int(grade)
+        except ValueError:
+            raise ValueError(f"{path}: line {number}: expected query-id, corpus-id and score with tabs") from None
+    return {query: grades for query, grades in qrels.items() if max(grades.values()) > 0}
+
+
+def _files(folder: Path) -> list[Path]:
+    """Readable kinds of files below `folder`, sorted; hidden ones, and what links lead to outside it, are left out."""
+    found = []
+    for parent, folders, names in os.walk(folder):
+        folders[:] = sorted(name for name in folders if not name.startswith("."))
+        found += [Path(parent, n) for n in names if Path(n).suffix.lower() in SUFFIXES and not n.startswith(".")]
+    return sorted(found)
+
+
+def _read_file(file: Path, name: str) -> list[Document]:
+    suffix = file.suffix.lower()
+    if suffix in (".json", ".jsonl"):
+        return [
+            _from_json(value, place, f"{name}#{number}")
+            for number, (place, value) in enumerate(read_json_records(file), 1)
+        ]
+    title, text = read_page(file)
+    return [Document(id=name, title=title, text=text)]
+
+
+def _drop_repeated_edges(documents: list[Document]) -> None:
+    """Take the lines off the starts and ends of texts that stand there in half of them."""
+    counts: Counter[str] = Counter()
+    for document in documents:
+        lines = [line for line in document.text.splitlines() if line.strip()]
+        counts.update({*lines[:EDGE], *lines[-EDGE:]})
+    enough = max(EDGE_DOCUMENTS, len(documents) / 2)
+    repeated = {line for line, count in counts.items() if count >= enough}
+    for document in documents if repeated else ():
+        lines = document.text.splitlines()
+        while lines and (not lines[0].strip() or lines[0] in repeated):
+            lines.pop(0)
+        while lines and (not lines[-1].strip() or lines[-1] in repeated):
+            lines.pop()
+        document.text = "\n".join(lines)
+
+
+def _from_json(value: object, place: str, name: str) -> Document:
+    if isinstance(value, str):
+        return Document(id=name, text=normalize(value).strip())
+    if not isinstance(value, dict):
+        raise ValueError(f"{place}: a document is a string or an object, not a JSON {type(value).__name__}")
+    text = value.get("content", value.get("text"))
+    if not isinstance(text, str):
+        raise ValueError(f"{place}: a document needs a field 'content' or 'text' that holds a string")
+    title = " ".join(normalize(str(value.get("title") or "")).split())
+    return Document(id=str(value.get("id", value.get("_id", name))), title=title, text=normalize(text).strip())
+
+
+def _make_ids_unique(documents: list[Document]) -> None:
+    seen: set[str] = set()
+    for document in documents:
+        base, copy = document.id, 1
+        while document.id in seen:
+            copy += 1
+            document.id = f"{base}~{copy}"
+        seen.add(document.id)

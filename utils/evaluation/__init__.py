@@ -1,0 +1,4 @@
+"""Hits and human judgments come in, figures go out: metrics, sparsity, latency.
+
+Open `metrics.py` first: how well a SPLADE model, or BM25, retrieves from a judged collection.
+"""

@@ -1,0 +1,397 @@
+"""A masked language model seen as a SPLADE encoder: text -> sparse vector over the vocabulary."""
+
+import json
+import os
+import tempfile
+from collections.abc import Callable, Iterable, Iterator, Sequence, Sized
+from concurrent.futures import ThreadPoolExecutor
+from itertools import islice
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+from safetensors.torch import load_file, save_file
+from tqdm import tqdm
+from transformers import PreTrainedModel, PreTrainedTokenizerBase
+from transformers.utils import cached_file
+
+from utils.console import progress
+from utils.device import autocast, product_dtype, resolve_device, use_threads
+from utils.models import load_masked_lm, resolve_model
+from utils.splade import packing
+from utils.splade.head import active_terms, splade_head
+from utils.splade.int8 import quantise
+
+CONFIG_NAME = "splade_config.json"
+IDF_FOLDER = "query_idf"  # in a model folder, where the query weights are
+WINDOW = 2048  # texts tokenised and sorted by length together
+CPU_TOKENS, ACCELERATOR_TOKENS = 2048, 65_536  # tokens encoded together, padding included
+MIN_TOKENS, BATCHES_PER_THREAD = 512, 4  # smaller batches where there are few texts for many threads
+QUERY_PRECISIONS = ("auto", "float32")  # that run a query in float32
+MIN_FILL = 0.7  # shortest text of a padded group over its longest,
+SHORT = 32  # where texts shorter than this count as this long
+
+
+class SparseVector(NamedTuple):
+    """A text's non-zero term weights: vocabulary ids, ascending, and their weights, both of shape (terms,)."""
+
+    indices: np.ndarray  # int32
+    values: np.ndarray  # float32
+
+
+EMPTY = SparseVector(np.empty(0, np.int32), np.empty(0, np.float32))
+
+
+class SpladeEncoder(torch.nn.Module):
+    """Token ids and mask -> [batch, vocabulary] weights, max over tokens of log(1 + relu(logit)).
+
+    Works with any masked language model of transformers whose logits are a projection of its last hidden states; the
+    projection is taken out of the model's forward pass and runs in the fused head.
+
+    Attributes:
+        model: the masked language model. Its own forward returns hidden states while it is in here.
+        tokenizer: its tokenizer.
+        max_length, query_max_length: limits in tokens for documents and queries.
+        base_model: name of the model that this one was tuned from.
+        precision: one of utils.device.PRECISIONS, for `encode`.
+        training_notes: how the model was trained; stored in splade_config.json.
+        query_weights: [vocabulary], where queries do not pass the model: a query's vector is the weights of its own
+            tokens (SPLADE-doc, arXiv 2109.10086, section 3.3; inference-free retrievers, arXiv 2411.04403). Else None.
+
+    Raises:
+        ValueError: the model's logits are not a projection of its hidden states.
+    """
+
+    def __init__(
+        self,
+        model: PreTrainedModel,
+        tokenizer: PreTrainedTokenizerBase,
+        max_length: int = 512,
+        query_max_length: int = 128,
+        base_model: str = "",
+        precision: str = "auto",
+    ) -> None:
+        super().__init__()
+        self.model = model.eval()
+        self.tokenizer = tokenizer
+        self.max_length = min(max_length, _position_limit(model, tokenizer))
+        self.query_max_length = min(query_max_length, self.max_length)
+        self.base_model = base_model
+        self.precision = precision
+        self.training_notes: dict[str, Any] = {}
+        self.query_weights: torch.nn.Parameter | None = None
+        self._take_out_projection()
+        self._packs = packing.prepare(model)
+        self._batch_tokens = CPU_TOKENS
+        self._one_text: Callable[[torch.Tensor], torch.Tensor] | None = None
+
+    @classmethod
+    def from_pretrained(
+        cls,
+        name: str | Path,
+        device: str | torch.device | None = None,
+        max_length: int | None = None,
+        precision: str = "auto",
+        threads: int | None = None,
+    ) -> "SpladeEncoder":
+        """Open a model folder or hub id, or a name that utils.models knows. `threads`: see `utils.device.use_threads`.
+
+        Raises:
+            ValueError, OSError: see `utils.models.load_masked_lm` and `utils.device.resolve_device`.
+        """
+        device = resolve_device(device)
+        use_threads(threads)
+        product_dtype(device, precision)  # an unknown precision fails before the model loads
+        model, tokenizer = load_masked_lm(name)
+        stored = _stored_config(name)
+        encoder = cls(
+            model,
+            tokenizer,
+            max_length=max_length or stored.get("max_length", 512),
+            query_max_length=stored.get("query_max_length", 128),
+            base_model=stored.get("base_model", str(name)),
+            precision=precision,
+        )
+        encoder.training_notes = stored.get("training", {})
+        if stored.get("query_encoder") == "idf":
+            file = cached_file(resolve_model(name), f"{IDF_FOLDER}/model.safetensors")
+            encoder.query_weights = torch.nn.Parameter(load_file(file)["weight"])
+        encoder._batch_tokens = CPU_TOKENS if device.type == "cpu" else ACCELERATOR_TOKENS
+        encoder.to(device)
+        if precision == "int8":
+            quantise(model)
+        return encoder
+
+    @property
+    def device(self) -> torch.device:
+        return self.model.device
+
+    def forward(
+        self,
+        input_ids: torch.Tensor | Sequence[torch.Tensor],
+        attention_mask: torch.Tensor | Sequence[torch.Tensor],
+        query_ids: torch.Tensor | None = None,
+    ) -> torch.Tensor:
+        """[batch, tokens] ids and mask -> [batch, vocabulary] term weights. Padding never counts.
+
+        Both may also be sequences of such tensors, each padded to a length of its own (`group_by_length`); the
+        weights of all their texts come one group after the other. Last come those of `query_ids` [queries, tokens], by
+        `query_weights`.
+        """
+        weights = splade_head(*self._head_inputs(input_ids, attention_mask))
+        if query_ids is None:
+            return weights
+        present = weights.new_zeros(len(query_ids), weights.shape[1]).scatter_(1, query_ids, 1.0)
+        return torch.cat([weights, present * self.query_weights.relu()])
+
+    def encode(
+        self,
+        texts: Sequence[str],
+        max_length: int | None = None,
+        batch_size: int | None = None,
+        show_progress: bool = False,
+    ) -> list[SparseVector]:
+        """Sparse vectors of `texts`, in their order; see `encode_stream`."""
+        return list(self.encode_stream(texts, max_length, batch_size, show_progress))
+
+    def encode_stream(
+        self,
+        texts: Iterable[str],
+        max_length: int | None = None,
+        batch_size: int | None = None,
+        show_progress: bool = False,
+    ) -> Iterator[SparseVector]:
+        """Sparse vectors of a stream of texts, in their order; a text without tokens gets an empty vector.
+
+        WINDOW texts are held at a time, however many come, and sorted by length; the next ones are tokenised while
+        these are encoded. Texts are cut to `max_length` tokens (default: the model's). A batch has `batch_size` texts,
+        or, without it, as many as suit the device, by their tokens. One that does not fit the memory is halved until
+        it does.
+        """
+        total = len(texts) if isinstance(texts, Sized) else None
+        texts = iter(texts)
+        with (
+            progress(total=total, desc="encoding", unit="texts", show=show_progress) as bar,
+            ThreadPoolExecutor(1) as pool,
+        ):
+            coming = pool.submit(self.tokenize, list(islice(texts, WINDOW)), max_length)
+            while tokens := coming.result():
+                coming = pool.submit(self.tokenize, list(islice(texts, WINDOW)), max_length)
+                yield from self._encode_window(tokens, batch_size, bar)
+
+    def encode_query(self, text: str) -> SparseVector:
+        """One query's sparse vector."""
+        tokens = self.tokenize_queries([text])[0]
+        if not tokens:
+            return EMPTY
+        if self.query_weights is not None:
+            ids = np.unique(np.array(tokens, np.int32))
+            weights = self.query_weights.detach()[ids].cpu().numpy()
+            return SparseVector(ids[weights > 0], weights[weights > 0])
+        if (
+            not self._packs
+            or self.device.type != "cpu"
+            or self.precision not in QUERY_PRECISIONS
+            or self.model.training
+        ):
+            return self._encode_batch([tokens])[0]
+        if self._one_text is None:
+            self._one_text = packing.trace(self.model)
+        projection = self.model.get_output_embeddings()
+        with torch.inference_mode():
+            hidden = self._one_text(torch.tensor(tokens))
+            return SparseVector(*active_terms(hidden, [len(tokens)], projection.weight, projection.bias)[0])
+
+    def tokenize(self, texts: Sequence[str], max_length: int | None = None) -> list[list[int]]:
+        """Token ids of each text with the special tokens; [] for a text that has no others."""
+        if not texts:
+            return []
+        limit = min(max_length or self.max_length, self.max_length)
+        ids = self.tokenizer(list(texts), truncation=True, max_length=limit, verbose=False)["input_ids"]
+        special = self.tokenizer.num_special_tokens_to_add()
+        return [row if len(row) > special else [] for row in ids]
+
+    def tokenize_queries(self, texts: Sequence[str]) -> list[list[int]]:
+        """As `tokenize`, to the limit for queries; without special tokens where queries do not pass the model."""
+        if self.query_weights is None or not texts:
+            return self.tokenize(texts, self.query_max_length)
+        options = {"add_special_tokens": False, "truncation": True, "max_length": self.query_max_length}
+        return self.tokenizer(list(texts), **options, verbose=False)["input_ids"]
+
+    def count_longer(self, texts: Sequence[str], limit: int) -> int:
+        """How many of `texts` have more than `limit` tokens, the special ones included."""
+        if not texts:
+            return 0
+        return sum(len(ids) > limit for ids in self.tokenizer(list(texts), verbose=False)["input_ids"])
+
+    def pad(self, tokens: Sequence[list[int]]) -> dict[str, torch.Tensor]:
+        """input_ids and attention_mask, [batch, longest text]."""
+        padded = self.tokenizer.pad({"input_ids": list(tokens)}, return_tensors="pt", return_attention_mask=True)
+        return {"input_ids": padded["input_ids"], "attention_mask": padded["attention_mask"]}
+
+    def group_by_length(self, tokens: Sequence[list[int]]) -> tuple[dict[str, list[torch.Tensor]], torch.Tensor]:
+        """(input_ids and attention_mask in groups of texts of like length, so that little of the work is padding;
+        each text's place among the groups' texts, [texts])."""
+        order = sorted(range(len(tokens)), key=lambda i: -len(tokens[i]))
+        groups: list[list[int]] = []
+        for i in order:
+            if not groups or max(len(tokens[i]), SHORT) < MIN_FILL * len(tokens[groups[-1][0]]):
+                groups.append([])
+            groups[-1].append(i)
+        places = torch.empty(len(tokens), dtype=torch.long)
+        places[order] = torch.arange(len(tokens))
+        padded = [self.pad([tokens[i] for i in group]) for group in groups]
+        return {name: [group[name] for group in padded] for name in ("input_ids", "attention_mask")}, places
+
+    def terms(self, indices: Sequence[int]) -> list[str]:
+        """The vocabulary's words for term ids, as a person reads them."""
+        return [self.tokenizer.decode([int(index)]).strip() for index in indices]
+
+    def save_pretrained(self, folder: str | Path) -> None:
+        """Write model, tokenizer and splade_config.json; each file appears in `folder` only when it is whole."""
+        folder = Path(folder)
+        folder.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(dir=folder.parent, prefix=f".{folder.name}-") as made:
+            unfinished = Path(made)
+            self.model.save_pretrained(unfinished)
+            self.tokenizer.save_pretrained(unfinished)
+            config = {
+                "pooling": "max",
+                "activation": "log1p_relu",
+                "query_encoder": "model",
+                "max_length": self.max_length,
+                "query_max_length": self.query_max_length,
+                "base_model": self.base_model,
+                "training": self.training_notes,
+            }
+            if self.query_weights is not None:
+                config["query_encoder"] = "idf"
+                self._save_query_weights(unfinished)
+            (unfinished / CONFIG_NAME).write_text(json.dumps(config, indent=2) + "\n", encoding="utf-8")
+            for file in sorted(path for path in unfinished.rglob("*") if path.is_file()):
+                place = folder / file.relative_to(unfinished)
+                place.parent.mkdir(exist_ok=True)
+                os.replace(file, place)
+
+    def _save_query_weights(self, folder: Path) -> None:
+        """In the layout in which sentence-transformers opens a model with a way for queries and one for documents."""
+        queries = folder / IDF_FOLDER
+        self.tokenizer.save_pretrained(queries)
+        save_file({"weight": self.query_weights.detach().cpu().contiguous()}, queries / "model.safetensors")
+        (folder / "pooling").mkdir()
+        parts = {IDF_FOLDER: "SparseStaticEmbedding", ".": "MLMTransformer", "pooling": "SpladePooling"}
+        kinds = {name: f"sentence_transformers.sparse_encoder.models.{kind}" for name, kind in parts.items()}
+        router = {
+            "types": kinds,
+            "structure": {"query": [IDF_FOLDER], "document": [".", "pooling"]},
+            "parameters": {"default_route": "document", "allow_empty_key": True},
+        }
+        files = {
+            "modules.json": [{"idx": 0, "name": "0", "path": "", "type": "sentence_transformers.models.Router"}],
+            "router_config.json": router,
+            "config_sentence_transformers.json": {"model_type": "SparseEncoder"},
+            f"{IDF_FOLDER}/config.json": {"frozen": False},
+            "pooling/config.json": {"pooling_strategy": "max", "activation_function": "relu"},
+        }
+        for name, value in files.items():
+            (folder / name).write_text(json.dumps(value, indent=2) + "\n", encoding="utf-8")
+
+    def _encode_window(self, tokens: list[list[int]], batch_size: int | None, bar: tqdm) -> list[SparseVector]:
+        vectors = [EMPTY] * len(tokens)
+        order = sorted((i for i, ids in enumerate(tokens) if ids), key=lambda i: -len(tokens[i]))
+        bar.update(len(tokens) - len(order))
+        # Longest first, and enough batches that no thread is left with the last one.
+        share = sum(map(len, tokens)) // (BATCHES_PER_THREAD * torch.get_num_threads())
+        budget = self._batch_tokens if self.device.type != "cpu" else min(self._batch_tokens, max(MIN_TOKENS, share))
+        batches: list[list[int]] = []
+        for i in order:
+            size = len(batches[-1]) if batches else 0
+            if size and (size < batch_size if batch_size else (size + 1) * len(tokens[batches[-1][0]]) <= budget):
+                batches[-1].append(i)
+            else:
+                batches.append([i])
+        for batch, encoded in zip(batches, self._encode_batches([[tokens[i] for i in batch] for batch in batches])):
+            for i, vector in zip(batch, encoded):
+                vectors[i] = vector
+            bar.update(len(batch))
+        return vectors
+
+    def _encode_batches(self, batches: list[list[list[int]]]) -> Iterator[list[SparseVector]]:
+        """On the CPU a batch a thread, which scales better than threads within each of its many small products."""
+        threads = torch.get_num_threads()
+        if self.device.type != "cpu" or threads == 1 or len(batches) == 1:
+            yield from map(self._encode_batch, batches)
+            return
+        try:
+            with ThreadPoolExecutor(threads, initializer=torch.set_num_threads, initargs=(1,)) as pool:
+                yield from pool.map(self._encode_batch, batches)
+        finally:
+            torch.set_num_threads(threads)
+
+    @torch.inference_mode()
+    def _encode_batch(self, tokens: list[list[int]]) -> list[SparseVector]:
+        try:
+            with autocast(self.device, self.precision):
+                batch = {name: tensor.to(self.device) for name, tensor in self.pad(tokens).items()}
+                return [SparseVector(*vector) for vector in active_terms(*self._head_inputs(**batch))]
+        except torch.OutOfMemoryError:
+            if len(tokens) == 1:
+                raise
+        self._batch_tokens = max(1, self._batch_tokens // 2)  # for the windows to come
+        half = len(tokens) // 2
+        return self._encode_batch(tokens[:half]) + self._encode_batch(tokens[half:])
+
+    def _head_inputs(
+        self, input_ids: torch.Tensor | Sequence[torch.Tensor], attention_mask: torch.Tensor | Sequence[torch.Tensor]
+    ) -> tuple[torch.Tensor, list[int], torch.Tensor, torch.Tensor | None]:
+        """Hidden states of all tokens without padding, texts' lengths, and the projection's weight and bias."""
+        if isinstance(input_ids, torch.Tensor):
+            input_ids, attention_mask = [input_ids], [attention_mask]
+        lengths = [length for mask in attention_mask for length in mask.sum(1).tolist()]
+        if self._packs and self.device.type == "cpu":
+            ids = torch.cat([ids[mask.bool()] for ids, mask in zip(input_ids, attention_mask)])
+            hidden = packing.hidden_states(self.model, ids, lengths)  # (tokens, H)
+        else:
+            groups = zip(input_ids, attention_mask)
+            hidden = torch.cat([self.model(input_ids=ids, attention_mask=m).logits[m.bool()] for ids, m in groups])
+        projection = self.model.get_output_embeddings()
+        return hidden, lengths, projection.weight, projection.bias
+
+    def _take_out_projection(self) -> None:
+        """Let the model's forward return what the projection would have been given, after a check that the two
+        together are still the model."""
+        projection = self.model.get_output_embeddings()
+        if not isinstance(projection, torch.nn.Linear):
+            raise ValueError(f"{type(self.model).__name__} has no linear projection to the vocabulary")
+        ids = torch.tensor([self.tokenizer("a b", add_special_tokens=True)["input_ids"]], device=self.device)
+        with torch.inference_mode():
+            logits = self.model(input_ids=ids).logits
+            projection.forward = lambda hidden: hidden
+            hidden = self.model(input_ids=ids).logits
+            rebuilt = torch.nn.functional.linear(hidden, projection.weight, projection.bias)
+        if rebuilt.shape != logits.shape or not torch.allclose(rebuilt, logits, rtol=1e-3, atol=1e-3):
+            raise ValueError(f"{type(self.model).__name__}: its logits are not a projection of its hidden states")
+
+
+def _position_limit(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> int:
+    """The longest input in tokens that the model has positions for."""
+    positions = getattr(model.config, "max_position_embeddings", None) or tokenizer.model_max_length
+    return min(positions - packing.first_position(model), tokenizer.model_max_length)
+
+
+def _stored_config(name: str | Path) -> dict[str, Any]:
+    """splade_config.json beside the model, or {} for a model that was not made here."""
+    path = cached_file(
+        resolve_model(name),
+        CONFIG_NAME,
+        _raise_exceptions_for_gated_repo=False,
+        _raise_exceptions_for_missing_entries=False,
+        _raise_exceptions_for_connection_errors=False,
+    )
+    if path is None:
+        return {}
+    try:
+        return json.loads(Path(path).read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise ValueError(f"{path}: not valid JSON: {error}") from None

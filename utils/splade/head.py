@@ -1,0 +1,152 @@
+"""The fused SPLADE head: vocabulary projection, maximum over tokens and log saturation, forward and backward.
+
+For a text with hidden states h_1..h_n, the weight of vocabulary term t is (Formal et al., SPLADE v2, arXiv 2109.10086)
+
+    max over i of log(1 + relu(h_i . W_t + b_t))
+
+log(1 + relu(x)) grows with x and b_t does not depend on the token, so the maximum is taken on the raw product while a
+tile of it is still in cache; bias, relu and log then touch [batch, vocabulary] once. Nothing of the size
+[batch, tokens, vocabulary] is ever made. The gradient of a term reaches one token, its winner, and only if the
+weight is not zero, so the backward pass visits the non-zero weights alone.
+
+This file holds the head in torch's own operations, for every device; faster ones take over where they can run.
+"""
+
+import numpy as np
+import torch
+from torch.nn.utils.rnn import pad_sequence
+
+from utils.splade import head_cpu, vnni
+
+TILE = 2048  # vocabulary terms a product; 256 tokens by 2,048 float32 products stay in cache
+BLOCK = 256  # tokens a product, where texts are short
+
+
+def splade_head(
+    hidden: torch.Tensor, lengths: list[int], weight: torch.Tensor, bias: torch.Tensor | None = None
+) -> torch.Tensor:
+    """Term weights of a batch of texts whose tokens are packed without padding.
+
+    Args:
+        hidden: [tokens, hidden] states of all texts, one text after the other.
+        lengths: number of tokens of each text; they sum to `tokens`. A text of length 0 gets a zero vector.
+        weight: [vocabulary, hidden] projection, in any floating dtype; the product runs in `hidden`'s, or autocast's.
+        bias: [vocabulary] or None.
+
+    Returns:
+        [batch, vocabulary], float32 (float64 for float64 input), differentiable in hidden, weight and bias.
+    """
+    if _is_native(hidden):
+        return head_cpu.NativeHead.apply(hidden, lengths, weight, bias)
+    if torch.is_autocast_enabled(hidden.device.type):
+        hidden = hidden.to(torch.get_autocast_dtype(hidden.device.type))
+    head = _TiledHead
+    if hidden.is_cuda and hidden.dtype != torch.float64:
+        from utils.splade import head_cuda  # Triton takes a second to import
+
+        if head_cuda.available():
+            head = head_cuda.TritonHead
+    return head.apply(hidden, lengths, weight, bias)
+
+
+def active_terms(
+    hidden: torch.Tensor, lengths: list[int], weight: torch.Tensor, bias: torch.Tensor | None = None
+) -> list[tuple[np.ndarray, np.ndarray]]:
+    """(vocabulary ids, ascending, int32; weights, float32) of each text's non-zero terms. Arguments as above."""
+    if _is_native(hidden):
+        active = head_cpu.active_terms(hidden, lengths, weight, bias)
+        borders = active.starts[1:-1].numpy()
+        return list(zip(np.split(active.terms.numpy(), borders), np.split(active.weights.numpy(), borders)))
+    dense = splade_head(hidden, lengths, weight, bias)
+    rows, terms = dense.nonzero(as_tuple=True)
+    weights = dense[rows, terms].float().cpu().numpy()
+    borders = np.cumsum(rows.bincount(minlength=len(lengths)).cpu().numpy())[:-1]
+    return list(zip(np.split(terms.int().cpu().numpy(), borders), np.split(weights, borders)))
+
+
+def _is_native(hidden: torch.Tensor) -> bool:
+    return hidden.device.type == "cpu" and hidden.dtype != torch.float64 and vnni.available()
+
+
+class _TiledHead(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx, hidden, lengths, weight, bias):
+        # A text without tokens keeps -inf here, which relu turns into 0.
+        weights = _max_product(hidden, lengths, weight.to(hidden.dtype))
+        weights = weights.to(torch.promote_types(weights.dtype, torch.float32))
+        if bias is not None:
+            weights += bias
+        weights = weights.relu_().log1p_()  # (B, V)
+        ctx.save_for_backward(hidden, weight, bias, weights)
+        ctx.lengths = lengths
+        return weights
+
+    @staticmethod
+    @torch.autograd.function.once_differentiable
+    def backward(ctx, grad):
+        hidden, weight, bias, weights = ctx.saved_tensors
+        wide = weights.dtype
+        projection = weight.to(hidden.dtype)
+        grad_hidden = torch.zeros(hidden.shape, dtype=wide, device=hidden.device)
+        grad_weight = torch.zeros(weight.shape, dtype=wide, device=hidden.device)
+        grad_bias = None if bias is None else torch.zeros(bias.shape, dtype=wide, device=hidden.device)
+        start = 0
+        for row, length in enumerate(ctx.lengths):
+            tokens = slice(start, start + length)
+            start += length
+            terms = weights[row].nonzero().squeeze(1)  # (K,) active terms of this text
+            if not len(terms):
+                continue
+            # d log(1 + x) / dx = 1 / (1 + x) = exp(-log(1 + x))
+            slope = grad[row, terms] * torch.exp(-weights[row, terms])  # (K,)
+            winner = (hidden[tokens] @ projection[terms].T).argmax(0)  # (K,) the token that each term's maximum is from
+            grad_hidden[tokens].index_add_(0, winner, slope[:, None] * weight[terms].to(wide))
+            grad_weight.index_add_(0, terms, slope[:, None] * hidden[tokens][winner].to(wide))
+            if grad_bias is not None:
+                grad_bias.index_add_(0, terms, slope)
+        grad_bias = None if bias is None else grad_bias.to(bias.dtype)
+        return grad_hidden.to(hidden.dtype), None, grad_weight.to(weight.dtype), grad_bias
+
+
+def _max_product(hidden: torch.Tensor, lengths: list[int], weight: torch.Tensor) -> torch.Tensor:
+    """max over a text's tokens of hidden @ weight.T: [batch, vocabulary], -inf for a text without tokens."""
+    out = torch.full((len(lengths), len(weight)), float("-inf"), dtype=hidden.dtype, device=hidden.device)
+    if len(hidden):
+        fill = _fill_from_blocks if hidden.device.type == "cpu" else _fill_from_padded
+        fill(out, hidden, lengths, weight)
+    return out
+
+
+def _fill_from_blocks(out: torch.Tensor, hidden: torch.Tensor, lengths: list[int], weight: torch.Tensor) -> None:
+    """For the CPU: few tokens at a time, so that there is no padding and their product stays in cache."""
+    blocks = _blocks(lengths)
+    for start in range(0, len(weight), TILE):
+        tile = weight[start : start + TILE].T  # (H, T)
+        for tokens, rows in blocks:
+            product = hidden[tokens] @ tile  # (block's tokens, T)
+            for row, part in zip(rows, product.split([lengths[row] for row in rows])):
+                torch.amax(part, 0, out=out[row, start : start + TILE])
+
+
+def _fill_from_padded(out: torch.Tensor, hidden: torch.Tensor, lengths: list[int], weight: torch.Tensor) -> None:
+    """For accelerators: few large products."""
+    padded = pad_sequence(hidden.split(lengths), batch_first=True)  # (B, L, H)
+    positions = torch.arange(padded.shape[1], device=hidden.device)
+    padding = (positions >= torch.tensor(lengths, device=hidden.device)[:, None])[:, :, None]  # (B, L, 1)
+    for start in range(0, len(weight), TILE):
+        product = padded @ weight[start : start + TILE].T  # (B, L, T)
+        out[:, start : start + TILE] = product.masked_fill_(padding, float("-inf")).amax(1)
+
+
+def _blocks(lengths: list[int]) -> list[tuple[slice, list[int]]]:
+    """(tokens, texts) of neighbouring texts that have at most BLOCK tokens together; empty texts are left out."""
+    blocks: list[tuple[slice, list[int]]] = []
+    start = 0
+    for row, length in enumerate(lengths):
+        if length:
+            if blocks and start + length - blocks[-1][0].start <= BLOCK:
+                blocks[-1] = (slice(blocks[-1][0].start, start + length), [*blocks[-1][1], row])
+            else:
+                blocks.append((slice(start, start + length), [row]))
+        start += length
+    return blocks

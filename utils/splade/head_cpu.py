@@ -1,0 +1,85 @@
+"""The SPLADE head on a processor with AVX-512 VNNI, in C++ (vnni_head.cpp): exact in float32, at the speed of int8.
+
+A SPLADE vector has a few hundred non-zero terms among tens of thousands. Which they are is found on a product of
+tokens and terms rounded to 8 bits, with a bound of what the rounding can have changed: by Cauchy-Schwarz, for a token
+h = q + e and a term w = r + f (rounded part and rest),
+
+    h . w  <=  q . r + |e| |w| + |q| |f|
+
+A term whose bound plus bias is not above zero for any token has weight zero. The others, about twice as many as are
+active, are computed in float32, with the token that won. Both stages take the maximum in registers.
+"""
+
+from itertools import accumulate
+from typing import NamedTuple
+
+import torch
+
+from utils.splade import vnni
+
+
+class Active(NamedTuple):
+    """The non-zero weights of B texts, one text after the other, terms ascending."""
+
+    starts: torch.Tensor  # [B + 1] int64: where each text's begin, and the end
+    terms: torch.Tensor  # [K] int32
+    weights: torch.Tensor  # [K] float32
+    winners: torch.Tensor  # [K] int32: the token that each weight is from, counted from its text's first
+
+
+class NativeHead(torch.autograd.Function):
+    """(hidden, lengths, weight, bias) -> [batch, vocabulary] float32; see `utils.splade.head.splade_head`."""
+
+    @staticmethod
+    def forward(ctx, hidden, lengths, weight, bias):
+        dense = torch.zeros(len(lengths), len(weight))
+        active = active_terms(hidden, lengths, weight, bias, dense)
+        ctx.save_for_backward(hidden, weight, *active)
+        ctx.lengths = lengths
+        ctx.bias_dtype = None if bias is None else bias.dtype
+        return dense
+
+    @staticmethod
+    @torch.autograd.function.once_differentiable
+    def backward(ctx, grad):
+        hidden, weight, *saved = ctx.saved_tensors
+        active = Active(*saved)
+        grad_hidden, grad_weight = torch.zeros(hidden.shape), torch.zeros(weight.shape)
+        grad_bias = None if ctx.bias_dtype is None else torch.zeros(len(weight))
+        inputs = (_float(grad), _float(hidden), _starts(ctx.lengths), len(ctx.lengths), _float(weight), *weight.shape)
+        slopes = torch.empty_like(active.weights)
+        vnni.call("backward", *inputs, *active, slopes, grad_hidden, grad_weight, grad_bias)
+        grad_bias = None if grad_bias is None else grad_bias.to(ctx.bias_dtype)
+        return grad_hidden.to(hidden.dtype), None, grad_weight.to(weight.dtype), grad_bias
+
+
+def active_terms(
+    hidden: torch.Tensor,
+    lengths: list[int],
+    weight: torch.Tensor,
+    bias: torch.Tensor | None,
+    dense: torch.Tensor | None = None,
+) -> Active:
+    """The non-zero weights, and the same in zeroed float32 `dense` [batch, vocabulary] where it is given."""
+    hidden, weight, bias = _float(hidden), _float(weight), _float(bias)
+    counts = torch.empty(len(lengths), dtype=torch.int64)
+    inputs = (hidden, _starts(lengths), len(lengths), weight, bias, *vnni.pack(weight), *weight.shape)
+    found = vnni.call("find", *inputs, counts)
+    starts = _starts(counts.tolist())
+    total = int(starts[-1])
+    active = Active(
+        starts,
+        torch.empty(total, dtype=torch.int32),
+        torch.empty(total, dtype=torch.float32),
+        torch.empty(total, dtype=torch.int32),
+    )
+    vnni.call("collect", found, starts, len(lengths), len(weight), *active[1:], dense)
+    return active
+
+
+def _float(tensor: torch.Tensor | None) -> torch.Tensor | None:
+    return None if tensor is None else tensor.float().contiguous()
+
+
+def _starts(lengths: list[int]) -> torch.Tensor:
+    return torch.tensor([0, *accumulate(lengths)])

@@ -1,0 +1,183 @@
+"""The SPLADE head on CUDA, in Triton.
+
+Forward: one program takes the product of a text's tokens with a tile of the vocabulary, block of tokens by block, and
+keeps the running maximum and its token in registers; only [texts, vocabulary] is ever written. Texts are packed, so a
+short one costs no more than its own tokens, rounded up to a block.
+
+Backward: active terms are listed once, sorted by the token that won and by the term. Both gradients are then sums of
+rows over such a list (a token's gradient sums projection rows, a term's sums hidden states), made by one kernel whose
+programs own a row each: no atomics, the same result every time.
+"""
+
+import functools
+import warnings
+
+import torch
+
+try:
+    import triton
+    import triton.language as tl
+except ImportError:  # not for this system; torch's tiles take over
+    triton = None
+
+
+@functools.cache
+def available() -> bool:
+    """Whether the kernels run on this machine's CUDA devices; Triton needs a C compiler there."""
+    if triton is None:
+        return False
+    try:
+        TritonHead.apply(torch.ones(1, 16, device="cuda"), [1], torch.ones(16, 16, device="cuda"), None)
+    except Exception as error:  # whatever a compiler or driver may throw: there is another way
+        warnings.warn(f"the SPLADE head runs without its Triton kernels, and slower: {error}", stacklevel=2)
+        return False
+    return True
+
+
+class TritonHead(torch.autograd.Function):
+    """(hidden, lengths, weight, bias) -> [batch, vocabulary] float32; see `utils.splade.head.splade_head`."""
+
+    @staticmethod
+    def forward(ctx, hidden, lengths, weight, bias):
+        hidden = hidden.contiguous()
+        offsets = torch.tensor([0, *lengths]).cumsum(0).to(hidden.device)
+        shape = len(lengths), len(weight)
+        weights = torch.empty(shape, dtype=torch.float32, device=hidden.device)
+        winners = torch.empty(shape, dtype=torch.int32, device=hidden.device)
+        if weights.numel():
+            projection = weight.to(hidden.dtype).contiguous()
+            blocks = _blocks(max(lengths), hidden)
+            grid = len(lengths), triton.cdiv(len(weight), blocks["TERMS"])
+            _forward_kernel[grid](
+                hidden,
+                offsets,
+                projection,
+                projection if bias is None else bias.contiguous(),
+                _taint(hidden, lengths),
+                weights,
+                winners,
+                *weight.shape,
+                HAS_BIAS=bias is not None,
+                PRECISION="tf32" if torch.backends.cuda.matmul.allow_tf32 else "ieee",
+                **blocks,
+            )
+        ctx.save_for_backward(hidden, weight, offsets, weights, winners)
+        ctx.bias_dtype = None if bias is None else bias.dtype
+        return weights
+
+    @staticmethod
+    @torch.autograd.function.once_differentiable
+    def backward(ctx, grad):
+        hidden, weight, offsets, weights, winners = ctx.saved_tensors
+        rows, terms = weights.nonzero(as_tuple=True)  # (K,) active terms of all texts
+        # d log(1 + x) / dx = 1 / (1 + x) = exp(-log(1 + x))
+        slopes = grad[rows, terms].float() * torch.exp(-weights[rows, terms])
+        tokens = offsets[rows] + winners[rows, terms]
+        grad_hidden = _sum_rows(weight, terms, tokens, slopes, torch.empty_like(hidden))
+        grad_weight = _sum_rows(hidden, tokens, terms, slopes, torch.empty_like(weight))
+        grad_bias = None
+        if ctx.bias_dtype is not None:
+            dense = torch.zeros_like(weights)
+            dense[rows, terms] = slopes
+            grad_bias = dense.sum(0).to(ctx.bias_dtype)
+        return grad_hidden, None, grad_weight, grad_bias
+
+
+def _taint(hidden: torch.Tensor, lengths: list[int]) -> torch.Tensor:
+    """[batch] zeros, but NaN for a text with a state that is not finite: a maximum would hide it."""
+    taint = hidden.float().sum(1) * 0  # (tokens,)
+    rows = torch.arange(len(lengths)).repeat_interleave(torch.tensor(lengths)).to(hidden.device)
+    return torch.zeros(len(lengths), device=hidden.device).index_add_(0, rows, taint)
+
+
+def _blocks(longest: int, hidden: torch.Tensor) -> dict[str, int]:
+    """Sizes of a program's blocks, for texts of at most `longest` tokens; large ones need an A100's shared memory."""
+    shared = torch.cuda.get_device_properties(hidden.device).shared_memory_per_block_optin if hidden.is_cuda else 0
+    tokens = min(128 if shared >= 96 * 1024 else 64, max(16, triton.next_power_of_2(longest)))
+    return {
+        "TOKENS": tokens,
+        "TERMS": 128,
+        "DEPTH": 32 if hidden.dtype == torch.float32 else 64,
+        "num_warps": 8 if tokens == 128 else 4,
+        "num_stages": 3 if shared >= 160 * 1024 else 2,
+    }
+
+
+def _sum_rows(
+    table: torch.Tensor, sources: torch.Tensor, targets: torch.Tensor, scales: torch.Tensor, out: torch.Tensor
+) -> torch.Tensor:
+    """out[t] = sum of scales[i] * table[sources[i]] over the i whose targets[i] is t; every row of `out` is written."""
+    targets, order = targets.sort(stable=True)
+    borders = torch.searchsorted(targets, torch.arange(len(out) + 1, device=out.device))
+    size = out.shape[1]
+    if out.numel():
+        block = min(1024, triton.next_power_of_2(size))
+        grid = len(out), triton.cdiv(size, block)
+        _sum_rows_kernel[grid](table.contiguous(), sources[order], scales[order], borders, out, size, BLOCK=block)
+    return out
+
+
+if triton is not None:
+
+    @triton.jit
+    def _forward_kernel(
+        hidden,  # [tokens, size]
+        offsets,  # [texts + 1]
+        weight,  # [vocabulary, size], in hidden's dtype
+        bias,  # [vocabulary]
+        taint,  # [texts]
+        weights,  # [texts, vocabulary] out
+        winners,  # [texts, vocabulary] out
+        vocabulary,
+        size,
+        HAS_BIAS: tl.constexpr,
+        PRECISION: tl.constexpr,
+        TOKENS: tl.constexpr,
+        TERMS: tl.constexpr,
+        DEPTH: tl.constexpr,
+    ):
+        # Neighbouring programs share a tile of the vocabulary and differ in the text: the tile stays in the L2 cache.
+        text = tl.program_id(0)
+        terms = tl.program_id(1) * TERMS + tl.arange(0, TERMS)
+        inside = terms < vocabulary
+        begin = tl.load(offsets + text)
+        end = tl.load(offsets + text + 1)
+        columns = weight + terms.to(tl.int64)[None, :] * size
+        best = tl.full([TERMS], float("-inf"), tl.float32)
+        winner = tl.zeros([TERMS], tl.int32)
+        for first in range(begin, end, TOKENS):
+            tokens = first + tl.arange(0, TOKENS)
+            present = tokens < end
+            rows = hidden + tokens.to(tl.int64)[:, None] * size
+            product = tl.zeros([TOKENS, TERMS], tl.float32)
+            for depth in range(0, size, DEPTH):
+                dims = depth + tl.arange(0, DEPTH)
+                a = tl.load(rows + dims[None, :], mask=present[:, None] & (dims < size)[None, :], other=0.0)
+                b = tl.load(columns + dims[:, None], mask=inside[None, :] & (dims < size)[:, None], other=0.0)
+                product = tl.dot(a, b, product, input_precision=PRECISION)
+            product = tl.where(present[:, None], product, float("-inf"))
+            top, place = tl.max(product, 0, return_indices=True)
+            larger = top > best
+            winner = tl.where(larger, (first - begin).to(tl.int32) + place, winner)
+            best = tl.where(larger, top, best)
+        logit = best + tl.load(taint + text)
+        if HAS_BIAS:
+            logit += tl.load(bias + terms, mask=inside, other=0.0).to(tl.float32)
+        logit = tl.where(logit <= 0, 0.0, logit)  # NaN stays
+        # log(1 + x) without what 1 + x rounds away (Kahan's form)
+        more = 1.0 + logit
+        value = tl.where(more == 1.0, logit, tl.log(more) * (logit / (more - 1.0)))
+        at = text.to(tl.int64) * vocabulary + terms
+        tl.store(weights + at, value, mask=inside)
+        tl.store(winners + at, winner, mask=inside)
+
+    @triton.jit
+    def _sum_rows_kernel(table, sources, scales, borders, out, size, BLOCK: tl.constexpr):
+        target = tl.program_id(0).to(tl.int64)
+        dims = tl.program_id(1) * BLOCK + tl.arange(0, BLOCK)
+        inside = dims < size
+        total = tl.zeros([BLOCK], tl.float32)
+        for i in range(tl.load(borders + target), tl.load(borders + target + 1)):
+            row = tl.load(table + tl.load(sources + i) * size + dims, mask=inside, other=0.0)
+            total += tl.load(scales + i) * row.to(tl.float32)
+        tl.store(out + target * size + dims, total, mask=inside)

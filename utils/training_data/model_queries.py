@@ -1,0 +1,193 @@
+"""Queries and hard negatives that a language model writes for passages (queries by prompting: InPars, arXiv
+2202.05144)."""
+
+import random
+import re
+from collections.abc import Sequence
+from pathlib import Path
+from string import Template
+
+from pydantic import BaseModel, Field
+
+from utils.records import Chunk, Negative, TrainingExample
+from utils.training_data.language_model import CHARACTERS_A_TOKEN, Question
+
+TEMPLATES = Path(__file__).with_name("templates")
+PLACEHOLDERS = {"task", "passage", "title"}
+MOST_WORDS = 64  # of a query
+OF_THE_TASK = re.compile(r"\b(?:this|the|above|given|following) (?:passage|excerpt|paragraph)\b", re.IGNORECASE)
+
+QUERY_TYPES = {
+    "question": "a whole question, as to a colleague who knows",
+    "keyword": "two to five words as for a search box, without grammar",
+    "natural_language": "a sentence or half of one that describes the need, not a question",
+    "reformulation": "the need of the query before it, in other words: share as few of its content words as you can",
+}
+STRATEGIES = {
+    "topical shift": "stays in the field but is about a neighbouring topic",
+    "entity substitution": "says the same of another part, person, product or place",
+    "temporal variance": "is about another time, version or stage",
+    "scope mismatch": "is far more general, or about a far more special case",
+    "premise alteration": "holds under another condition, so that its answer is another one",
+    "perspective shift": "looks at the matter for somebody else, with another need",
+}
+# language -> what a query of each type looks like in it; other languages go by their name alone
+EXAMPLES = {
+    "english": ("how do I bleed the brakes?", "brake bleeding order", "the pedal feels soft after changing the pads"),
+    "german": (
+        "Wie entlüfte ich die Bremsen?",
+        "Bremse entlüften Reihenfolge",
+        "das Pedal ist nach dem Wechsel der Beläge weich",
+    ),
+    "french": (
+        "comment purger les freins ?",
+        "purge freins ordre",
+        "la pédale est molle après le changement des plaquettes",
+    ),
+    "spanish": (
+        "¿cómo se purgan los frenos?",
+        "purgar frenos orden",
+        "el pedal está blando después de cambiar las pastillas",
+    ),
+}
+
+
+class WrittenQuery(BaseModel):
+    type: str
+    query: str
+
+
+class WrittenNegative(BaseModel):
+    strategy: str
+    document: str
+    explanation: str
+
+
+class Written(BaseModel):
+    """What a model writes for one passage."""
+
+    queries: list[WrittenQuery] = Field(min_length=1)
+    negatives: list[WrittenNegative]
+
+
+def templates() -> list[str]:
+    """The names of the built-in prompt templates."""
+    return sorted(file.stem for file in TEMPLATES.glob("*.txt"))
+
+
+def load_template(name: str) -> Template:
+    """A built-in prompt template, or that in a file.
+
+    Raises:
+        ValueError: it is neither, or its placeholders are not $passage, $task and, where wanted, $title.
+        OSError: the file cannot be read.
+    """
+    builtin = TEMPLATES / f"{name}.txt"
+    path = builtin if builtin.is_file() else Path(name)
+    if not path.is_file():
+        raise ValueError(f"template '{name}' is neither a file nor one of {', '.join(templates())}")
+    try:
+        template = Template(path.read_text(encoding="utf-8"))
+    except UnicodeDecodeError:
+        raise ValueError(f"{path}: not UTF-8 text") from None
+    if not template.is_valid():
+        raise ValueError(f"{path}: a $ stands for nothing; write $$ for the sign itself")
+    named = set(template.get_identifiers())
+    for missing in {"task", "passage"} - named:
+        raise ValueError(f"{path}: lacks the placeholder ${missing}")
+    for unknown in sorted(named - PLACEHOLDERS):
+        raise ValueError(f"{path}: has the placeholder ${unknown}; known are $passage, $task and $title")
+    return template
+
+
+def questions(
+    chunks: Sequence[Chunk],
+    template: Template,
+    shares: dict[str, float],
+    queries: int,
+    negatives: int,
+    language: str | None,
+    seed: int,
+) -> list[Question]:
+    """A question to a language model for each chunk: `queries` queries, of types by `shares`, and `negatives` passages
+    that do not answer them."""
+    asked = []
+    for chunk in chunks:
+        rng = random.Random(f"{seed} {chunk.id}")
+        types = sorted(rng.choices(list(shares), list(shares.values()), k=queries), key=list(QUERY_TYPES).index)
+        if types[0] == "reformulation":
+            types[0] = next((kind for kind in shares if kind != "reformulation"), "question")
+        task = _task(types, rng.sample(list(STRATEGIES), min(negatives, len(STRATEGIES))), language)
+        prompt = template.substitute(task=task, title=chunk.context or "(untitled)", passage=chunk.text)
+        asked.append(Question(prompt, Written, lambda answer, chunk=chunk: _objection(answer, chunk, language)))
+    return asked
+
+
+def _task(types: Sequence[str], strategies: Sequence[str], language: str | None) -> str:
+    """What to write, and in which form."""
+    lines = [f"Write {len(types)} search queries that this passage answers, and another one on its topic would not:"]
+    lines += [f"{number}. {kind}: {QUERY_TYPES[kind]}" for number, kind in enumerate(types, 1)]
+    lines.append("They stand alone: none speaks of a passage or document, and none copies more than a few words of it.")
+    named = language or "the language of the passage"
+    lines.append(f"Write in {named}.")
+    examples = EXAMPLES.get((language or "").lower())
+    if examples:
+        lines.append(f"For instance, of another topic: {' / '.join(examples)}")
+    if strategies:
+        lines.append(
+            f"Then write {len(strategies)} passages of about this length and style that a search engine might mistake "
+            "for the answer and that answer none of your queries, and explain each in a sentence:"
+        )
+        lines += [f"- {name}: it {STRATEGIES[name]}" for name in strategies]
+    shape = '{"queries": [{"type": "...", "query": "..."}], "negatives": ['
+    shape += '{"strategy": "...", "document": "...", "explanation": "..."}' if strategies else ""
+    lines.append(f"Answer with JSON alone: {shape}]}}")
+    return "\n".join(lines)
+
+
+def _objection(answer: Written, chunk: Chunk, language: str | None) -> str:
+    """Why an answer cannot be used, "" if it can: off-topic if no query shares a part of a word with its passage."""
+    found = [q.query for q in answer.queries if q.query.strip() and len(q.query.split()) <= MOST_WORDS]
+    if not found or any(OF_THE_TASK.search(query) for query in found):
+        return "malformed"
+    known = _parts(chunk.full_text)
+    if language is None and not any(_parts(query) & known for query in found):
+        return "off-topic"
+    return ""
+
+
+def _parts(text: str) -> set[str]:
+    """The beginnings of a text's words."""
+    return {word[:4] for word in re.findall(r"\w{3,}", text.lower())}
+
+
+def model_examples(chunks: Sequence[Chunk], answers: Sequence[Written | None]) -> list[TrainingExample]:
+    """The examples that a language model's answers make, one a query."""
+    examples = []
+    for chunk, answer in zip(chunks, answers):
+        if answer is None:
+            continue
+        negatives = [
+            Negative(document=negative.document, explanation=f"{negative.strategy}: {negative.explanation}")
+            for negative in answer.negatives
+            if negative.document.strip() and negative.document.split() != chunk.text.split()
+        ]
+        for written in answer.queries:
+            examples.append(
+                TrainingExample(
+                    query=" ".join(written.query.split()),
+                    positive_document=chunk.full_text,
+                    negative_documents=negatives,
+                    positive_id=chunk.id,
+                    source=chunk.document_id,
+                    query_type=written.type,
+                )
+            )
+    return examples
+
+
+def estimate(asked: Sequence[Question], queries: int, negatives: int, chunks: Sequence[Chunk]) -> tuple[int, int]:
+    """(tokens to be read, tokens to be written), by the number of characters."""
+    read = sum(len(question.prompt) for question in asked)
+    written = sum(60 * queries + negatives * (len(chunk.text) + 150) for chunk in chunks)
+    return read // CHARACTERS_A_TOKEN, written // CHARACTERS_A_TOKEN

@@ -1,0 +1,113 @@
+"""Hard negatives: passages that look like an answer to a query and are none."""
+
+from collections.abc import Sequence
+from typing import TypeVar
+
+import numpy as np
+
+from utils.console import progress
+from utils.documents.duplicates import Likeness
+from utils.records import Chunk, TrainingExample
+from utils.search.lexical import BM25Index
+from utils.search.scorers import Fusion, VectorTeacher
+
+SKIP_TOP = 30  # ranks left out where no teacher can tell answers from negatives
+POOL = 3  # candidates that a teacher is asked about for each negative wanted
+FALSE_NEGATIVE_MARGIN = 0.5  # below a positive's score, in a teacher's standard deviations, that a negative has to be
+
+T = TypeVar("T")
+
+
+def add_bm25_negatives(
+    examples: Sequence[TrainingExample],
+    chunks: Sequence[Chunk],
+    per_example: int,
+    likeness: Likeness,
+    skip_top: int = SKIP_TOP,
+    depth: int = 100,
+) -> None:
+    """Give each example that was made from a passage `per_example` negatives from BM25's ranks `skip_top` to `depth`,
+    evenly spread over them.
+
+    The top ranks are left out because they often answer a query made from another passage as well as its own passage
+    does. Never a passage of the positive's own document or of a related one, nor of one that has the same query, nor a
+    copy of the positive's text.
+    """
+    by_id = {chunk.id: position for position, chunk in enumerate(chunks)}
+    examples = [example for example in examples if example.positive_id in by_id]
+    if not per_example or not examples:
+        return
+    texts = [chunk.full_text for chunk in chunks]
+    keys = [text_key(chunk.text) for chunk in chunks]
+    hits = BM25Index(texts).search([example.query for example in examples], depth)
+    answers: dict[str, set[str]] = {}  # query -> families of the documents that answer it
+    for example in examples:
+        document = chunks[by_id[example.positive_id]].document_id
+        answers.setdefault(text_key(example.query), set()).add(likeness.family(document))
+    for example, ranking in zip(examples, hits):
+        own = answers[text_key(example.query)]
+        candidates = []
+        seen = {keys[by_id[example.positive_id]], text_key(example.positive_document)}
+        for position, _ in ranking[skip_top:]:
+            if likeness.family(chunks[position].document_id) not in own and keys[position] not in seen:
+                seen.add(keys[position])
+                candidates.append(texts[position])
+        example.negative_documents = [*example.negative_documents, *spread(candidates, per_example)]
+
+
+def mine_negatives(
+    queries: Sequence[int],
+    positives: Sequence[int],
+    origins: Sequence[set[str]],
+    miner: VectorTeacher,
+    teacher: Fusion | None,
+    count: int,
+    depth: int = 100,
+    margin: float = FALSE_NEGATIVE_MARGIN,
+) -> tuple[list[list[int]], int]:
+    """Documents that `miner` ranks high for each example's query, and that are not the answer.
+
+    Never a positive of the same query, nor one that was made from the same passage or document as the example's own.
+    With a teacher, none that it puts above the positive less `margin` of its deviations; without one, none of the
+    first SKIP_TOP ranks.
+
+    Args:
+        queries, positives: each example's, as numbers of the miner's and the teacher's texts.
+        origins: the names of the passage and the document that each example was made from.
+        count, depth: negatives an example, evenly spread over the first `depth` ranks.
+
+    Returns:
+        Each example's negatives, and how many candidates the teacher took for answers.
+    """
+    sources: dict[int, set[str]] = {}
+    answers: dict[int, set[int]] = {}
+    for query, positive, origin in zip(queries, positives, origins):
+        sources.setdefault(positive, set()).update(origin)
+        answers.setdefault(query, set()).add(positive)
+    skip, wanted = (SKIP_TOP, count) if teacher is None else (0, POOL * count)
+    rankings = progress(miner.search(depth), total=miner.queries.shape[0], desc="mining", unit="queries")
+    best = {query: ranking[scores > 0][skip:].tolist() for query, (ranking, scores) in enumerate(rankings)}
+    pools = []
+    for query, origin in zip(queries, origins):
+        fit = [d for d in best[query] if d not in answers[query] and not origin & sources.get(d, set())]
+        pools.append(spread(fit, wanted))
+    if teacher is None:
+        return pools, 0
+    owners = [query for query, pool in zip(queries, pools) for _ in pool]
+    scores = teacher.pair_scores(np.array(owners, int), np.array([d for pool in pools for d in pool], int))
+    limits = teacher.pair_scores(np.array(queries), np.array(positives)) - margin * teacher.deviation
+    kept, start = [], 0
+    for pool, limit in zip(pools, limits):
+        kept.append([d for d, score in zip(pool, scores[start : start + len(pool)]) if score < limit])
+        start += len(pool)
+    return [spread(pool, count) for pool in kept], len(scores) - sum(map(len, kept))
+
+
+def spread(candidates: Sequence[T], count: int) -> Sequence[T]:
+    """At most `count` of the candidates, evenly spread over them."""
+    return candidates[:: max(1, len(candidates) // count)][:count]
+
+
+def text_key(text: str) -> str:
+    """What two copies of a passage share whatever their spacing and case."""
+    return " ".join(text.lower().split())
