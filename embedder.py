@@ -13,10 +13,18 @@ import argparse
 import json
 from collections.abc import Iterable, Iterator, Sequence
 
-from utils.console import Parser, auto_or_positive_int, positive_int, quiet_libraries, run_script, say, say_skipped
+from utils.console import (
+    ScriptParser,
+    auto_or_positive_int,
+    positive_int,
+    print_line,
+    print_skipped,
+    quiet_libraries,
+    run_script,
+)
 from utils.device import PRECISIONS
 from utils.documents.reading import read_documents
-from utils.records import check_writable, writing
+from utils.records import check_writable, open_atomic
 from utils.splade.encoder import SparseVector, SpladeEncoder
 
 
@@ -86,7 +94,7 @@ def main(args: argparse.Namespace) -> None:
         check_writable(args.output_file)
     if args.input_file:
         documents, skipped = read_documents(args.input_file)
-        say_skipped(skipped)
+        print_skipped(skipped)
         ids, texts = [d.id for d in documents], [d.full_text for d in documents]
     else:
         ids, texts = [str(i) for i in range(len(args.text))], args.text
@@ -98,22 +106,22 @@ def main(args: argparse.Namespace) -> None:
     else:
         vectors = embedder.stream_sparse_embeddings(texts, args.batch_size, show_progress=True)
     if args.output_file:
-        terms = 0
-        with writing(args.output_file) as file:
+        decode_terms = 0
+        with open_atomic(args.output_file) as file:
             for name, vector in zip(ids, vectors):
                 file.write(json.dumps({"id": name, **vector}) + "\n")
-                terms += len(vector["indices"])
-        say(f"{len(texts):,} vectors, {terms / len(texts):.1f} terms each -> {args.output_file}")
+                decode_terms += len(vector["indices"])
+        print_line(f"{len(texts):,} vectors, {decode_terms / len(texts):.1f} terms each -> {args.output_file}")
         return
     for text, vector in zip(texts, vectors):
         heaviest = sorted(zip(vector["values"], vector["indices"]), reverse=True)[: args.top_terms]
-        words = embedder.encoder.terms([index for _, index in heaviest])
-        say(f"{' '.join(text.split())[:80]}  ({len(vector['indices'])} terms)")
-        say("  " + ", ".join(f"{word} {value:.2f}" for word, (value, _) in zip(words, heaviest)))
+        words = embedder.encoder.decode_terms([index for _, index in heaviest])
+        print_line(f"{' '.join(text.split())[:80]}  ({len(vector['indices'])} terms)")
+        print_line("  " + ", ".join(f"{word} {value:.2f}" for word, (value, _) in zip(words, heaviest)))
 
 
 def parse_args() -> argparse.Namespace:
-    parser = Parser(__doc__)
+    parser = ScriptParser(__doc__)
     add = parser.add_argument
     add("--model-dir", default="./fine_tuned_splade", help="a model folder, a hub id, or splade-tiny")
     add("--text", action="append", default=[], help="a text to encode; may be given again")

@@ -25,76 +25,86 @@ from pathlib import Path
 
 import numpy as np
 
-from utils.console import Parser, bounded, parse_shares, positive_int, run_script, say, say_skipped
-from utils.documents.chunking import MAX_OVERLAP, MAX_SIZE, MIN_OVERLAP, MIN_SIZE, chunk_documents
-from utils.documents.duplicates import Likeness
+from utils.console import (
+    ScriptParser,
+    number_in_range,
+    parse_shares,
+    positive_int,
+    print_line,
+    print_skipped,
+    run_script,
+)
+from utils.documents.chunking import MAX_CHUNK_SIZE, MAX_OVERLAP, MIN_CHUNK_SIZE, MIN_OVERLAP, chunk_documents
+from utils.documents.duplicates import NearDuplicateIndex
 from utils.documents.reading import read_documents
 from utils.journal import Journal
 from utils.records import Chunk, Document, TrainingExample, check_writable, write_examples, write_text
-from utils.search.scorers import open_vectors
+from utils.search.scorers import open_text_encoder
 from utils.search.synonyms import Synonyms
-from utils.training_data.augmentation import KINDS, REPHRASING_TOKENS, SHARE, augment
-from utils.training_data.bootstrap import estimate_documents, write_documents
-from utils.training_data.data_report import data_report
+from utils.training_data.augmentation import DEFAULT_SHARE, REPHRASING_TOKENS, VARIANT_KINDS, augment_queries
+from utils.training_data.bootstrap import estimate_document_tokens, write_documents
+from utils.training_data.data_report import render_data_report
 from utils.training_data.extractive import extractive_examples
-from utils.training_data.feedback import feedback_examples
-from utils.training_data.language_model import LanguageModel, Question
+from utils.training_data.feedback import read_feedback_examples
+from utils.training_data.language_model import LanguageModel, Request
 from utils.training_data.model_queries import (
     QUERY_TYPES,
     STRATEGIES,
-    estimate,
+    build_requests,
+    estimate_tokens,
+    examples_from_answers,
     load_template,
-    model_examples,
-    questions,
-    templates,
+    template_names,
 )
 from utils.training_data.negatives import add_bm25_negatives
-from utils.training_data.quality import Dropped, balance, fit_examples, round_trip
+from utils.training_data.quality import Rejected, cap_per_document, filter_by_round_trip, filter_examples
 from utils.training_data.seq2seq import seq2seq_examples
 
 GENERATORS = ("auto", "openai", "seq2seq", "extractive")
-PARTS = ("training", "validation", "test")
+SPLITS = ("training", "validation", "test")
 
 
 def main(args: argparse.Namespace) -> None:
     outputs = _output_files(args)
     args.generator = _generator(args)
-    args.augment = parse_shares(args.augment, KINDS, "augmentation", SHARE, most=1)
+    args.augment = parse_shares(args.augment, VARIANT_KINDS, "augmentation", DEFAULT_SHARE, most=1)
     synonyms = Synonyms(args.synonyms) if args.synonyms else None
     if "synonym" in args.augment and not synonyms:
         raise ValueError("--augment synonym needs a file of --synonyms")
     args.query_types = parse_shares(args.query_types, QUERY_TYPES, "query type")
     args.template = load_template(args.template)
     if args.dry_run:
-        return say_estimate(args)
+        return print_cost_estimate(args)
     journal = _open_journal(args)
-    model = _open_model(args, journal) if _asks(args) else None
+    model = _open_model(args, journal) if _needs_language_model(args) else None
 
-    documents, skipped = read_all(args, model)
-    chunks, likeness = cut(documents, args)
-    passages = [chunk for chunk in chunks if chunk.id not in likeness.copies]
-    told, without = feedback_examples(args.feedback_file, passages) if args.feedback_file else ([], [])
-    examples, dropped = judge(make_examples(passages, args, model, journal), passages, args)
-    examples += told
-    dropped += [Dropped("feedback without a liked document", reason, "") for reason in without]
+    documents, skipped = load_documents(args, model)
+    chunks, near_duplicates = chunk_and_deduplicate(documents, args)
+    passages = [chunk for chunk in chunks if chunk.id not in near_duplicates.duplicate_of]
+    feedback_examples, skipped_queries = (
+        read_feedback_examples(args.feedback_file, passages) if args.feedback_file else ([], [])
+    )
+    examples, rejected = filter_by_quality(make_examples(passages, args, model, journal), passages, args)
+    examples += feedback_examples
+    rejected += [Rejected("feedback without a liked document", reason, "") for reason in skipped_queries]
     if not examples and not documents:
         raise ValueError(f"{args.feedback_file}: no query has a document that was liked")
     if not examples:
         raise ValueError(f"{args.input_dir or args.domain}: no document has enough text to make a query from")
-    parts = dict(zip(PARTS, split_by_document(examples, args.split, args.seed, likeness)))
-    parts["training"] += augment(parts["training"], args.augment, args.seed, synonyms, model)
+    parts = dict(zip(SPLITS, split_by_document(examples, args.split, args.seed, near_duplicates)))
+    parts["training"] += augment_queries(parts["training"], args.augment, args.seed, synonyms, model)
     for part in parts.values():
         sources = {example.source for example in part}
-        add_bm25_negatives(part, [c for c in passages if c.document_id in sources], args.negatives, likeness)
+        add_bm25_negatives(part, [c for c in passages if c.document_id in sources], args.negatives, near_duplicates)
     if model:
-        _say_answers(args, model)
+        _print_answers(args, model)
 
     for name, path in outputs.items():
         if parts[name]:
             write_examples(path, parts[name])
         else:  # an earlier file would be of other documents
             path.unlink(missing_ok=True)
-    report(args, outputs, documents, skipped, chunks, likeness, parts, dropped)
+    report(args, outputs, documents, skipped, chunks, near_duplicates, parts, rejected)
 
 
 def report(
@@ -103,55 +113,57 @@ def report(
     documents: Sequence[Document],
     skipped: Sequence[str],
     chunks: Sequence[Chunk],
-    likeness: Likeness,
+    near_duplicates: NearDuplicateIndex,
     parts: dict[str, list[TrainingExample]],
-    dropped: Sequence[Dropped],
+    rejected: Sequence[Rejected],
 ) -> None:
     """Say what was made and left out, and show it in data_report.html."""
     examples = [example for part in parts.values() for example in part]
-    empty, copies = len(documents) - len({chunk.document_id for chunk in chunks}), likeness.copies
+    empty, duplicate_of = len(documents) - len({chunk.document_id for chunk in chunks}), near_duplicates.duplicate_of
     summary = {
         "documents": f"{len(documents):,} ({empty:,} empty), {len(skipped):,} files skipped",
-        "passages": f"{len(chunks) - len(copies):,}; {len(copies):,} more are copies of one of them",
+        "passages": f"{len(chunks) - len(duplicate_of):,}; {len(duplicate_of):,} more are copies of one of them",
         "examples": f"{len(examples):,}: {_tally(example.query_type for example in examples)}",
-        "queries": _spread(example.query for example in examples),
-        "positives": _spread(example.positive_document for example in examples),
-        "left out": f"{len(dropped):,}: {_tally(case.reason for case in dropped)}",
+        "queries": _length_summary(example.query for example in examples),
+        "positives": _length_summary(example.positive_document for example in examples),
+        "left out": f"{len(rejected):,}: {_tally(case.reason for case in rejected)}",
     }
     for name, path in outputs.items():
         summary[name] = f"{len(parts[name]):,} -> {path}" if parts[name] else "none: there are too few documents"
     repeats = [
-        Dropped("copied passage", chunk.text, f"{chunk.id} repeats {copies[chunk.id]}")
+        Rejected("copied passage", chunk.text, f"{chunk.id} repeats {duplicate_of[chunk.id]}")
         for chunk in chunks
-        if chunk.id in copies
+        if chunk.id in duplicate_of
     ]
-    unread = [Dropped("unread file", reason, "") for reason in skipped]
+    unread = [Rejected("unread file", reason, "") for reason in skipped]
     page = args.output_file.with_name("data_report.html")
     title = args.domain or Path(args.input_dir or args.feedback_file).name
-    write_text(page, data_report(title, summary, examples, [*dropped, *repeats, *unread], args.seed))
+    write_text(page, render_data_report(title, summary, examples, [*rejected, *repeats, *unread], args.seed))
     for name, value in (summary | {"report": str(page)}).items():
-        say(f"{name:<11} {value}")
+        print_line(f"{name:<11} {value}")
 
 
-def read_all(args: argparse.Namespace, model: LanguageModel | None) -> tuple[list[Document], list[str]]:
+def load_documents(args: argparse.Namespace, model: LanguageModel | None) -> tuple[list[Document], list[str]]:
     """The documents of --input-dir and those that a model writes about --domain, and what could not be read."""
     documents, skipped = read_documents(args.input_dir) if args.input_dir else ([], [])
-    say_skipped(skipped)
+    print_skipped(skipped)
     if args.domain:
         written = write_documents(args.domain, args.bootstrap, args.language, model)
-        say(f"written     {len(written):,} documents of the {args.bootstrap:,} asked for")
+        print_line(f"written     {len(written):,} documents of the {args.bootstrap:,} asked for")
         documents = [*documents, *written]
     return documents, skipped
 
 
-def cut(documents: Sequence[Document], args: argparse.Namespace) -> tuple[list[Chunk], Likeness]:
+def chunk_and_deduplicate(
+    documents: Sequence[Document], args: argparse.Namespace
+) -> tuple[list[Chunk], NearDuplicateIndex]:
     """All passages, and which of them are copies of another."""
-    vectors = open_vectors(args.chunking_model, args.device, args.threads) if args.chunking == "semantic" else None
+    vectors = open_text_encoder(args.chunking_model, args.device, args.threads) if args.chunking == "semantic" else None
     chunks = chunk_documents(documents, args.chunk_size, args.chunk_overlap, vectors)
-    likeness = Likeness()
+    near_duplicates = NearDuplicateIndex()
     for chunk in chunks:
-        likeness.add(chunk.id, chunk.text, family=chunk.document_id)
-    return chunks, likeness
+        near_duplicates.add(chunk.id, chunk.text, family=chunk.document_id)
+    return chunks, near_duplicates
 
 
 def make_examples(
@@ -161,37 +173,40 @@ def make_examples(
     if not passages:  # feedback alone
         return []
     if args.generator == "openai":
-        return model_examples(passages, model.answers(_questions(passages, args)))
+        return examples_from_answers(passages, model.complete(_requests(passages, args)))
     if args.generator == "seq2seq":
         count = args.queries_per_passage
         return seq2seq_examples(passages, args.seq2seq_model, count, args.seed, journal, args.device, args.threads)
     return list(extractive_examples(passages, args.crops, args.seed))
 
 
-def judge(
+def filter_by_quality(
     examples: Sequence[TrainingExample], passages: Sequence[Chunk], args: argparse.Namespace
-) -> tuple[list[TrainingExample], list[Dropped]]:
+) -> tuple[list[TrainingExample], list[Rejected]]:
     """The examples that are fit to learn from, and what was left out."""
-    examples, dropped = fit_examples(examples)
+    examples, rejected = filter_examples(examples)
     if args.round_trip:
         options = args.round_trip, args.round_trip_model, args.device, args.threads
-        examples, lost = round_trip(examples, passages, *options)
-        dropped += lost
+        examples, lost = filter_by_round_trip(examples, passages, *options)
+        rejected += lost
     if args.balance:
-        examples, beyond = balance(examples, args.balance, args.seed)
-        dropped += beyond
-    return examples, dropped
+        examples, beyond = cap_per_document(examples, args.balance, args.seed)
+        rejected += beyond
+    return examples, rejected
 
 
 def split_by_document(
-    examples: Sequence[TrainingExample], shares: Sequence[float], seed: int, likeness: Likeness | None = None
+    examples: Sequence[TrainingExample],
+    shares: Sequence[float],
+    seed: int,
+    near_duplicates: NearDuplicateIndex | None = None,
 ) -> list[list[TrainingExample]]:
     """The examples in as many parts as there are shares. Each part but the first gets its share of the documents, at
     least one where the share is above 0 and there is one left beside the first part's; related documents stay
     together."""
     families: dict[str, list[str]] = {}
     for source in sorted({example.source for example in examples}):
-        families.setdefault(likeness.family(source) if likeness else source, []).append(source)
+        families.setdefault(near_duplicates.family(source) if near_duplicates else source, []).append(source)
     order = list(families.values())
     random.Random(seed).shuffle(order)
     total, position = sum(map(len, order)), 1
@@ -208,25 +223,27 @@ def split_by_document(
     return parts
 
 
-def say_estimate(args: argparse.Namespace) -> None:
+def print_cost_estimate(args: argparse.Namespace) -> None:
     """How much a language model would have to read and write."""
-    if not _asks(args):
+    if not _needs_language_model(args):
         raise ValueError("--dry-run is for what a language model is asked; this asks none")
     read = written = 0
     passages: list[Chunk] = []
     if args.input_dir:
-        chunks, likeness = cut(read_documents(args.input_dir).documents, args)
-        passages = [chunk for chunk in chunks if chunk.id not in likeness.copies]
+        chunks, near_duplicates = chunk_and_deduplicate(read_documents(args.input_dir).documents, args)
+        passages = [chunk for chunk in chunks if chunk.id not in near_duplicates.duplicate_of]
     if args.domain:
-        read, written = estimate_documents(args.bootstrap)
+        read, written = estimate_document_tokens(args.bootstrap)
         passages += [_typical_passage(args.domain, number) for number in range(args.bootstrap)]
     if args.generator == "openai":
-        more = estimate(_questions(passages, args), args.queries_per_passage, args.contrastive_negatives, passages)
+        more = estimate_tokens(
+            _requests(passages, args), args.queries_per_passage, args.contrastive_negatives, passages
+        )
         read, written = read + more[0], written + more[1]
     each = args.crops + 1 if args.generator == "extractive" else args.queries_per_passage
     count = round(len(passages) * each * args.augment.get("reformulation", 0) * args.split[0] / sum(args.split))
     read, written = read + count * REPHRASING_TOKENS[0], written + count * REPHRASING_TOKENS[1]
-    say(f"to ask      about {len(passages):,} passages, {_tokens(args, read, written)}")
+    print_line(f"to ask      about {len(passages):,} passages, {_tokens(args, read, written)}")
 
 
 def _typical_passage(domain: str, number: int) -> Chunk:
@@ -234,12 +251,12 @@ def _typical_passage(domain: str, number: int) -> Chunk:
     return Chunk(id=f"{domain}#{number}", document_id=domain, title=domain, text="word " * 150)
 
 
-def _questions(passages: Sequence[Chunk], args: argparse.Namespace) -> list[Question]:
+def _requests(passages: Sequence[Chunk], args: argparse.Namespace) -> list[Request]:
     wanted = args.queries_per_passage, args.contrastive_negatives
-    return questions(passages, args.template, args.query_types, *wanted, args.language, args.seed)
+    return build_requests(passages, args.template, args.query_types, *wanted, args.language, args.seed)
 
 
-def _asks(args: argparse.Namespace) -> bool:
+def _needs_language_model(args: argparse.Namespace) -> bool:
     """Whether a language model is needed."""
     queries = args.generator == "openai" and args.input_dir
     return bool(queries or args.domain or "reformulation" in args.augment)
@@ -247,7 +264,7 @@ def _asks(args: argparse.Namespace) -> bool:
 
 def _open_journal(args: argparse.Namespace) -> Journal | None:
     """Where costly answers are kept. A language model's outlive all other settings."""
-    if args.generator != "seq2seq" and not _asks(args):
+    if args.generator != "seq2seq" and not _needs_language_model(args):
         return None
     work = f"queries of {args.seq2seq_model}" if args.generator == "seq2seq" else "answers of a language model"
     return Journal(args.output_file.with_name(f"{args.output_file.name}.journal"), {"work": work}, args.resume)
@@ -259,15 +276,17 @@ def _open_model(args: argparse.Namespace, journal: Journal) -> LanguageModel:
     )
 
 
-def _say_answers(args: argparse.Namespace, model: LanguageModel) -> None:
+def _print_answers(args: argparse.Namespace, model: LanguageModel) -> None:
     """What the model was asked in this run and how it answered."""
     failed = Counter(reason for entry in model.entries for reason in entry["failed"])
     read, written = (sum(entry[name] for entry in model.entries) for name in ("read", "written"))
-    say(f"asked       {len(model.entries):,} questions of {model.model}: {_tokens(args, read, written)}")
+    print_line(f"asked       {len(model.entries):,} questions of {model.model}: {_tokens(args, read, written)}")
     unusable = ", ".join(f"{count:,} {reason}" for reason, count in failed.most_common()) or "none"
-    say(f"unusable    {unusable}; {sum(not entry['answer'] for entry in model.entries):,} questions without an answer")
+    print_line(
+        f"unusable    {unusable}; {sum(not entry['answer'] for entry in model.entries):,} questions without an answer"
+    )
     if model.unanswered:
-        say(f"unanswered  {model.unanswered:,} requests; --resume asks them again")
+        print_line(f"unanswered  {model.unanswered:,} requests; --resume asks them again")
 
 
 def _tokens(args: argparse.Namespace, read: int, written: int) -> str:
@@ -300,7 +319,7 @@ def _generator(args: argparse.Namespace) -> str:
     if generator == "auto":
         known = args.api_base or os.environ.get("OPENAI_API_KEY") or os.environ.get("OPENAI_BASE_URL")
         generator = "openai" if known or args.domain else "extractive"
-        say(f"generator   {generator}")
+        print_line(f"generator   {generator}")
     if generator == "seq2seq" and not args.seq2seq_model:
         raise ValueError("--generator seq2seq needs --seq2seq-model, such as macavaney/doc2query-t5-base-msmarco")
     if args.chunking == "semantic" and not args.chunking_model:
@@ -314,7 +333,7 @@ def _tally(reasons: Iterable[str]) -> str:
     return ", ".join(f"{reason} {count:,}" for reason, count in Counter(reasons).most_common()) or "none"
 
 
-def _spread(texts: Iterable[str]) -> str:
+def _length_summary(texts: Iterable[str]) -> str:
     low, middle, high = np.percentile([len(text.split()) for text in texts], (10, 50, 90))
     return f"{middle:,.0f} words in the middle, from {low:,.0f} to {high:,.0f} in eight of ten"
 
@@ -325,13 +344,13 @@ def parse_split(text: str) -> list[float]:
         shares = [float(part) for part in text.split("/")]
     except ValueError:
         shares = []
-    if not (2 <= len(shares) <= len(PARTS) and shares[0] > 0 and all(0 <= s < float("inf") for s in shares)):
+    if not (2 <= len(shares) <= len(SPLITS) and shares[0] > 0 and all(0 <= s < float("inf") for s in shares)):
         raise argparse.ArgumentTypeError(f"must be shares such as 80/10/10 or 90/10, training first, not '{text}'")
     return shares
 
 
 def parse_args() -> argparse.Namespace:
-    parser = Parser(__doc__)
+    parser = ScriptParser(__doc__)
     add = parser.add_argument
     add("--input-dir", default=None, metavar="PATH", help="folder or file of documents")
     add("--domain", default=None, metavar="NAME", help="what a language model writes documents about, for lack of them")
@@ -346,29 +365,29 @@ def parse_args() -> argparse.Namespace:
         "--api-base, else extractive")  # fmt: skip
     add(
         "--crops",
-        type=bounded(int, 0),
+        type=number_in_range(int, 0),
         default=3,
         help="extractive: sentences and passages cut from a chunk as queries",
     )
     add("--seq2seq-model", default=None, metavar="NAME", help="seq2seq: folder or hub id of a doc2query model")
     add("--api-base", default=None, metavar="URL", help="openai: the endpoint; default: OPENAI_BASE_URL, or OpenAI's")
     add("--api-model", default=None, metavar="NAME", help="openai: the model; default: the only one at the endpoint")
-    add("--api-timeout", type=bounded(float, 1), default=120, metavar="SECONDS", help="openai: for an answer")
+    add("--api-timeout", type=number_in_range(float, 1), default=120, metavar="SECONDS", help="openai: for an answer")
     add("--workers", type=positive_int, default=8, help="openai: requests at a time")
-    add("--requests-per-minute", type=bounded(float, 0.01), default=None, metavar="N", help="openai: at most")
+    add("--requests-per-minute", type=number_in_range(float, 0.01), default=None, metavar="N", help="openai: at most")
     add("--queries-per-passage", type=positive_int, default=3, help="openai, seq2seq: queries to write for a passage")
     add("--query-types", nargs="+", default=list(QUERY_TYPES), metavar="TYPE[=SHARE]",
         help="openai: kinds of queries, and how many of each in proportion")  # fmt: skip
-    add("--contrastive-negatives", type=bounded(int, 0, len(STRATEGIES)), default=1, metavar="N",
+    add("--contrastive-negatives", type=number_in_range(int, 0, len(STRATEGIES)), default=1, metavar="N",
         help="openai: passages to write that do not answer")  # fmt: skip
     add(
         "--template",
         default="generic",
         metavar="NAME",
-        help="openai: prompt, a file or one of " + ", ".join(templates()),
+        help="openai: prompt, a file or one of " + ", ".join(template_names()),
     )
     add("--language", default=None, help="openai: of the queries; default: that of each passage")
-    add("--price", type=bounded(float, 0), nargs=2, default=None, metavar=("READ", "WRITTEN"),
+    add("--price", type=number_in_range(float, 0), nargs=2, default=None, metavar=("READ", "WRITTEN"),
         help="openai: of a million tokens, for the summary")  # fmt: skip
     add("--dry-run", action="store_true", help="openai: only say what would be asked")
     add("--resume", action="store_true", help="openai, seq2seq: go on with the journal that is there")
@@ -377,14 +396,20 @@ def parse_args() -> argparse.Namespace:
     add("--round-trip-model", default="bm25", metavar="NAME", help="by which: bm25, minilm, a dense or a SPLADE model")
     add("--balance", type=positive_int, default=None, metavar="N", help="examples of a document at most")
     add("--augment", nargs="+", default=[], metavar="KIND[=SHARE]",
-        help=f"variants of training queries: {', '.join(KINDS)}; for a share of {SHARE} each, unless said")  # fmt: skip
+        help=f"variants of training queries: {', '.join(VARIANT_KINDS)}; for a share of {DEFAULT_SHARE} each, "
+        "unless said")  # fmt: skip
     add("--synonyms", default=None, metavar="FILE", help="lines of `a, b` or `a => b`: abbreviations and synonyms")
-    add("--negatives", type=bounded(int, 0), default=0, help="hard negatives an example, mined with BM25")
+    add("--negatives", type=number_in_range(int, 0), default=0, help="hard negatives an example, mined with BM25")
     add("--chunking", choices=("size", "semantic"), default="size",
         help="cut long sections by size, or where the topic shifts")  # fmt: skip
     add("--chunking-model", default=None, metavar="NAME", help="semantic: minilm, a dense or a SPLADE model")
-    add("--chunk-size", type=bounded(int, MIN_SIZE, MAX_SIZE), default=MAX_SIZE, help="characters a chunk at most")
-    add("--chunk-overlap", type=bounded(float, MIN_OVERLAP, MAX_OVERLAP), default=0.15, help="share of a chunk")
+    add(
+        "--chunk-size",
+        type=number_in_range(int, MIN_CHUNK_SIZE, MAX_CHUNK_SIZE),
+        default=MAX_CHUNK_SIZE,
+        help="characters a chunk at most",
+    )
+    add("--chunk-overlap", type=number_in_range(float, MIN_OVERLAP, MAX_OVERLAP), default=0.15, help="share of a chunk")
     add("--seed", type=int, default=42, help="seed of the random choices")
     parser.add_device_arguments()
     return parser.parse_args()

@@ -21,11 +21,11 @@ from pathlib import Path
 
 import numpy as np
 
-from utils.console import Parser, bounded, positive_int, run_script, say
+from utils.console import ScriptParser, number_in_range, positive_int, print_line, run_script
 from utils.documents.reading import read_documents
 from utils.journal import Journal
 from utils.records import TrainingExample, check_writable, read_examples, write_examples
-from utils.search.scorers import Fusion, VectorTeacher, open_fusion, open_teacher
+from utils.search.scorers import FusedScorer, VectorScorer, open_fused_scorer, open_scorer
 from utils.training_data.negatives import FALSE_NEGATIVE_MARGIN, mine_negatives, text_key
 
 
@@ -49,7 +49,7 @@ class Texts:
         return self.document_numbers[text_key(text)]
 
 
-def score(examples: list[TrainingExample], texts: Texts, teacher: Fusion) -> None:
+def score(examples: list[TrainingExample], texts: Texts, teacher: FusedScorer) -> None:
     """Set each example's scores."""
     pairs = [
         (texts.query(e.query), texts.document(text)) for e in examples for text in (e.positive_document, *e.negatives)
@@ -68,19 +68,21 @@ def main(args: argparse.Namespace) -> None:
     examples = read_examples(args.train_file)
     usable = [e for e in examples if e.query.strip() and all(text_key(t) for t in (e.positive_document, *e.negatives))]
     if len(usable) < len(examples):
-        say(f"{args.train_file}: left out {len(examples) - len(usable)} examples with an empty query or document")
+        print_line(
+            f"{args.train_file}: left out {len(examples) - len(usable)} examples with an empty query or document"
+        )
     if not usable:
         raise ValueError(f"{args.train_file}: every example has an empty query or document")
     more = [document.full_text for document in read_documents(args.docs_file).documents] if args.docs_file else []
     texts = Texts(usable, more)
-    say(f"{len(usable):,} examples, {len(texts.queries):,} queries, {len(texts.documents):,} documents")
+    print_line(f"{len(usable):,} examples, {len(texts.queries):,} queries, {len(texts.documents):,} documents")
 
-    miner = open_teacher(args.mine, texts.queries, texts.documents, args.device, args.threads) if args.mine else None
-    if miner and not isinstance(miner, VectorTeacher):
+    miner = open_scorer(args.mine, texts.queries, texts.documents, args.device, args.threads) if args.mine else None
+    if miner and not isinstance(miner, VectorScorer):
         raise ValueError(f"--mine {args.mine}: a cross-encoder cannot search; name bm25, a dense or a SPLADE model")
     teacher = None
     if args.teacher:
-        teacher = open_fusion(args.teacher, texts.queries, texts.documents, args.device, args.threads, journal)
+        teacher = open_fused_scorer(args.teacher, texts.queries, texts.documents, args.device, args.threads, journal)
     if miner:
         queries = [texts.query(example.query) for example in usable]
         positives = [texts.document(example.positive_document) for example in usable]
@@ -93,20 +95,20 @@ def main(args: argparse.Namespace) -> None:
             example.scores = None
             example.model_fields_set.discard("scores")
         count = sum(map(len, mined))
-        say(f"mined {count:,} negatives with {miner.name}; {dropped:,} candidates left out as likely answers")
+        print_line(f"mined {count:,} negatives with {miner.name}; {dropped:,} candidates left out as likely answers")
     if teacher:
         score(usable, texts, teacher)
         ahead = [e.scores[0] > max(e.scores[1:]) for e in usable if e.scores[1:]]
         mean = np.mean([example.scores[0] for example in usable])
         share = f", above all its negatives in {np.mean(ahead):.1%}" if ahead else ""
-        say(f"{teacher.name} scores positives {mean:.3f} on average{share}")
+        print_line(f"{teacher.name} scores positives {mean:.3f} on average{share}")
     write_examples(output, usable)
     journal.remove()
-    say(f"{len(usable):,} examples -> {output}")
+    print_line(f"{len(usable):,} examples -> {output}")
 
 
 def parse_args() -> argparse.Namespace:
-    parser = Parser(__doc__)
+    parser = ScriptParser(__doc__)
     add = parser.add_argument
     add("--train-file", default="training_data.json", help="training examples, .json or .jsonl")
     add("--output-file", default="scored_training_data.json", metavar="FILE", help="the same with scores, negatives")
@@ -116,7 +118,7 @@ def parse_args() -> argparse.Namespace:
     add("--mine", default=None, metavar="NAME", help="what to find hard negatives with, in place of those there are")
     add("--negatives", type=positive_int, default=4, help="negatives an example to mine")
     add("--depth", type=positive_int, default=100, help="documents to look at for each query, best first")
-    add("--margin", type=bounded(float, float("-inf")), default=FALSE_NEGATIVE_MARGIN,
+    add("--margin", type=number_in_range(float, float("-inf")), default=FALSE_NEGATIVE_MARGIN,
         help="standard deviations of the teacher's scores that a negative is below the positive")  # fmt: skip
     add("--resume", action="store_true", help="go on with an interrupted scoring by a cross-encoder")
     add("--docs-file", default=None, metavar="PATH", help="more documents to mine in: a file or a folder")

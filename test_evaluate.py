@@ -12,10 +12,10 @@ one query, encoding and search together, in ms.
 import argparse
 from pathlib import Path
 
-from utils.console import Parser, auto_or_positive_int, positive_int, run_script, say, table
+from utils.console import ScriptParser, auto_or_positive_int, format_table, positive_int, print_line, run_script
 from utils.device import PRECISIONS
 from utils.documents.reading import Collection, pool_examples, read_collection, read_documents
-from utils.evaluation.metrics import METRICS, check_metrics, evaluate_bm25, evaluate_model
+from utils.evaluation.metrics import DEFAULT_METRICS, check_metrics, evaluate_bm25, evaluate_model
 from utils.records import check_writable, read_examples, write_json
 from utils.splade.encoder import SpladeEncoder
 
@@ -45,10 +45,10 @@ def main(args: argparse.Namespace) -> None:
     check_metrics(args.metrics)
     data = load_test_data(args.test_file, args.docs_file)
     known = {document.id for document in data.documents}
-    strangers = {document for grades in data.qrels.values() for document in grades} - known
-    if strangers:
-        say(f"{len(strangers):,} judged documents are not in the collection, such as {sorted(strangers)[0]}")
-    say(f"{len(data.documents):,} documents, {len(data.queries):,} queries")
+    missing_ids = {document for grades in data.qrels.values() for document in grades} - known
+    if missing_ids:
+        print_line(f"{len(missing_ids):,} judged documents are not in the collection, such as {sorted(missing_ids)[0]}")
+    print_line(f"{len(data.documents):,} documents, {len(data.queries):,} queries")
     rows = []
     if args.baseline == "bm25":
         rows.append(evaluate_bm25(data, args.metrics))
@@ -57,25 +57,25 @@ def main(args: argparse.Namespace) -> None:
         rows.append(evaluate_model(name, model, data, args.metrics, args.batch_size))
     columns = ["model", *args.metrics, "doc_terms", "query_terms", "query_latency_ms"]
     medians = [{**row, "query_latency_ms": row["query_latency_ms"]["p50"]} for row in rows]
-    say(table([{column: row[column] for column in columns} for row in medians]))
+    print_line(format_table([{column: row[column] for column in columns} for row in medians]))
     if args.output_file:
         sizes = {"queries": len(data.queries), "documents": len(data.documents)}
         report = {**rows[-1], **sizes}
         if rows[:-1]:
             report["compared"] = rows[:-1]
         write_json(args.output_file, report)
-        say(f"metrics -> {args.output_file}")
+        print_line(f"metrics -> {args.output_file}")
 
 
 def parse_args() -> argparse.Namespace:
-    parser = Parser(__doc__)
+    parser = ScriptParser(__doc__)
     add = parser.add_argument
     add("--model-dir", default="./fine_tuned_splade", help="a model folder, a hub id, or splade-tiny")
     add("--test-file", required=True, metavar="PATH", help="examples (.json, .jsonl) or a BEIR folder")
     add("--docs-file", default=None, metavar="PATH", help="documents to search, where the test data has no corpus")
     add("--baseline", choices=["bm25"], default=None, help="add a row for BM25")
     add("--compare", action="append", default=[], metavar="MODEL", help="add a row for another model; repeatable")
-    add("--metrics", nargs="+", default=list(METRICS), metavar="NAME", help="as ir-measures spells them")
+    add("--metrics", nargs="+", default=list(DEFAULT_METRICS), metavar="NAME", help="as ir-measures spells them")
     add("--output-file", default=None, metavar="FILE", help="JSON file for the metrics")
     add("--batch-size", type=auto_or_positive_int, default="auto", help="texts encoded at a time; auto: what suits")
     add("--max-length", type=positive_int, default=None, help="tokens a document at most; default: the model's")

@@ -21,7 +21,7 @@ import numpy as np
 import torch
 from transformers import PreTrainedTokenizerBase
 
-from utils.console import Parser, positive_int, quiet_libraries, run_script, say, say_skipped
+from utils.console import ScriptParser, positive_int, print_line, print_skipped, quiet_libraries, run_script
 from utils.device import PRECISIONS
 from utils.documents.reading import read_documents
 from utils.records import check_writable, write_json
@@ -29,7 +29,7 @@ from utils.search.index import SearchIndex
 from utils.search.synonyms import Synonyms
 from utils.splade.encoder import SpladeEncoder
 
-SNIPPET = 200  # characters
+SNIPPET_CHARACTERS = 200  # characters
 
 
 def load_splade_model(
@@ -93,7 +93,7 @@ class DocumentSearch:
             )
             parts = vector.values[here] * self.vectors[position].values[there]
             order = np.argsort(-parts, kind="stable")
-            words = self.model.terms(shared[order])
+            words = self.model.decode_terms(shared[order])
             results.append(
                 {
                     "rank": rank,
@@ -111,23 +111,23 @@ _last: DocumentSearch | None = None
 
 def _snippet(text: str) -> str:
     line = " ".join(text.split())
-    return line if len(line) <= SNIPPET else line[: SNIPPET - 3].rsplit(" ", 1)[0] + "..."
+    return line if len(line) <= SNIPPET_CHARACTERS else line[: SNIPPET_CHARACTERS - 3].rsplit(" ", 1)[0] + "..."
 
 
-def show(results: Sequence[dict[str, Any]], ids: Sequence[str], top_terms: int) -> None:
+def print_hits(results: Sequence[dict[str, Any]], ids: Sequence[str], top_terms: int) -> None:
     """Print hits with their matching terms."""
     if not results:
-        say("No document shares a term with this query.")
+        print_line("No document shares a term with this query.")
     for result in results:
-        say(f"Rank {result['rank']} (Score: {result['score']:.4f}) {ids[result['index']]}")
-        say(f"  {result['snippet']}")
-        say("  matched: " + ", ".join(f"{word} {part:.0%}" for word, part in result["terms"][:top_terms]))
+        print_line(f"Rank {result['rank']} (Score: {result['score']:.4f}) {ids[result['index']]}")
+        print_line(f"  {result['snippet']}")
+        print_line("  matched: " + ", ".join(f"{word} {part:.0%}" for word, part in result["terms"][:top_terms]))
 
 
-def prompt(search: DocumentSearch, ids: Sequence[str], args: argparse.Namespace) -> list[dict[str, Any]]:
+def prompt_for_queries(search: DocumentSearch, ids: Sequence[str], args: argparse.Namespace) -> list[dict[str, Any]]:
     """Ask for queries until `quit` or the end of input; returns what was found."""
     found = []
-    say("Type a query, or quit.")
+    print_line("Type a query, or quit.")
     while True:
         try:
             query = input("query> ").strip()
@@ -136,17 +136,17 @@ def prompt(search: DocumentSearch, ids: Sequence[str], args: argparse.Namespace)
         if query.lower() in ("quit", "exit"):
             break
         if query:
-            found.append(answer(query, search, ids, args))
+            found.append(answer_query(query, search, ids, args))
     return found
 
 
-def answer(query: str, search: DocumentSearch, ids: Sequence[str], args: argparse.Namespace) -> dict[str, Any]:
+def answer_query(query: str, search: DocumentSearch, ids: Sequence[str], args: argparse.Namespace) -> dict[str, Any]:
     """Search, print, and return the record for the output file."""
     started = time.perf_counter()
     results = search.search(query, args.top_k)
     milliseconds = (time.perf_counter() - started) * 1000
-    show(results, ids, args.top_terms)
-    say(f"({milliseconds:.1f} ms)\n")
+    print_hits(results, ids, args.top_terms)
+    print_line(f"({milliseconds:.1f} ms)\n")
     return {"query": query, "results": [{**result, "id": ids[result["index"]]} for result in results]}
 
 
@@ -157,19 +157,21 @@ def main(args: argparse.Namespace) -> None:
         raise ValueError("--query is empty")
     synonyms = Synonyms(args.synonyms) if args.synonyms else None
     documents, skipped = read_documents(args.docs_file)
-    say_skipped(skipped)
+    print_skipped(skipped)
     _, model, device = load_splade_model(args.model_dir, args.device, args.precision, args.threads)
-    say(f"{len(documents):,} documents, on {device}")
+    print_line(f"{len(documents):,} documents, on {device}")
     search = DocumentSearch([document.full_text for document in documents], model, True, synonyms)
     ids = [document.id for document in documents]
-    found = prompt(search, ids, args) if args.query is None else [answer(args.query, search, ids, args)]
+    found = (
+        prompt_for_queries(search, ids, args) if args.query is None else [answer_query(args.query, search, ids, args)]
+    )
     if args.output_file:
         write_json(args.output_file, found)
-        say(f"{len(found):,} queries -> {args.output_file}")
+        print_line(f"{len(found):,} queries -> {args.output_file}")
 
 
 def parse_args() -> argparse.Namespace:
-    parser = Parser(__doc__)
+    parser = ScriptParser(__doc__)
     add = parser.add_argument
     add("--model-dir", default="./fine_tuned_splade", help="a model folder, a hub id, or splade-tiny")
     add("--docs-file", required=True, metavar="PATH", help="documents to search: a file or a folder")

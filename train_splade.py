@@ -11,7 +11,7 @@
     SpladeTrainer(model_name="splade-tiny", train_file="training_data.json").train()
 
 Each query is trained against its own document, its hard negatives and all other documents of the batch, while a
-regulariser keeps the vectors sparse. The output folder opens with SpladeEmbedder and with transformers'
+regularizer keeps the vectors sparse. The output folder opens with SpladeEmbedder and with transformers'
 AutoModelForMaskedLM; README.md and training_history.json in it tell how the training went.
 """
 
@@ -29,30 +29,38 @@ from pydantic import NonNegativeFloat, PositiveFloat, PositiveInt, validate_call
 from transformers import EarlyStoppingCallback, TrainingArguments
 from transformers.integrations import TensorBoardCallback, is_tensorboard_available
 
-from utils.console import Parser, auto_or_positive_int, bounded, positive_int, quiet_libraries, run_script, say
-from utils.device import product_dtype, resolve_device
-from utils.documents.normalisation import NORMALISATIONS, normalising_tokenizer
+from utils.console import (
+    ScriptParser,
+    auto_or_positive_int,
+    number_in_range,
+    positive_int,
+    print_line,
+    quiet_libraries,
+    run_script,
+)
+from utils.device import compute_dtype, resolve_device
+from utils.documents.normalization import NORMALIZATIONS, normalizing_tokenizer
 from utils.documents.reading import pool_examples
 from utils.records import TrainingExample, check_writable, read_examples, write_json, write_text
-from utils.search.scorers import VectorTeacher, open_fusion, splade_teacher
+from utils.search.scorers import VectorScorer, open_fused_scorer, splade_scorer
 from utils.splade.encoder import SpladeEncoder
-from utils.training.batches import StepBatches, corpus_idf, number_texts, tokenised
-from utils.training.guards import Guard
+from utils.training.batches import StepBatchSampler, corpus_idf, number_texts, tokenize_examples
+from utils.training.guards import TrainingGuard
 from utils.training.lora import add_adapters, merge_adapters
-from utils.training.losses import LIVE_LOSS, RankingLoss
+from utils.training.losses import BATCH_TEACHER_LOSS, RankingLoss
 from utils.training.model_card import model_card
-from utils.training.sparsity import REGULARISERS, WARM_UP, Sparsity
-from utils.training.trainer import METRIC, SIDES, STATE_NAME, EncoderTrainer
+from utils.training.sparsity import REGULARIZERS, WARM_UP_SHARE, SparsityController
+from utils.training.trainer import SIDES, STATE_NAME, VALIDATION_METRIC, EncoderTrainer
 from utils.training_data.negatives import mine_negatives
 
 VAL_FILE = "validation_data.json"
 QUERY_ENCODERS = ("model", "idf")
 AUTO_BATCH_SIZE = 32  # see the ablation in docs/training.md
 BERT_RATE, BERT_WIDTH = 5e-5, 768  # learning rate of a model of BERT-base's width; narrower ones take more
-LORA_RATE = 5  # times the learning rate of all weights
-TAUGHT = ["contrastive=0.5", f"{LIVE_LOSS}=0.5"]  # the loss where there is a teacher
+LORA_RATE_FACTOR = 5  # times the learning rate of all weights
+DISTILLATION_LOSSES = ["contrastive=0.5", f"{BATCH_TEACHER_LOSS}=0.5"]  # the loss where there is a teacher
 TEACHER_SPREAD = 2.0  # standard deviation of a teacher's scores
-POINTS = 200  # of a training's curves
+CURVE_POINTS = 200  # of a training's curves
 
 
 class SpladeTrainer:
@@ -88,7 +96,7 @@ class SpladeTrainer:
         regulariser: flops or l1.
         lambda_d, lambda_q: its weights on documents and queries, reached over the first third of the steps.
         target_doc_terms, target_query_terms: mean number of active terms of a document and of a query to arrive at;
-            the regulariser's weight is then steered, and lambda_d or lambda_q not used.
+            the regularizer's weight is then steered, and lambda_d or lambda_q not used.
         max_length, query_max_length: limits in tokens.
         normalize: of all texts, queries too, in training and by whoever opens the model: nfkc (Unicode's compatibility
             form), nfkc-lowercase, or none.
@@ -120,7 +128,7 @@ class SpladeTrainer:
         lambda_q: NonNegativeFloat = 1e-4,
         max_length: PositiveInt = 512,
         query_max_length: PositiveInt = 128,
-        normalize: Literal[tuple(NORMALISATIONS)] = "nfkc",
+        normalize: Literal[tuple(NORMALIZATIONS)] = "nfkc",
         warmup_ratio: float = 0.1,
         dropout: float = 0.0,
         batch_size_schedule: Sequence[PositiveInt] | None = None,
@@ -132,10 +140,10 @@ class SpladeTrainer:
         refresh_negatives: PositiveInt | None = None,
         loss: Sequence[str] | None = None,
         temperature: PositiveFloat = 1.0,
-        regulariser: Literal[tuple(REGULARISERS)] = "flops",
+        regulariser: Literal[tuple(REGULARIZERS)] = "flops",
         target_doc_terms: PositiveFloat | None = None,
         target_query_terms: PositiveFloat | None = None,
-        best_by: Literal["loss", METRIC] = "loss",
+        best_by: Literal["loss", VALIDATION_METRIC] = "loss",
         early_stopping_patience: PositiveInt | None = None,
         resume: bool = False,
         seed: int = 42,
@@ -147,12 +155,12 @@ class SpladeTrainer:
         quiet_libraries()
         if precision == "int8":
             raise ValueError("precision 'int8' is for encoding; train in auto, bfloat16, float16 or float32")
-        loss = loss or (TAUGHT if teacher else ["contrastive"])
+        loss = loss or (DISTILLATION_LOSSES if teacher else ["contrastive"])
         self.objective = RankingLoss(loss, temperature)
-        if (LIVE_LOSS in self.objective.weights) != bool(teacher):
-            raise ValueError(f"loss '{LIVE_LOSS}' and a teacher need each other: name both or none")
-        if refresh_negatives and self.objective.teacher_names:
-            raise ValueError(f"loss '{self.objective.teacher_names[0]}' has no scores for refreshed negatives")
+        if (BATCH_TEACHER_LOSS in self.objective.weights) != bool(teacher):
+            raise ValueError(f"loss '{BATCH_TEACHER_LOSS}' and a teacher need each other: name both or none")
+        if refresh_negatives and self.objective.teacher_losses:
+            raise ValueError(f"loss '{self.objective.teacher_losses[0]}' has no scores for refreshed negatives")
         settings |= {
             "loss": list(loss),
             "teacher": list(teacher),
@@ -167,7 +175,7 @@ class SpladeTrainer:
             raise ValueError(
                 f"to train on {self.device}, set CUDA_VISIBLE_DEVICES={self.device.index} and --device cuda"
             )
-        self.dtype = product_dtype(self.device, precision)
+        self.dtype = compute_dtype(self.device, precision)
         self.examples = self._read(train_file)
         val_path = _find_validation(val_file, train_file)
         self.validation = self._read(val_path) if val_path else []
@@ -177,14 +185,14 @@ class SpladeTrainer:
         self.encoder = SpladeEncoder.from_pretrained(model_name, self.device, max_length, precision, threads)
         self.encoder.query_max_length = min(query_max_length, self.encoder.max_length)
         self.encoder.base_model = str(model_name)
-        self.encoder.tokenizer = normalising_tokenizer(self.encoder.tokenizer, normalize)
+        self.encoder.tokenizer = normalizing_tokenizer(self.encoder.tokenizer, normalize)
         if learning_rate is None:
             rate = BERT_RATE * (BERT_WIDTH / self.encoder.model.config.hidden_size) ** 0.5
-            self.settings["learning_rate"] = rate * (LORA_RATE if lora_rank else 1)
+            self.settings["learning_rate"] = rate * (LORA_RATE_FACTOR if lora_rank else 1)
         self.checkpoint = self._find_checkpoint(resume)
         if query_encoder == "model":
             self.encoder.query_weights = None
-        self.rows = tokenised(self.examples, self.encoder)
+        self.rows = tokenize_examples(self.examples, self.encoder)
         if query_encoder == "idf" and self.encoder.query_weights is None:
             self.encoder.query_weights = torch.nn.Parameter(corpus_idf(self.rows, self.encoder).to(self.device))
         if target_query_terms and self.encoder.query_weights is not None:
@@ -195,20 +203,20 @@ class SpladeTrainer:
             add_adapters(self.encoder.model, lora_rank)
         if gradient_checkpointing:
             self.encoder.model.gradient_checkpointing_enable({"use_reentrant": False})
-        self.validation_rows = tokenised(self.validation, self.encoder)
+        self.validation_rows = tokenize_examples(self.validation, self.encoder)
         if teacher or refresh_negatives:
             self.queries, self.documents = number_texts(self.rows + self.validation_rows)
             # Of the training documents, which were numbered first.
             self.tokens = {n: ids for row in self.rows for n, ids in zip(row["numbers"][1:], row["documents"])}
-        self.teacher = open_fusion(teacher, self.queries, self.documents, device, threads) if teacher else None
+        self.teacher = open_fused_scorer(teacher, self.queries, self.documents, device, threads) if teacher else None
         if self.teacher:
             for part in self.teacher.teachers:
-                if not isinstance(part, VectorTeacher):
+                if not isinstance(part, VectorScorer):
                     raise ValueError(
                         f"teacher '{part.name}' is a cross-encoder, too slow for all of a batch; use "
                         "score_training_data.py and the loss kl"
                     )
-            self.objective.teacher = self._taught
+            self.objective.teacher = self._teacher_scores
         self.history: list[dict[str, Any]] = []
 
     def train(self) -> list[dict[str, Any]]:
@@ -251,11 +259,11 @@ class SpladeTrainer:
         )
         arguments._n_gpu = min(1, arguments.n_gpu)  # several devices mean several processes, never DataParallel
         self._report_cut()
-        batches = StepBatches(
+        batches = StepBatchSampler(
             len(self.rows), sizes, settings["epochs"], settings["seed"], arguments.process_index, arguments.world_size
         )
         steps = len(batches) * settings["epochs"]
-        arguments.logging_steps = max(1, steps // POINTS)
+        arguments.logging_steps = max(1, steps // CURVE_POINTS)
         trainer = EncoderTrainer(
             self.encoder,
             arguments,
@@ -265,7 +273,7 @@ class SpladeTrainer:
             pool_examples(self.validation),
             self.objective,
             sparsity=self._sparsity(steps),
-            guard=Guard(self.encoder.model.config.vocab_size, WARM_UP * steps, settings["learning_rate"]),
+            guard=TrainingGuard(self.encoder.model.config.vocab_size, WARM_UP_SHARE * steps, settings["learning_rate"]),
             settings=settings,
             refresh=self._refresh if settings["refresh_negatives"] else None,
         )
@@ -284,7 +292,7 @@ class SpladeTrainer:
             self._write(trainer)
         return self.history
 
-    def _taught(self, queries: np.ndarray, documents: np.ndarray) -> np.ndarray:
+    def _teacher_scores(self, queries: np.ndarray, documents: np.ndarray) -> np.ndarray:
         """[queries, documents] the teacher's scores, of the same deviation whatever the teacher."""
         return self.teacher.block_scores(queries, documents) * (TEACHER_SPREAD / self.teacher.deviation)
 
@@ -292,7 +300,7 @@ class SpladeTrainer:
         """Mine hard negatives for all rows, among the training documents, with the model as it is."""
         self.encoder.eval()
         documents = self.documents[: len(self.tokens)]
-        miner = splade_teacher("model", self.encoder, self.queries, documents)
+        miner = splade_scorer("model", self.encoder, self.queries, documents)
         queries, positives = zip(*(row["numbers"][:2] for row in self.rows))
         origins = [row["origin"] for row in self.rows]
         mined, _ = mine_negatives(queries, positives, origins, miner, self.teacher, self.settings["refresh_negatives"])
@@ -302,13 +310,13 @@ class SpladeTrainer:
             row["keys"][1:] = [documents[number] for number in pool]
             row.pop("scores", None)
 
-    def _sparsity(self, steps: int) -> dict[str, Sparsity]:
+    def _sparsity(self, steps: int) -> dict[str, SparsityController]:
         settings = self.settings
         lambdas = {side: settings[f"lambda_{side[0]}"] for side in SIDES}
         if self.encoder.query_weights is not None:
             lambdas["query"] = 0.0  # these have few terms as it is
         return {
-            side: Sparsity(weight, steps, settings["regulariser"], settings[f"target_{side}_terms"])
+            side: SparsityController(weight, steps, settings["regulariser"], settings[f"target_{side}_terms"])
             for side, weight in lambdas.items()
         }
 
@@ -321,7 +329,7 @@ class SpladeTrainer:
         self.encoder.save_pretrained(self.output_dir)
         write_json(self.output_dir / "training_history.json", {"settings": self.settings, "epochs": self.history})
         steps = [record for record in trainer.state.log_history if "doc_terms" in record]
-        save_curves(self.output_dir / "training_curves.png", steps, self.history, METRIC)
+        save_curves(self.output_dir / "training_curves.png", steps, self.history, VALIDATION_METRIC)
         write_text(self.output_dir / "README.md", model_card(self.settings, self.history, best, count))
         shutil.rmtree(self._checkpoints, ignore_errors=True)
 
@@ -336,13 +344,15 @@ class SpladeTrainer:
         if not usable:
             raise ValueError(f"{path}: every example has an empty query or positive document")
         if len(usable) < len(examples):
-            say(f"{path}: skipped {len(examples) - len(usable)} examples with an empty query or positive document")
-        taught = self.objective.teacher_names
-        bare = sum(example.scores is None for example in usable)
-        if taught and bare:
+            print_line(
+                f"{path}: skipped {len(examples) - len(usable)} examples with an empty query or positive document"
+            )
+        teacher_losses = self.objective.teacher_losses
+        without_scores = sum(example.scores is None for example in usable)
+        if teacher_losses and without_scores:
             raise ValueError(
-                f"{path}: loss '{taught[0]}' learns from a teacher, and {bare:,} of {len(usable):,} examples "
-                "have no field 'scores'"
+                f"{path}: loss '{teacher_losses[0]}' learns from a teacher, and {without_scores:,} of {len(usable):,} "
+                "examples have no field 'scores'"
             )
         return usable
 
@@ -355,7 +365,7 @@ class SpladeTrainer:
             )
         if not whole:
             if resume:
-                say(f"{self._checkpoints}: nothing to resume; training from the beginning")
+                print_line(f"{self._checkpoints}: nothing to resume; training from the beginning")
             return None
         last = max(whole, key=lambda path: int(path.name.rpartition("-")[2]))
         before = json.loads((last / STATE_NAME).read_text(encoding="utf-8"))["settings"]
@@ -376,9 +386,9 @@ class SpladeTrainer:
             ("documents", documents, encoder.max_length),
             ("queries", queries, encoder.query_max_length),
         ):
-            cut = encoder.count_longer(sorted(texts), limit)
+            cut = encoder.count_truncated(sorted(texts), limit)
             if cut:
-                say(f"{cut:,} of {len(texts):,} {name} are longer than {limit} tokens and are cut there")
+                print_line(f"{cut:,} of {len(texts):,} {name} are longer than {limit} tokens and are cut there")
 
 
 def _set_dropout(model: torch.nn.Module, probability: float) -> None:
@@ -396,26 +406,26 @@ def _find_validation(val_file: str | None, train_file: str) -> str | Path | None
         return val_file
     beside = Path(train_file).with_name(VAL_FILE)
     if not beside.exists():
-        say(f"no {VAL_FILE} here or beside {train_file}: training without validation")
+        print_line(f"no {VAL_FILE} here or beside {train_file}: training without validation")
     return beside if beside.exists() else None
 
 
 def main(args: argparse.Namespace) -> None:
     options = {k: v for k, v in vars(args).items() if k != "debug"}
     trainer = SpladeTrainer(**options)
-    say(f"{len(trainer.examples):,} examples, {len(trainer.validation):,} for validation, on {trainer.device}")
+    print_line(f"{len(trainer.examples):,} examples, {len(trainer.validation):,} for validation, on {trainer.device}")
     trainer.train()
-    say(f"model -> {args.output_dir}")
+    print_line(f"model -> {args.output_dir}")
 
 
 def parse_args() -> argparse.Namespace:
-    parser = Parser(__doc__)
+    parser = ScriptParser(__doc__)
     add = parser.add_argument
     add("--model-name", default="prithivida/Splade_PP_en_v1", help="splade-tiny, a model folder or a hub id")
     add("--output-dir", default="./fine_tuned_splade", help="model folder to write")
     add("--train-file", default="training_data.json", help="training examples, .json or .jsonl")
     add("--val-file", default=VAL_FILE, help="validation examples; by default also looked for beside the train file")
-    add("--learning-rate", type=bounded(float, 0), default=None,
+    add("--learning-rate", type=number_in_range(float, 0), default=None,
         help="peak learning rate; default: 5e-5 for a model as wide as BERT-base, more for narrower ones")  # fmt: skip
     add("--batch-size", type=auto_or_positive_int, default="auto", help=f"queries a step; auto: {AUTO_BATCH_SIZE}")
     add("--batch-size-schedule", type=positive_int, nargs="+", default=None, metavar="SIZE",
@@ -433,19 +443,24 @@ def parse_args() -> argparse.Namespace:
         help="hard negatives an example to mine with the model in training between epochs")  # fmt: skip
     add("--loss", nargs="+", default=None, metavar="NAME[=WEIGHT]",
         help="sum of contrastive, margin, with --teacher kl-batch, for examples with scores margin-mse, kl; "
-        f"default: contrastive, with --teacher {' '.join(TAUGHT)}")  # fmt: skip
+        f"default: contrastive, with --teacher {' '.join(DISTILLATION_LOSSES)}")  # fmt: skip
     add("--temperature", type=float, default=1.0, help="what the teacher's scores are divided by")
-    add("--regulariser", choices=list(REGULARISERS), default="flops", help="what keeps vectors sparse")
-    add("--lambda-d", type=bounded(float, 0), default=1e-4, help="regularisation of documents")
-    add("--lambda-q", type=bounded(float, 0), default=1e-4, help="regularisation of queries")
+    add("--regulariser", choices=list(REGULARIZERS), default="flops", help="what keeps vectors sparse")
+    add("--lambda-d", type=number_in_range(float, 0), default=1e-4, help="regularization of documents")
+    add("--lambda-q", type=number_in_range(float, 0), default=1e-4, help="regularization of queries")
     add("--target-doc-terms", type=float, default=None, metavar="N", help="active terms a document to arrive at")
     add("--target-query-terms", type=float, default=None, metavar="N", help="active terms a query to arrive at")
     add("--max-length", type=positive_int, default=512, help="tokens a document at most")
     add("--query-max-length", type=positive_int, default=128, help="tokens a query at most")
-    add("--normalize", choices=list(NORMALISATIONS), default="nfkc", help="of documents and queries, by the tokenizer")
-    add("--warmup-ratio", type=bounded(float, 0, 1), default=0.1, help="share of the steps that warm up")
-    add("--dropout", type=bounded(float, 0, 0.9), default=0, help="dropout of hidden states in training")
-    add("--best-by", choices=["loss", METRIC], default="loss", help="what the best epoch has on the validation file")
+    add("--normalize", choices=list(NORMALIZATIONS), default="nfkc", help="of documents and queries, by the tokenizer")
+    add("--warmup-ratio", type=number_in_range(float, 0, 1), default=0.1, help="share of the steps that warm up")
+    add("--dropout", type=number_in_range(float, 0, 0.9), default=0, help="dropout of hidden states in training")
+    add(
+        "--best-by",
+        choices=["loss", VALIDATION_METRIC],
+        default="loss",
+        help="what the best epoch has on the validation file",
+    )
     add(
         "--early-stopping-patience",
         type=positive_int,

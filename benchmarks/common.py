@@ -19,7 +19,7 @@ from sentence_transformers import SparseEncoder
 from sentence_transformers.sparse_encoder.modules import MLMTransformer, SpladePooling
 from transformers import AutoTokenizer, BertConfig, BertForMaskedLM
 
-from utils.console import Parser, positive_int, quiet_libraries, say, table
+from utils.console import ScriptParser, format_table, positive_int, print_line, quiet_libraries
 from utils.device import PRECISIONS
 from utils.documents.reading import read_documents
 from utils.models import resolve_model
@@ -43,7 +43,7 @@ CHUNK = 64  # tokens, of its chunked pooling
 
 def parser(description: str | None, rounds: int, documents: int) -> argparse.ArgumentParser:
     """The arguments that all benchmarks have."""
-    arguments = Parser(description)
+    arguments = ScriptParser(description)
     add = arguments.add_argument
     add("--input-dir", required=True, metavar="PATH", help="documents to take texts from")
     add("--model-name", default="splade-tiny", help=f"a model, or a shape with random weights: {', '.join(SHAPES)}")
@@ -120,9 +120,9 @@ def report(args: argparse.Namespace, setting: dict[str, Any], rows: list[dict[st
         "transformers": transformers.__version__,
         PEER: sentence_transformers.__version__,
     }
-    say(", ".join(f"{key} {value}" for key, value in setting.items()))
-    say(table(rows))
-    say(json.dumps({**setting, "rows": rows, **results}))
+    print_line(", ".join(f"{key} {value}" for key, value in setting.items()))
+    print_line(format_table(rows))
+    print_line(json.dumps({**setting, "rows": rows, **results}))
 
 
 def resident(field: str) -> int:

@@ -45,11 +45,11 @@ def main(args: argparse.Namespace) -> None:
         "ours": lambda: train(lambda h, w, b: splade_head(h, lengths, w, b), [packed, weight, bias])
     }
     for dtype in (torch.float32, torch.bfloat16):
-        table, offset = weight.to(dtype), bias.to(dtype)
+        format_table, offset = weight.to(dtype), bias.to(dtype)
         for name, formula in (("plain", plain), ("torch.compile", compiled)):
             name = f"{name}, {str(dtype).removeprefix('torch.')}"
             run = functools.partial(
-                over_batches, formula, [(hidden.to(dtype), mask) for hidden, mask in batches], table, offset
+                over_batches, formula, [(hidden.to(dtype), mask) for hidden, mask in batches], format_table, offset
             )
             forward[name], backward[name] = run, functools.partial(run, learn=True)
     operations = 2 * packed.numel() * len(weight)

@@ -22,7 +22,7 @@ from utils.console import positive_int, run_script
 from utils.device import autocast
 from utils.records import TrainingExample
 from utils.splade.encoder import SpladeEncoder
-from utils.training.batches import collate, step_of, tokenised
+from utils.training.batches import collate, gather_step, tokenize_examples
 from utils.training.losses import contrastive_loss
 from utils.training.sparsity import flops_loss
 
@@ -74,13 +74,15 @@ def main(args: argparse.Namespace) -> None:
 
 def our_step(folder: str, args: argparse.Namespace, pairs: list[tuple[str, str]], precision: str) -> Callable[[], None]:
     encoder = SpladeEncoder.from_pretrained(folder, args.device, MAX_LENGTH, precision).train()
-    examples = tokenised([TrainingExample(query=query, positive_document=text) for query, text in pairs], encoder)
+    examples = tokenize_examples(
+        [TrainingExample(query=query, positive_document=text) for query, text in pairs], encoder
+    )
     optimizer = torch.optim.AdamW(encoder.parameters(), lr=1e-6, fused=True)
 
     def step() -> None:
         batch = collate(examples, encoder)
         with autocast(encoder.device, precision):
-            made = step_of(encoder(**batch["texts"][0]), {**batch, "keys": batch["keys"].to(encoder.device)})
+            made = gather_step(encoder(**batch["texts"][0]), {**batch, "keys": batch["keys"].to(encoder.device)})
             loss = contrastive_loss(made.queries @ made.documents.T, made.false_negatives)
             loss = loss + LAMBDA * flops_loss(made.queries) + LAMBDA * flops_loss(made.documents)
         loss.backward()

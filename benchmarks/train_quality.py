@@ -21,7 +21,7 @@ from sentence_transformers.sparse_encoder.losses import SparseMultipleNegativesR
 
 from benchmarks.common import PEER, open_peer, report
 from train_splade import SpladeTrainer
-from utils.console import Parser, positive_int, quiet_libraries, run_script
+from utils.console import ScriptParser, positive_int, quiet_libraries, run_script
 from utils.device import bfloat16_is_fast, resolve_device, use_threads
 from utils.documents.reading import read_collection
 from utils.evaluation.metrics import evaluate_model
@@ -59,7 +59,7 @@ def main(args: argparse.Namespace) -> None:
     first = rows[0]["seconds"]
     for row in rows:
         row["times ours"] = row["seconds"] / first
-    names = ("pairs", "epochs", "batch_size", "learning_rate", "regularisation", "seed")
+    names = ("pairs", "epochs", "batch_size", "learning_rate", "regularization", "seed")
     args.rounds = 1
     report(args, {name: getattr(args, name) for name in names}, rows)
 
@@ -73,8 +73,8 @@ def train_ours(args: argparse.Namespace, folder: Path) -> None:
         learning_rate=args.learning_rate,
         batch_size=args.batch_size,
         epochs=args.epochs,
-        lambda_d=args.regularisation,
-        lambda_q=args.regularisation,
+        lambda_d=args.regularization,
+        lambda_q=args.regularization,
         seed=args.seed,
         threads=args.threads,
     ).train()
@@ -97,7 +97,7 @@ def train_peer(args: argparse.Namespace, folder: Path, bf16: bool) -> None:
         report_to="none",
         disable_tqdm=True,
     )
-    loss = SpladeLoss(model, SparseMultipleNegativesRankingLoss(model), args.regularisation, args.regularisation)
+    loss = SpladeLoss(model, SparseMultipleNegativesRankingLoss(model), args.regularization, args.regularization)
     data = Dataset.from_dict({"anchor": [query for query, _ in pairs], "positive": [text for _, text in pairs]})
     SparseEncoderTrainer(model=model, args=arguments, train_dataset=data, loss=loss).train()
     model[0].auto_model.save_pretrained(folder)
@@ -105,7 +105,7 @@ def train_peer(args: argparse.Namespace, folder: Path, bf16: bool) -> None:
 
 
 def parse_args() -> argparse.Namespace:
-    parser = Parser(__doc__)
+    parser = ScriptParser(__doc__)
     add = parser.add_argument
     add("--train-file", required=True, help="training examples; their pairs of query and positive are used")
     add("--test-file", required=True, metavar="PATH", help="a collection in the BEIR layout")
@@ -114,7 +114,7 @@ def parse_args() -> argparse.Namespace:
     add("--epochs", type=positive_int, default=1, help="passes over the pairs")
     add("--batch-size", type=positive_int, default=32, help="pairs a step")
     add("--learning-rate", type=float, default=1e-4, help="peak learning rate")
-    add("--regularisation", type=float, default=1e-3, help="lambda of documents and of queries")
+    add("--regularization", type=float, default=1e-3, help="lambda of documents and of queries")
     add("--seed", type=int, default=42, help="of order and dropout")
     add("--only", nargs="+", default=None, help="some of the contestants, by name")
     add("--threads", type=positive_int, default=None, help="processor threads")

@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from utils import device
-from utils.device import autocast, product_dtype, resolve_device
+from utils.device import autocast, compute_dtype, resolve_device
 
 
 def test_the_default_is_the_best_device_here():
@@ -31,14 +31,14 @@ def test_precision_by_name():
 
 
 def test_float16_is_asked_of_an_accelerator():
-    assert product_dtype(torch.device("mps"), "float16") == torch.float16
-    assert product_dtype(torch.device("mps"), "int8") == product_dtype(torch.device("mps")) == torch.float32
+    assert compute_dtype(torch.device("mps"), "float16") == torch.float16
+    assert compute_dtype(torch.device("mps"), "int8") == compute_dtype(torch.device("mps")) == torch.float32
 
 
 @pytest.mark.parametrize("asked, environment, expected", [(1, None, 1), (None, "2", 2), (None, None, 2)])
 def test_threads_are_those_asked_for_or_the_cores_of_the_process(asked, environment, expected, monkeypatch):
     before = torch.get_num_threads()
-    monkeypatch.setattr(device, "_cores", lambda: 2)
+    monkeypatch.setattr(device, "available_cores", lambda: 2)
     monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
     if environment:
         monkeypatch.setenv("OMP_NUM_THREADS", environment)
@@ -53,6 +53,6 @@ def test_threads_are_those_asked_for_or_the_cores_of_the_process(asked, environm
 def test_a_container_may_use_no_more_than_its_share(monkeypatch):
     monkeypatch.setattr(device.os, "sched_getaffinity", lambda pid: set(range(32)), raising=False)
     monkeypatch.setattr(device.Path, "read_text", lambda self: "150000 100000\n")
-    assert device._cores() == 2
+    assert device.available_cores() == 2
     monkeypatch.setattr(device.Path, "read_text", lambda self: "max 100000\n")
-    assert device._cores() == 32
+    assert device.available_cores() == 32

@@ -7,7 +7,7 @@ import pytest
 from conftest import fails_with_one_line, run
 
 from generate_training_data import split_by_document
-from utils.documents.duplicates import Likeness
+from utils.documents.duplicates import NearDuplicateIndex
 from utils.records import Chunk, TrainingExample, read_examples
 from utils.training_data.extractive import extractive_examples
 from utils.training_data.negatives import add_bm25_negatives
@@ -116,9 +116,9 @@ def test_negatives_are_never_of_the_same_document_nor_a_copy_of_the_positive():
         chunk("copy", passage("W0  ")),
     ]
     example = TrainingExample(query="engine oil pressure", positive_document=passage("w0"), positive_id="d0#0")
-    likeness = Likeness()
-    likeness.join("d0", "d1")  # related documents
-    add_bm25_negatives([example], chunks, 50, likeness, skip_top=0, depth=100)
+    near_duplicates = NearDuplicateIndex()
+    near_duplicates.join("d0", "d1")  # related documents
+    add_bm25_negatives([example], chunks, 50, near_duplicates, skip_top=0, depth=100)
     assert len(example.negatives) == 50 and passage("w1") not in example.negatives
     assert passage("w0") not in [" ".join(text.lower().split()) for text in example.negatives]
     assert passage("other") not in example.negatives and len(set(example.negatives)) == 50
@@ -130,7 +130,7 @@ def test_a_query_that_two_passages_answer_has_neither_as_a_negative():
         TrainingExample(query="Engine oil", positive_document=chunks[i].text, positive_id=chunks[i].id)
         for i in range(2)
     ]
-    add_bm25_negatives(examples, chunks, 18, Likeness(), skip_top=0)
+    add_bm25_negatives(examples, chunks, 18, NearDuplicateIndex(), skip_top=0)
     for example in examples:
         assert sorted(example.negatives) == sorted(c.text for c in chunks[2:])
 

@@ -7,7 +7,7 @@ from conftest import fails_with_one_line, run
 from sentence_transformers import CrossEncoder
 
 from utils.records import read_examples
-from utils.search.scorers import open_fusion, open_teacher
+from utils.search.scorers import open_fused_scorer, open_scorer
 from utils.training_data.negatives import mine_negatives
 
 SCRIPT = "score_training_data.py"
@@ -50,7 +50,7 @@ def test_scores_stand_in_the_order_of_the_documents_and_all_fields_stay(data):
     examples, said = scored(data, "--teacher", "minilm")
     first = examples[0]
     documents = [first.positive_document, *first.negatives]
-    teacher = open_teacher("minilm", [first.query], documents, "cpu")
+    teacher = open_scorer("minilm", [first.query], documents, "cpu")
     assert first.scores == pytest.approx(teacher.block_scores([0], [0, 1, 2])[0].tolist(), abs=0.01)
     assert first.scores[0] > max(first.scores[1:]) and [len(e.scores) for e in examples] == [3, 1, 1, 1, 1]
     assert first.negative_documents[0].explanation == "about water" and first.model_extra == {"mine": 7}
@@ -76,7 +76,7 @@ def test_mined_negatives_are_near_and_no_answers(data, miner):
 
 def test_without_a_teacher_the_first_ranks_are_left_out():
     queries, documents = ["word"], [f"word {'word ' * (40 - i)} {i}" for i in range(40)] + ["else"]
-    miner = open_teacher("bm25", queries, documents)
+    miner = open_scorer("bm25", queries, documents)
     ranking = next(iter(miner.search(40)))[0].tolist()
     (mined,), dropped = mine_negatives([0], [ranking[0]], [set()], miner, None, 3)
     assert mined == ranking[30:40:3][:3] and dropped == 0
@@ -84,8 +84,8 @@ def test_without_a_teacher_the_first_ranks_are_left_out():
 
 def test_what_the_teacher_puts_near_the_positive_is_no_negative():
     queries, documents = ["apples"], ["apples", "apples", "apples and pears", "pears and apples on a table", "sea"]
-    miner = open_teacher("bm25", queries, documents)
-    teacher = open_fusion(["bm25"], queries, documents)
+    miner = open_scorer("bm25", queries, documents)
+    teacher = open_fused_scorer(["bm25"], queries, documents)
     (mined,), dropped = mine_negatives([0], [0], [set()], miner, teacher, 4, margin=0.1)
     assert mined == [2, 3] and dropped == 1  # not the copy, nor the sea, which has no word of the query
 
@@ -109,7 +109,7 @@ def test_an_interrupted_scoring_goes_on_and_scores_nothing_twice(data, cross_enc
         asked.extend(pairs)
         return predict(model, pairs, **more)
 
-    monkeypatch.setattr("utils.search.scorers.PART", 4)
+    monkeypatch.setattr("utils.search.scorers.JOURNAL_PAIRS", 4)
     monkeypatch.setattr(CrossEncoder, "predict", interrupted)
     line = [
         "--train-file",

@@ -560,7 +560,7 @@ def test_vectors_that_become_full_stop_the_training(data):
         training.train()
 
 
-def test_regularisation_makes_vectors_sparser(data):
+def test_regularization_makes_vectors_sparser(data):
     terms = [
         trainer(data, epochs=6, learning_rate=1e-3, lambda_d=weight, lambda_q=weight).train()[-1]["doc_terms"]
         for weight in (0.0, 0.1)

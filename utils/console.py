@@ -13,7 +13,7 @@ from pydantic import ValidationError
 from tqdm import tqdm
 
 
-class Parser(argparse.ArgumentParser):
+class ScriptParser(argparse.ArgumentParser):
     """argparse with the script's docstring as the help's text, `--debug`, and one line for a bad argument."""
 
     def __init__(self, doc: str) -> None:
@@ -39,7 +39,7 @@ class Parser(argparse.ArgumentParser):
         self.exit(2, f"error: {message} (see: python {os.path.basename(sys.argv[0])} --help)\n")
 
 
-def bounded(kind: type, low: float, high: float = float("inf")) -> Callable[[str], Any]:
+def number_in_range(kind: type, low: float, high: float = float("inf")) -> Callable[[str], Any]:
     """An argparse type: a number of `kind` from `low` to `high`, both included."""
 
     def parse(text: str) -> Any:
@@ -55,7 +55,7 @@ def bounded(kind: type, low: float, high: float = float("inf")) -> Callable[[str
     return parse
 
 
-positive_int = bounded(int, 1)
+positive_int = number_in_range(int, 1)
 
 
 def auto_or_positive_int(text: str) -> int | None:
@@ -94,13 +94,13 @@ def run_script(main: Callable[[argparse.Namespace], None], args: argparse.Namesp
     except (ValueError, OSError, ImportError) as error:
         if args.debug:
             traceback.print_exc()
-        sys.exit(fail(error))
+        sys.exit(report_error(error))
     except KeyboardInterrupt:
         print("\ninterrupted", file=sys.stderr)
         sys.exit(130)
 
 
-def fail(error: BaseException) -> int:
+def report_error(error: BaseException) -> int:
     """Print the error as one line; returns the exit code, 2."""
     message = str(error)
     if isinstance(error, OSError) and error.filename is not None and error.strerror:
@@ -125,36 +125,38 @@ def quiet_libraries() -> None:
     warnings.filterwarnings("ignore", message=".*pin_memory.*")
 
 
-def progress(items: Iterable | None = None, show: bool = True, **options: Any) -> tqdm:
+def progress_bar(items: Iterable | None = None, show: bool = True, **options: Any) -> tqdm:
     """A progress bar on stderr; none where stderr is not a terminal."""
-    return tqdm(items, file=sys.stderr, disable=None if show and _speaks() else True, dynamic_ncols=True, **options)
+    return tqdm(
+        items, file=sys.stderr, disable=None if show and is_main_process() else True, dynamic_ncols=True, **options
+    )
 
 
-def say(message: str) -> None:
+def print_line(message: str) -> None:
     """One line of a stage's story, on stdout, at once."""
-    if not _speaks():
+    if not is_main_process():
         return
     tqdm.write(message, file=sys.stdout)
     sys.stdout.flush()
 
 
-def say_skipped(reasons: Sequence[str], most: int = 20) -> None:
+def print_skipped(reasons: Sequence[str], most: int = 20) -> None:
     """A line for each of the first `most` files that could not be read, and how many more there are."""
     for reason in reasons[:most]:
-        say(f"skipped {reason}")
+        print_line(f"skipped {reason}")
     if len(reasons) > most:
-        say(f"skipped {len(reasons) - most:,} more")
+        print_line(f"skipped {len(reasons) - most:,} more")
 
 
-def _speaks() -> bool:
+def is_main_process() -> bool:
     """Of several processes that torchrun started, the first tells the story."""
     return os.environ.get("RANK", "0") == "0"
 
 
-def table(rows: Sequence[dict[str, Any]]) -> str:
+def format_table(rows: Sequence[dict[str, Any]]) -> str:
     """Aligned text table; columns are the first row's keys, floats have up to four significant decimals."""
     columns = list(rows[0])
-    cells = [columns] + [[_cell(row.get(column, "")) for column in columns] for row in rows]
+    cells = [columns] + [[_format_cell(row.get(column, "")) for column in columns] for row in rows]
     widths = [max(len(line[i]) for line in cells) for i in range(len(columns))]
     lines = []
     for line in cells:
@@ -163,7 +165,7 @@ def table(rows: Sequence[dict[str, Any]]) -> str:
     return "\n".join(lines)
 
 
-def _cell(value: Any) -> str:
+def _format_cell(value: Any) -> str:
     if isinstance(value, float):
         return f"{value:.4f}" if abs(value) < 2 else f"{value:.1f}"
     return f"{value:,}" if isinstance(value, int) else str(value)

@@ -43,7 +43,7 @@ def bfloat16_is_fast(device: torch.device) -> bool:
     return False
 
 
-def product_dtype(device: torch.device, precision: str = "auto") -> torch.dtype:
+def compute_dtype(device: torch.device, precision: str = "auto") -> torch.dtype:
     """What the network's products run in: bfloat16, float16 or float32 as named, float32 for "int8"; "auto" is bfloat16
     where that is fast, else float32.
 
@@ -60,8 +60,8 @@ def product_dtype(device: torch.device, precision: str = "auto") -> torch.dtype:
 
 
 def autocast(device: torch.device, precision: str = "auto") -> contextlib.AbstractContextManager:
-    """A context that runs the network's products as `product_dtype` says."""
-    dtype = product_dtype(device, precision)
+    """A context that runs the network's products as `compute_dtype` says."""
+    dtype = compute_dtype(device, precision)
     return contextlib.nullcontext() if dtype == torch.float32 else torch.autocast(device.type, dtype=dtype)
 
 
@@ -69,12 +69,12 @@ def use_threads(count: int | None = None) -> None:
     """Compute on `count` threads of the processor; without it, on OMP_NUM_THREADS or, where that is not set, on as many
     as this process has cores: those it is bound to, and no more than its container's share."""
     if count is None and "OMP_NUM_THREADS" not in os.environ:
-        count = min(torch.get_num_threads(), _cores())
+        count = min(torch.get_num_threads(), available_cores())
     if count is not None and count != torch.get_num_threads():
         torch.set_num_threads(count)
 
 
-def _cores() -> int:
+def available_cores() -> int:
     bound = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     try:
         quota, period = Path("/sys/fs/cgroup/cpu.max").read_text().split()

@@ -78,7 +78,7 @@ class TrainingExample(Record):
         return str(value) if isinstance(value, int) else value
 
     @model_validator(mode="after")
-    def _a_score_a_document(self) -> "TrainingExample":
+    def _one_score_per_document(self) -> "TrainingExample":
         documents = 1 + len(self.negative_documents)
         if self.scores is not None and len(self.scores) != documents:
             raise ValueError(f"holds {len(self.scores)} scores for {documents} documents, the positive one included")
@@ -138,7 +138,7 @@ def read_examples(path: str | Path) -> list[TrainingExample]:
         try:
             example = TrainingExample.model_validate(value)
         except ValidationError as error:
-            raise ValueError(f"{place}: {explain(error)}") from None
+            raise ValueError(f"{place}: {describe_error(error)}") from None
         positive = example.positive_document.strip()
         if positive and any(positive == negative.strip() for negative in example.negatives):
             raise ValueError(f"{place}: the positive document is among its own negative_documents; take it out there")
@@ -148,7 +148,7 @@ def read_examples(path: str | Path) -> list[TrainingExample]:
     return examples
 
 
-def explain(error: ValidationError) -> str:
+def describe_error(error: ValidationError) -> str:
     """The first thing that is wrong, as `field 'query': Field required`."""
     first = error.errors()[0]
     if not first["loc"]:
@@ -160,7 +160,7 @@ def write_examples(path: str | Path, examples: Sequence[TrainingExample]) -> Non
     """Write examples as a JSON list or, by `.jsonl`, as JSON Lines, one at a time. Fields that were never set are left
     out."""
     lines = Path(path).suffix == ".jsonl"
-    with writing(path) as file:
+    with open_atomic(path) as file:
         for number, example in enumerate(examples):
             value = example.model_dump(exclude_unset=True)
             if lines:
@@ -179,12 +179,12 @@ def write_json(path: str | Path, value: Any) -> None:
 
 def write_text(path: str | Path, text: str) -> None:
     """Write a UTF-8 text file whole or not at all."""
-    with writing(path) as file:
+    with open_atomic(path) as file:
         file.write(text)
 
 
 @contextlib.contextmanager
-def writing(path: str | Path) -> Iterator[TextIO]:
+def open_atomic(path: str | Path) -> Iterator[TextIO]:
     """A UTF-8 text file that appears at `path` when the block ends well: a temporary one beside it until then."""
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)

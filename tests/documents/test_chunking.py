@@ -5,10 +5,10 @@ import itertools
 import numpy as np
 import pytest
 
-from utils.documents.chunking import MIN_SIZE, chunk_documents
+from utils.documents.chunking import MIN_CHUNK_SIZE, chunk_documents
 from utils.documents.formats import split_code
 from utils.records import Document
-from utils.search.scorers import open_vectors
+from utils.search.scorers import open_text_encoder
 
 SPICES = ("salt", "pepper", "thyme", "cumin", "paprika", "saffron", "ginger", "basil", "mint", "garlic")
 AIRCRAFT = ("flaps", "gear", "nose", "speed", "left wing", "right wing", "throttle", "hook", "ladder", "slats")
@@ -72,9 +72,9 @@ def test_semantic_chunks_are_cut_where_the_topic_shifts(model):
     cooking = [f"Stir the soup with {spice} and let it simmer until the onions are soft." for spice in SPICES]
     flying = [f"The pilot lowers the {part} before the aircraft lands on the runway." for part in AIRCRAFT]
     text = " ".join([*cooking, *flying])
-    chunks = chunk_documents([Document(id="a", text=text)], 2000, vectors=open_vectors(model, "cpu"))
+    chunks = chunk_documents([Document(id="a", text=text)], 2000, encode=open_text_encoder(model, "cpu"))
     assert " ".join(chunk.text for chunk in chunks) == text
-    assert all(MIN_SIZE <= len(chunk.text) <= 2000 for chunk in chunks)
+    assert all(MIN_CHUNK_SIZE <= len(chunk.text) <= 2000 for chunk in chunks)
     assert flying[0][:20] in [chunk.text[:20] for chunk in chunks]
     assert not any("soup" in chunk.text and "pilot" in chunk.text for chunk in chunks)
     assert len(chunk_documents([Document(id="a", text=text)], 2000)) == 1  # by size it fits
@@ -89,7 +89,7 @@ def test_semantic_chunks_keep_to_the_size_and_every_document_comes_in_its_turn()
 
     many = [Document(id=str(i), title="T", text="A sentence of one kind. " * (5 * i)) for i in range(60)]
     many.append(Document(id="no border", text="word " * 1000))
-    chunks = chunk_documents(many, 600, vectors=vectors)
+    chunks = chunk_documents(many, 600, encode=vectors)
     assert [*dict.fromkeys(chunk.document_id for chunk in chunks)] == [d.id for d in many if d.text]
     assert max(len(chunk.text) for chunk in chunks) <= 600 and sum(seen) == sum(5 * i for i in range(60)) + 1
     assert len(seen) > 1

@@ -8,7 +8,7 @@ from matplotlib.backends.backend_pdf import PdfPages
 from matplotlib.figure import Figure
 
 from utils.documents.formats import join_pages, read_page
-from utils.documents.normalisation import normalize
+from utils.documents.normalization import normalize
 
 RST = """\
 ======

@@ -5,7 +5,7 @@ import pytest
 from sentence_transformers import CrossEncoder, SentenceTransformer
 
 from utils.models import resolve_model
-from utils.search.scorers import Fusion, open_fusion, open_teacher
+from utils.search.scorers import FusedScorer, open_fused_scorer, open_scorer
 
 QUERIES = ["a red fruit", "how to brake", "sea"]
 DOCUMENTS = ["apples and cherries", "the brakes of a truck", "waves of the sea", "the sea, the sea", "nothing at all"]
@@ -18,7 +18,7 @@ def pairs():
 
 @pytest.mark.parametrize("name", ["bm25", "minilm", "splade-tiny"])
 def test_pairs_blocks_and_search_agree(name):
-    teacher = open_teacher(name, QUERIES, DOCUMENTS, "cpu")
+    teacher = open_scorer(name, QUERIES, DOCUMENTS, "cpu")
     block = teacher.block_scores(*ALL)
     assert block.shape == (3, 5) and block.dtype == np.float32
     np.testing.assert_allclose(teacher.pair_scores(*pairs()), block.ravel(), rtol=1e-4, atol=1e-5)
@@ -32,12 +32,12 @@ def test_pairs_blocks_and_search_agree(name):
 def test_a_dense_teacher_scores_by_cosine():
     model = SentenceTransformer(resolve_model("minilm"), device="cpu")
     expected = model.similarity(model.encode(QUERIES), model.encode(DOCUMENTS)).numpy()
-    found = open_teacher("minilm", QUERIES, DOCUMENTS, "cpu").block_scores(*ALL)
+    found = open_scorer("minilm", QUERIES, DOCUMENTS, "cpu").block_scores(*ALL)
     np.testing.assert_allclose(found, expected, atol=0.01)  # in bfloat16 where that is fast
 
 
 def test_a_cross_encoder_reads_query_and_document_together(cross_encoder):
-    teacher = open_teacher(str(cross_encoder), QUERIES, DOCUMENTS, "cpu")
+    teacher = open_scorer(str(cross_encoder), QUERIES, DOCUMENTS, "cpu")
     expected = CrossEncoder(str(cross_encoder), device="cpu").predict(
         [(QUERIES[q], DOCUMENTS[d]) for q, d in zip(*pairs())], activation_fn=lambda logits: logits
     )
@@ -48,12 +48,12 @@ def test_a_cross_encoder_reads_query_and_document_together(cross_encoder):
 
 def test_a_fusion_is_the_weighted_sum_of_standard_scores():
     names = ["bm25", "minilm"]
-    fusion = open_fusion(["bm25=2", "minilm"], QUERIES, DOCUMENTS, "cpu")
+    fusion = open_fused_scorer(["bm25=2", "minilm"], QUERIES, DOCUMENTS, "cpu")
     rng = np.random.default_rng(0)
     sample = rng.integers(3, size=2000), rng.integers(5, size=2000)
     expected = np.zeros((3, 5))
     for name, weight in zip(names, (2, 1)):
-        teacher = open_teacher(name, QUERIES, DOCUMENTS, "cpu")
+        teacher = open_scorer(name, QUERIES, DOCUMENTS, "cpu")
         drawn = teacher.pair_scores(*sample)
         expected += weight * (teacher.block_scores(*ALL) - drawn.mean()) / drawn.std()
     np.testing.assert_allclose(fusion.block_scores(*ALL), expected, rtol=1e-3, atol=1e-4)
@@ -62,11 +62,11 @@ def test_a_fusion_is_the_weighted_sum_of_standard_scores():
 
 
 def test_one_teacher_alone_scores_as_it_is():
-    teacher = open_teacher("bm25", QUERIES, DOCUMENTS)
-    assert Fusion([teacher], [3.0], 3, 5).block_scores(*ALL).tolist() == teacher.block_scores(*ALL).tolist()
+    teacher = open_scorer("bm25", QUERIES, DOCUMENTS)
+    assert FusedScorer([teacher], [3.0], 3, 5).block_scores(*ALL).tolist() == teacher.block_scores(*ALL).tolist()
 
 
 @pytest.mark.parametrize("name", ["minilm=none", "minilm=0", "minilm=inf"])
 def test_a_weight_is_a_positive_number(name):
     with pytest.raises(ValueError, match="weight"):
-        open_fusion([name], QUERIES, DOCUMENTS)
+        open_fused_scorer([name], QUERIES, DOCUMENTS)

@@ -191,7 +191,7 @@ def test_a_failed_save_leaves_the_old_folder_readable(tiny, tmp_path, monkeypatc
 
 @pytest.mark.parametrize("family", FAMILIES)
 def test_packed_texts_give_the_vectors_of_padded_ones(family, monkeypatch):
-    monkeypatch.setattr(packing, "ROWS", 16)  # so that a text of fill is added
+    monkeypatch.setattr(packing, "ROW_MULTIPLE", 16)  # so that a text of fill is added
     model, tokenizer = family_model(family)
     encoder = SpladeEncoder(model, tokenizer)
     assert encoder._packs == (family != "ModernBert")  # its attention slides over a window
@@ -202,7 +202,7 @@ def test_packed_texts_give_the_vectors_of_padded_ones(family, monkeypatch):
 
 
 def test_a_stream_is_encoded_a_window_at_a_time(tiny, monkeypatch):
-    monkeypatch.setattr(encoder_module, "WINDOW", 4)
+    monkeypatch.setattr(encoder_module, "SORT_WINDOW", 4)
     taken = []
 
     def stream():
@@ -212,7 +212,7 @@ def test_a_stream_is_encoded_a_window_at_a_time(tiny, monkeypatch):
 
     vectors = tiny.encode_stream(stream())
     first = next(vectors)
-    assert len(first.indices) == 0 and len(taken) <= 12  # this window and the one being tokenised
+    assert len(first.indices) == 0 and len(taken) <= 12  # this window and the one being tokenized
     rest = [first, *vectors]
     for vector, expected in zip(rest, tiny.encode(list(stream())[:40])):
         assert vector.indices.tolist() == expected.indices.tolist()

@@ -39,7 +39,7 @@ CASES = {
 @pytest.mark.parametrize("path", ["_fill_from_blocks", "_fill_from_padded"])
 def test_forward_and_gradients_are_those_of_the_plain_formula(lengths, with_bias, path, monkeypatch):
     monkeypatch.setattr(module, "_fill_from_blocks", getattr(module, path))  # the accelerators' path on the CPU too
-    monkeypatch.setattr(module, "TILE", 16)  # several tiles, the last one narrower
+    monkeypatch.setattr(module, "TILE_TERMS", 16)  # several tiles, the last one narrower
     hidden, weight, bias = inputs(lengths)
     leaves = [hidden, weight] + ([bias] if with_bias else [])
     bias = bias if with_bias else None

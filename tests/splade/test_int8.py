@@ -78,9 +78,9 @@ def layer():
         for parameter in own.parameters():
             parameter.add_(torch.randn_like(parameter) * 0.1)
         own.attention.self.query.weight *= 3
-    assert packing.prepare(model)
+    assert packing.enable_packing(model)
     coded = copy.deepcopy(model)
-    int8.quantise(coded)
+    int8.quantize(coded)
     return own, coded.bert.encoder.layer[0]
 
 
@@ -147,7 +147,7 @@ def test_layers_as_in_bert_run_as_a_whole_and_others_by_their_linear_layers(fami
     model, tokenizer = family_model(family)
     encoder = SpladeEncoder(model, tokenizer, precision="int8")
     exact = dense(encoder.encode(["a b c d e", "f g"]), 64)
-    int8.quantise(model)
+    int8.quantize(model)
     called = []
     call = vnni.call
     monkeypatch.setattr(vnni, "call", lambda name, *arguments: (called.append(name), call(name, *arguments))[1])

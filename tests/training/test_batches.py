@@ -3,14 +3,14 @@
 import torch
 
 from utils.records import TrainingExample
-from utils.training.batches import StepBatches, collate, step_of, tokenised
+from utils.training.batches import StepBatchSampler, collate, gather_step, tokenize_examples
 
 
 def step(examples, encoder, micro_batch=None):
     """The step of a batch whose texts' weights are their own numbers of tokens."""
-    batch = collate(tokenised(examples, encoder), encoder, micro_batch)
+    batch = collate(tokenize_examples(examples, encoder), encoder, micro_batch)
     lengths = [mask.sum(1) for part in batch["texts"] for mask in part["attention_mask"]]
-    return step_of(torch.cat(lengths)[:, None].float(), batch)
+    return gather_step(torch.cat(lengths)[:, None].float(), batch)
 
 
 def test_other_examples_of_the_same_positive_are_masked(tiny):
@@ -45,7 +45,7 @@ def test_texts_come_back_in_order_with_their_scores(tiny):
 
 
 def test_every_pass_has_each_row_once_and_all_batches_are_full():
-    batches = StepBatches(10, [4], epochs=2, seed=3)
+    batches = StepBatchSampler(10, [4], epochs=2, seed=3)
     seen = []
     for epoch in range(2):
         batches.set_epoch(epoch)
@@ -58,13 +58,13 @@ def test_every_pass_has_each_row_once_and_all_batches_are_full():
 
 
 def test_processes_share_the_batches_of_one():
-    whole = list(StepBatches(21, [6], epochs=1, seed=0))
-    parts = [list(StepBatches(21, [2], epochs=1, seed=0, rank=rank, world=3)) for rank in range(3)]
+    whole = list(StepBatchSampler(21, [6], epochs=1, seed=0))
+    parts = [list(StepBatchSampler(21, [2], epochs=1, seed=0, rank=rank, world=3)) for rank in range(3)]
     assert [first + second + third for first, second, third in zip(*parts, strict=True)] == whole
 
 
 def test_batches_grow_by_their_schedule_over_equal_shares_of_the_examples():
-    batches = StepBatches(96, [4, 8, 16], epochs=3, seed=0)
+    batches = StepBatchSampler(96, [4, 8, 16], epochs=3, seed=0)
     sizes = []
     for epoch in range(3):
         batches.set_epoch(epoch)
@@ -74,7 +74,7 @@ def test_batches_grow_by_their_schedule_over_equal_shares_of_the_examples():
 
 
 def test_a_batch_is_never_larger_than_a_pass():
-    assert [sorted(batch) for batch in StepBatches(5, [8], epochs=1, seed=0)] == [[0, 1, 2, 3, 4]]
+    assert [sorted(batch) for batch in StepBatchSampler(5, [8], epochs=1, seed=0)] == [[0, 1, 2, 3, 4]]
 
 
 def test_without_scores_for_all_there_is_no_teacher(tiny):

@@ -5,7 +5,14 @@ import math
 import pytest
 import torch
 
-from utils.training.losses import RankingLoss, Step, contrastive_loss, kl_loss, margin_mse_loss, margin_ranking_loss
+from utils.training.losses import (
+    LossInputs,
+    RankingLoss,
+    contrastive_loss,
+    kl_loss,
+    margin_mse_loss,
+    margin_ranking_loss,
+)
 
 NONE = torch.zeros(2, 3, dtype=torch.bool)
 SCORES = torch.tensor([[3.0, 0.0, 1.0], [0.0, 2.0, 2.0]])  # the third document is a hard negative of both queries
@@ -62,7 +69,7 @@ def test_losses_of_a_teacher_have_finite_gradients_where_a_query_has_fewer_negat
 def test_a_sum_of_losses_weighs_them_and_takes_each_querys_own_documents():
     queries, documents = torch.tensor([[1.0, 0.0], [0.0, 1.0]]), torch.tensor([[3.0, 0.0], [0.0, 2.0], [1.0, 2.0]])
     teacher = torch.tensor([[4.0, 1.0], [2.0, -math.inf]])
-    step = Step(queries, documents, NONE, own=torch.tensor([[0, 2], [1, 0]]), teacher=teacher)
+    step = LossInputs(queries, documents, NONE, own=torch.tensor([[0, 2], [1, 0]]), teacher=teacher)
     scores = queries @ documents.T
     own = torch.tensor([[3.0, 1.0], [2.0, 0.0]])
     expected = 2 * contrastive_loss(scores, NONE) + 0.5 * kl_loss(own, teacher, 3.0) + margin_mse_loss(own, teacher)

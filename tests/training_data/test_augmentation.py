@@ -7,7 +7,7 @@ from conftest import run
 
 from utils.records import TrainingExample, read_examples
 from utils.search.synonyms import Synonyms
-from utils.training_data.augmentation import augment
+from utils.training_data.augmentation import augment_queries
 
 TEXT = "The hydraulic pump lifts water to the upper lake whenever power is cheap at night."
 
@@ -26,20 +26,20 @@ def examples(count=200):
 
 def test_a_share_of_the_queries_gets_a_variant_that_keeps_the_rest_of_the_example():
     before = examples()
-    made = augment(before, {"typo": 0.3, "keyword": 0.5}, seed=1)
+    made = augment_queries(before, {"typo": 0.3, "keyword": 0.5}, seed=1)
     kinds = Counter(example.query_type for example in made)
     assert 40 <= kinds["question+typo"] <= 80 and 80 <= kinds["question+keyword"] <= 120
     by_source = {example.source: example for example in before}
     for example in made:
         own = by_source[example.source]
         assert example.positive_document == own.positive_document and example.query != own.query
-    assert augment(before, {"typo": 0.3, "keyword": 0.5}, seed=1) == made
-    assert augment(before, {"typo": 0.3}, seed=2) != augment(before, {"typo": 0.3}, seed=1)
-    assert augment(before, {}, seed=1) == []
+    assert augment_queries(before, {"typo": 0.3, "keyword": 0.5}, seed=1) == made
+    assert augment_queries(before, {"typo": 0.3}, seed=2) != augment_queries(before, {"typo": 0.3}, seed=1)
+    assert augment_queries(before, {}, seed=1) == []
 
 
 def test_a_typo_is_one_edit_of_one_word():
-    made = augment(examples(), {"typo": 1}, seed=1)
+    made = augment_queries(examples(), {"typo": 1}, seed=1)
     assert len(made) == 200
     for variant, own in zip(made, examples()):
         edits = [op for op in difflib.SequenceMatcher(None, own.query, variant.query).get_opcodes() if op[0] != "equal"]
@@ -49,7 +49,7 @@ def test_a_typo_is_one_edit_of_one_word():
 
 
 def test_keywords_are_the_rarest_words_that_documents_have_in_the_querys_order():
-    made = augment(examples(), {"keyword": 1}, seed=1)
+    made = augment_queries(examples(), {"keyword": 1}, seed=1)
     assert made[1].query == "hydraulic pump lift water" or set(made[1].query.split()) <= set(
         examples()[1].query.split()
     )
@@ -63,7 +63,7 @@ def test_keywords_are_the_rarest_words_that_documents_have_in_the_querys_order()
 def test_synonyms_come_from_the_file(tmp_path):
     file = tmp_path / "synonyms.txt"
     file.write_text("pump, impeller\nH2O => water\n")
-    made = augment(examples(10), {"synonym": 1}, seed=1, synonyms=Synonyms(file))
+    made = augment_queries(examples(10), {"synonym": 1}, seed=1, synonyms=Synonyms(file))
     assert [example.query_type for example in made] == ["question+synonym"] * 10
     assert all("hydraulic impeller number" in example.query for example in made)
 

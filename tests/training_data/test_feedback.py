@@ -6,7 +6,7 @@ import pytest
 from conftest import fails_with_one_line, run
 
 from utils.records import Chunk, read_examples
-from utils.training_data.feedback import feedback_examples
+from utils.training_data.feedback import read_feedback_examples
 
 RECORDS = [
     {
@@ -33,7 +33,7 @@ def feedback(tmp_path):
 
 
 def test_liked_documents_are_positives_and_disliked_ones_negatives(feedback):
-    made, without = feedback_examples(feedback(*RECORDS))
+    made, without = read_feedback_examples(feedback(*RECORDS))
     assert [(e.query, e.positive_document, e.negatives) for e in made] == [
         ("red fruit", "Cherries are red.", ["The sea is blue."]),
         ("red fruit", "Apples are red.", ["The sea is blue."]),
@@ -47,9 +47,9 @@ def test_the_latest_judgment_of_a_result_holds(feedback):
         return {"query": "q", "document": "A text.", "liked": liked, "time": time}
 
     early, late = "2026-01-01T00:00:00", "2026-01-02T00:00:00+00:00"
-    assert feedback_examples(feedback(judged(True, late), judged(False, early)))[0]
-    assert not feedback_examples(feedback(judged(False, late), judged(True, early)))[0]
-    assert feedback_examples(feedback(judged(False, None), judged(True, None)))[0]
+    assert read_feedback_examples(feedback(judged(True, late), judged(False, early)))[0]
+    assert not read_feedback_examples(feedback(judged(False, late), judged(True, early)))[0]
+    assert read_feedback_examples(feedback(judged(False, None), judged(True, None)))[0]
 
 
 def test_a_document_is_known_by_its_id_or_its_text(feedback):
@@ -57,7 +57,7 @@ def test_a_document_is_known_by_its_id_or_its_text(feedback):
         Chunk(id="d1#0", document_id="d1", text="Cherries are red."),
         Chunk(id="d2#0", document_id="d2", text="Apples are red."),
     ]
-    made, _ = feedback_examples(feedback(*RECORDS), passages)
+    made, _ = read_feedback_examples(feedback(*RECORDS), passages)
     assert [(e.positive_id, e.source) for e in made] == [("d1#0", "d1"), ("d2#0", "d2")]
 
 

@@ -12,7 +12,7 @@ from api_server import ApiServer, completion, failure, good, written
 from conftest import ROOT, fails_with_one_line, run
 
 from utils.records import read_examples
-from utils.training_data.model_queries import EXAMPLES, QUERY_TYPES, STRATEGIES, load_template, templates
+from utils.training_data.model_queries import EXAMPLES, QUERY_TYPES, STRATEGIES, load_template, template_names
 
 SCRIPT = "generate_training_data.py"
 KEY = "sk-secret-0123456789"
@@ -265,7 +265,7 @@ def test_without_key_or_address_the_documents_are_enough(pages, monkeypatch):
     assert "generator   extractive" in done.stdout and len(examples(pages)) > 24
 
 
-@pytest.mark.parametrize("name", templates())
+@pytest.mark.parametrize("name", template_names())
 def test_a_built_in_template_says_for_whom(name):
     text = load_template(name).substitute(task="TASK", title="TITLE", passage="PASSAGE")
     assert text.index("TASK") < text.index("TITLE") < text.index("PASSAGE")

@@ -5,8 +5,8 @@ from collections import Counter
 import pytest
 
 from utils.records import Chunk, TrainingExample
-from utils.training_data.data_report import data_report
-from utils.training_data.quality import Dropped, balance, fit_examples, round_trip
+from utils.training_data.data_report import render_data_report
+from utils.training_data.quality import Rejected, cap_per_document, filter_by_round_trip, filter_examples
 
 LONG = "the pump lifts the water from the lower to the upper lake of the valley"
 
@@ -22,55 +22,57 @@ def example(query, passage="p", source="d", positive=LONG, negatives=()):
     )
 
 
-def reasons(dropped):
-    return [(case.reason, case.text) for case in dropped]
+def reasons(rejected):
+    return [(case.reason, case.text) for case in rejected]
 
 
 def test_a_query_of_many_documents_tells_none_apart():
     examples = [example("See also", f"p{i}", f"d{i}") for i in range(4)] + [
         example("Notes", f"p{i}", "d") for i in range(4)
     ]
-    kept, dropped = fit_examples(examples)
+    kept, rejected = filter_examples(examples)
     assert [e.query for e in kept] == ["Notes"] * 4
-    assert reasons(dropped) == [("query of many documents", "See also")] * 4
+    assert reasons(rejected) == [("query of many documents", "See also")] * 4
 
 
 def test_a_passage_is_not_asked_the_same_twice():
     same = "how does the water get to the upper lake"
-    kept, dropped = fit_examples(
+    kept, rejected = filter_examples(
         [example(same), example(f"{same}?"), example(same, "other"), example("what is a pump")]
     )
     assert [(e.query, e.positive_id) for e in kept] == [(same, "p"), (same, "other"), ("what is a pump", "p")]
-    assert reasons(dropped) == [("repeated query", f"{same}?")]
+    assert reasons(rejected) == [("repeated query", f"{same}?")]
 
 
 def test_a_query_does_not_copy_its_passage():
     copy = "Is it true that the pump lifts the water, from the lower lake?"
-    kept, dropped = fit_examples([example(copy), example("which pump lifts the water to the upper lake")])
-    assert len(kept) == 1 and reasons(dropped) == [("copied query", copy)]
-    assert dropped[0].because == "the passage says: the pump lifts the water from the lower"
+    kept, rejected = filter_examples([example(copy), example("which pump lifts the water to the upper lake")])
+    assert len(kept) == 1 and reasons(rejected) == [("copied query", copy)]
+    assert rejected[0].detail == "the passage says: the pump lifts the water from the lower"
 
 
 def test_a_negative_does_not_say_what_the_positive_says():
     wrong = {"document": "The pump lifts the water.", "explanation": "it does not"}
-    kept, dropped = fit_examples([example("what lifts water", negatives=["A crane lifts stones.", wrong])])
+    kept, rejected = filter_examples([example("what lifts water", negatives=["A crane lifts stones.", wrong])])
     assert kept[0].negatives == ["A crane lifts stones."]
-    assert reasons(dropped) == [("false negative", "The pump lifts the water.")]
+    assert reasons(rejected) == [("false negative", "The pump lifts the water.")]
 
 
 def test_no_document_has_more_than_its_share():
     examples = [example(f"query {i}", source="big" if i % 4 else "small") for i in range(40)]
-    kept, dropped = balance(examples, 12, seed=1)
+    kept, rejected = cap_per_document(examples, 12, seed=1)
     assert Counter(e.source for e in kept) == {"big": 12, "small": 10}
-    assert len(dropped) == 18 and kept == sorted(kept, key=examples.index)
-    assert balance(examples, 12, seed=1)[0] == kept != balance(examples, 12, seed=2)[0]
+    assert len(rejected) == 18 and kept == sorted(kept, key=examples.index)
+    assert cap_per_document(examples, 12, seed=1)[0] == kept != cap_per_document(examples, 12, seed=2)[0]
 
 
 def test_the_report_shows_samples_of_each_kind_and_reason_and_no_markup_of_theirs():
     examples = [
         example(f"query {i} <script>", negatives=[{"document": "no", "explanation": "why not"}]) for i in range(9)
     ]
-    page = data_report("docs", {"examples": "9"}, examples, [Dropped("repeated query", "twice & more", "of p")], seed=1)
+    page = render_data_report(
+        "docs", {"examples": "9"}, examples, [Rejected("repeated query", "twice & more", "of p")], seed=1
+    )
     assert "question: 5 of 9" in page and "repeated query: 1 of 1" in page
     assert page.count("&lt;script&gt;") == 5 and "<script>" not in page and "twice &amp; more" in page
     assert page.count("why not") == 5 and "data:image/png;base64,iVBOR" in page
@@ -83,10 +85,10 @@ def test_a_query_has_to_find_its_way_back(model):
     ]
     passages = [Chunk(id=f"p{i}", document_id=f"d{i}", text=text) for i, text in enumerate(texts)]
     examples = [example("clean the lamp of a truck", "p1", positive=texts[1]), example("lamp", "p3", positive=texts[3])]
-    kept, dropped = round_trip(examples, passages, 1, model, "cpu")
-    assert kept == examples[:1] and reasons(dropped) == [("lost in the round trip", "lamp")]
-    assert "above p3" in dropped[0].because and "p1" in dropped[0].because
-    assert round_trip(examples, passages, 4, model, "cpu") == (examples, [])
+    kept, rejected = filter_by_round_trip(examples, passages, 1, model, "cpu")
+    assert kept == examples[:1] and reasons(rejected) == [("lost in the round trip", "lamp")]
+    assert "above p3" in rejected[0].detail and "p1" in rejected[0].detail
+    assert filter_by_round_trip(examples, passages, 4, model, "cpu") == (examples, [])
 
 
 def test_the_own_passage_does_not_stand_in_the_way_of_what_remains_of_it():
@@ -94,4 +96,4 @@ def test_the_own_passage_does_not_stand_in_the_way_of_what_remains_of_it():
     whole = "Mirrors are glass. The lamps use 24 volts in each truck."
     passages = [Chunk(id="p0", document_id="d", text=whole), Chunk(id="p1", document_id="e", text="The sea is blue.")]
     cut = example("The lamps use 24 volts in each truck.", "p0", positive="Mirrors are glass, lamps too.")
-    assert round_trip([cut], passages, 1, "bm25") == ([cut], [])
+    assert filter_by_round_trip([cut], passages, 1, "bm25") == ([cut], [])

@@ -8,7 +8,7 @@ from transformers import T5Config, T5ForConditionalGeneration
 from utils.journal import Journal
 from utils.models import load_masked_lm
 from utils.records import Chunk, read_examples
-from utils.training_data.seq2seq import BATCH, seq2seq_examples
+from utils.training_data.seq2seq import BATCH_PASSAGES, seq2seq_examples
 
 
 @pytest.fixture(scope="module")
@@ -44,7 +44,7 @@ def test_each_passage_gets_different_queries_and_the_same_again(doc2query, chunk
 
 def test_interrupted_it_goes_on_after_the_last_batch(doc2query, chunks, tmp_path, monkeypatch):
     whole = seq2seq_examples(chunks, str(doc2query), 2, 1, Journal(tmp_path / "whole", {}), "cpu")
-    seq2seq_examples(chunks[:BATCH], str(doc2query), 2, 1, Journal(tmp_path / "part", {}), "cpu")
+    seq2seq_examples(chunks[:BATCH_PASSAGES], str(doc2query), 2, 1, Journal(tmp_path / "part", {}), "cpu")
     passed = []
     generate = T5ForConditionalGeneration.generate
     monkeypatch.setattr(
@@ -53,7 +53,7 @@ def test_interrupted_it_goes_on_after_the_last_batch(doc2query, chunks, tmp_path
         lambda self, **options: passed.append(len(options["input_ids"])) or generate(self, **options),
     )
     assert seq2seq_examples(chunks, str(doc2query), 2, 1, Journal(tmp_path / "part", {}, resume=True), "cpu") == whole
-    assert passed == [len(chunks) - BATCH]
+    assert passed == [len(chunks) - BATCH_PASSAGES]
 
 
 def test_through_the_script(doc2query, docs, tmp_path):

@@ -13,36 +13,36 @@ import semchunk
 from utils.documents.formats import Piece, split_code, split_prose
 from utils.records import Chunk, Document
 
-MIN_SIZE, MAX_SIZE = 500, 2000  # characters
+MIN_CHUNK_SIZE, MAX_CHUNK_SIZE = 500, 2000  # characters
 MIN_OVERLAP, MAX_OVERLAP = 0.1, 0.2  # share of a chunk
-WINDOW = 3  # sentences on each side of a border
-SENTENCES = 4096  # that are encoded at a time
+WINDOW_SENTENCES = 3  # sentences on each side of a border
+BATCH_SENTENCES = 4096  # that are encoded at a time
 
 
 def chunk_documents(
     documents: Iterable[Document],
-    size: int = MAX_SIZE,
+    size: int = MAX_CHUNK_SIZE,
     overlap: float = 0.15,
-    vectors: Callable[[Sequence[str]], Any] | None = None,
+    encode: Callable[[Sequence[str]], Any] | None = None,
 ) -> list[Chunk]:
     """Passages of at most `size` characters, cut at headings; a section that is longer is cut at the largest border
-    that fits (paragraph, sentence, word), and its parts share `overlap` with their neighbours. Sections shorter than
+    that fits (paragraph, sentence, word), and its parts share `overlap` with their neighbors. Sections shorter than
     500 characters stay with what follows. A passage within fenced code is fenced itself. An empty document has none.
 
-    With `vectors`, which makes of texts their vectors of length 1, sections are cut where the topic shifts instead:
-    between the sentences whose neighbourhoods are least alike (TextTiling; Hearst, Computational Linguistics 1997),
+    With `encode`, which makes of texts their vectors of length 1, sections are cut where the topic shifts instead:
+    between the sentences whose neighborhoods are least alike (TextTiling; Hearst, Computational Linguistics 1997),
     until each part fits and none holds a shift that stands out, and the parts share nothing.
 
     Raises:
         ValueError: size outside 500 to 2,000 characters, or overlap outside 0.1 to 0.2.
     """
-    if not MIN_SIZE <= size <= MAX_SIZE:
-        raise ValueError(f"chunk size must be from {MIN_SIZE} to {MAX_SIZE} characters, not {size}")
+    if not MIN_CHUNK_SIZE <= size <= MAX_CHUNK_SIZE:
+        raise ValueError(f"chunk size must be from {MIN_CHUNK_SIZE} to {MAX_CHUNK_SIZE} characters, not {size}")
     if not MIN_OVERLAP <= overlap <= MAX_OVERLAP:
         raise ValueError(f"chunk overlap must be from {MIN_OVERLAP} to {MAX_OVERLAP}, not {overlap}")
     split = semchunk.chunkerify(len, chunk_size=size, memoize=False)
     chunks = []
-    for document, borders in _topic_shifts(documents, vectors) if vectors else ((d, []) for d in documents):
+    for document, borders in _topic_shifts(documents, encode) if encode else ((d, []) for d in documents):
         before = len(chunks)
         fences = _fences(document.text)
         for start, end, headings in _sections(document.text, size):
@@ -83,7 +83,7 @@ def _sections(text: str, size: int) -> list[tuple[int, int, list[str]]]:
         if heading:
             path = [(above, name) for above, name in path if above < level] + [(level, heading)]
         before, last = sections[-1][:2] if sections else (0, 0)
-        if sections and (last - before < MIN_SIZE or end - start < MIN_SIZE // 4) and end - before <= size:
+        if sections and (last - before < MIN_CHUNK_SIZE or end - start < MIN_CHUNK_SIZE // 4) and end - before <= size:
             sections[-1] = (before, end, sections[-1][2] or [name for _, name in path])
         elif text[start:end].strip():
             sections.append((start, end, [name for _, name in path]))
@@ -91,7 +91,7 @@ def _sections(text: str, size: int) -> list[tuple[int, int, list[str]]]:
 
 
 def _topic_shifts(
-    documents: Iterable[Document], vectors: Callable[[Sequence[str]], Any]
+    documents: Iterable[Document], encode: Callable[[Sequence[str]], Any]
 ) -> Iterator[tuple[Document, list[tuple[int, float]]]]:
     """Each document with its borders between sentences and how much the topic shifts there: the cosine distance of the
     WINDOW sentences before from those after, less what stands out (the document's mean and one standard deviation)."""
@@ -99,9 +99,9 @@ def _topic_shifts(
     for document in itertools.chain(documents, [None]):
         if document is not None:
             waiting.append((document, split_prose(document.text)))
-        if document is not None and sum(len(pieces) for _, pieces in waiting) < SENTENCES:
+        if document is not None and sum(len(pieces) for _, pieces in waiting) < BATCH_SENTENCES:
             continue
-        found = vectors([d.text[piece.start : piece.end] for d, pieces in waiting for piece in pieces])
+        found = encode([d.text[piece.start : piece.end] for d, pieces in waiting for piece in pieces])
         start = 0
         for done, pieces in waiting:
             shifts = _shifts(found[start : start + len(pieces)])
@@ -117,7 +117,7 @@ def _shifts(vectors: Any) -> list[float]:
         return []
     before, after = (
         scipy.sparse.diags_array([np.ones(count)] * len(offsets), offsets=offsets, shape=(count, count)) @ vectors
-        for offsets in (range(0, -min(WINDOW, count), -1), range(1, min(WINDOW + 1, count)))
+        for offsets in (range(0, -min(WINDOW_SENTENCES, count), -1), range(1, min(WINDOW_SENTENCES + 1, count)))
     )
     products = [
         np.asarray((a.multiply(b) if scipy.sparse.issparse(a) else a * b).sum(axis=1)).ravel()[:-1]
@@ -132,8 +132,8 @@ def _cut_at_shifts(start: int, end: int, borders: list[tuple[int, float]], size:
     spans, waiting = [], [(start, end)]
     while waiting:
         first, last = waiting.pop()
-        low = bisect.bisect_left(borders, first + MIN_SIZE, key=lambda border: border[0])
-        high = bisect.bisect_right(borders, last - MIN_SIZE, key=lambda border: border[0])
+        low = bisect.bisect_left(borders, first + MIN_CHUNK_SIZE, key=lambda border: border[0])
+        high = bisect.bisect_right(borders, last - MIN_CHUNK_SIZE, key=lambda border: border[0])
         position, shift = max(borders[low:high], key=lambda border: border[1], default=(first, 0.0))
         if position > first and (shift > 0 or last - first > size):
             waiting += [(position, last), (first, position)]
@@ -144,8 +144,8 @@ def _cut_at_shifts(start: int, end: int, borders: list[tuple[int, float]], size:
 
 def _join_short_end(spans: list[tuple[int, int]], size: int) -> list[tuple[int, int]]:
     """The spans with a short last one widened backwards to the smallest size worth having."""
-    if len(spans) > 1 and spans[-1][1] - spans[-1][0] < MIN_SIZE <= size:
-        start = max(spans[-2][0], spans[-1][1] - MIN_SIZE)
+    if len(spans) > 1 and spans[-1][1] - spans[-1][0] < MIN_CHUNK_SIZE <= size:
+        start = max(spans[-2][0], spans[-1][1] - MIN_CHUNK_SIZE)
         spans = [*spans[:-1], (start, spans[-1][1])]
     return spans
 

@@ -5,15 +5,15 @@ from collections.abc import Iterable
 
 import rensa
 
-COPY = 0.9  # Jaccard similarity of two texts' runs of words from which on one is a copy of the other
-RELATED = 0.5  # and from which on they belong together
-RUN = 3  # words
+DUPLICATE_JACCARD = 0.9  # Jaccard similarity of two texts' runs of words from which on one is a copy of the other
+RELATED_JACCARD = 0.5  # and from which on they belong together
+SHINGLE_WORDS = 3  # words
 PERMUTATIONS, BANDS = 128, 32  # two texts at 0.5 meet in some band with a probability of 0.87, at 0.7 of 1
-LONG_WORD = 20  # characters; where words are longer on average, the script has no spaces
-MOST = 50  # earlier texts that one is compared with
+MAX_MEAN_WORD_LENGTH = 20  # characters; where words are longer on average, the script has no spaces
+MAX_CANDIDATES = 50  # earlier texts that one is compared with
 
 
-class Likeness:
+class NearDuplicateIndex:
     """Which of the texts told so far repeat another, and which are related. Texts are known by their names.
 
     Attributes:
@@ -21,8 +21,8 @@ class Likeness:
     """
 
     def __init__(self) -> None:
-        self.copies: dict[str, str] = {}
-        self._index = rensa.RMinHashLSH(threshold=RELATED, num_perm=PERMUTATIONS, num_bands=BANDS)
+        self.duplicate_of: dict[str, str] = {}
+        self._index = rensa.RMinHashLSH(threshold=RELATED_JACCARD, num_perm=PERMUTATIONS, num_bands=BANDS)
         self._signatures: list[tuple[str, rensa.RMinHash]] = []
         self._parents: dict[str, str] = {}
 
@@ -31,13 +31,13 @@ class Likeness:
         signature = rensa.RMinHash(num_perm=PERMUTATIONS, seed=1)
         signature.update(list(_shingles(text)))
         family = family or name
-        for number in sorted(self._index.query(signature))[:MOST]:
+        for number in sorted(self._index.query(signature))[:MAX_CANDIDATES]:
             other, known = self._signatures[number]
             similarity = signature.jaccard(known)
-            if similarity >= RELATED:
+            if similarity >= RELATED_JACCARD:
                 self.join(family, other)
-            if similarity >= COPY:
-                self.copies[name] = other
+            if similarity >= DUPLICATE_JACCARD:
+                self.duplicate_of[name] = other
                 return False
         self._index.insert(len(self._signatures), signature)
         self._signatures.append((family, signature))
@@ -58,6 +58,6 @@ class Likeness:
 def _shingles(text: str) -> Iterable[str]:
     """The runs of a text's words, or of its characters where it has no spaces."""
     words = re.findall(r"\w+", text.lower())
-    if sum(map(len, words)) > LONG_WORD * len(words):
+    if sum(map(len, words)) > MAX_MEAN_WORD_LENGTH * len(words):
         words = list("".join(words))
-    return {" ".join(words[i : i + RUN]) for i in range(max(1, len(words) - RUN + 1))}
+    return {" ".join(words[i : i + SHINGLE_WORDS]) for i in range(max(1, len(words) - SHINGLE_WORDS + 1))}

@@ -12,10 +12,10 @@ import chardet
 from bs4 import BeautifulSoup, Tag
 from markdownify import MarkdownConverter
 
-from utils.documents.normalisation import normalize
+from utils.documents.normalization import normalize
 
-MOST_BYTES = 20_000_000  # of a text; what is larger is no document for people
-REPLACED = 0.01  # share of a text's characters that may be broken for it to count as UTF-8 still
+MAX_FILE_BYTES = 20_000_000  # of a text; what is larger is no document for people
+MAX_BROKEN_SHARE = 0.01  # share of a text's characters that may be broken for it to count as UTF-8 still
 BYTE_ORDER_MARKS = {
     codecs.BOM_UTF8: "utf-8-sig",
     codecs.BOM_UTF32_LE: "utf-32",
@@ -23,16 +23,16 @@ BYTE_ORDER_MARKS = {
     codecs.BOM_UTF16_LE: "utf-16",
     codecs.BOM_UTF16_BE: "utf-16",
 }  # the marks of UTF-16 begin like those of UTF-32
-NO_CONTENT = {
+BOILERPLATE_TAGS = {
     *("head", "title", "script", "style", "noscript", "template", "svg", "iframe", "form", "button"),
     *("nav", "header", "footer", "aside"),
 }
-NO_CONTENT_ROLES = {"navigation", "banner", "contentinfo", "search"}
-NO_CONTENT_CLASSES = {"headerlink", "sphinxsidebar", "related"}
-SILENT_DIRECTIVES = "toctree|contents|index|image|figure|raw|only|highlight|module|currentmodule|include|sectionauthor"
+BOILERPLATE_ROLES = {"navigation", "banner", "contentinfo", "search"}
+BOILERPLATE_CLASSES = {"headerlink", "sphinxsidebar", "related"}
+BUILDER_DIRECTIVES = "toctree|contents|index|image|figure|raw|only|highlight|module|currentmodule|include|sectionauthor"
 FENCE = re.compile(r"\s*(```|~~~)")
 # Where prose may be cut: after a sentence, at an empty line, before a heading and a list's or a table's next line.
-BORDER = re.compile(r"(?<=[.!?])\s+|\n{2,}|\n(?=[ \t]*(?:[-*+#|]|\d+[.)])[ \t])")
+PROSE_BORDER = re.compile(r"(?<=[.!?])\s+|\n{2,}|\n(?=[ \t]*(?:[-*+#|]|\d+[.)])[ \t])")
 HEADING_OR_ROW = re.compile(r"\s*(?:#{1,6}\s|\|)")
 
 
@@ -54,8 +54,8 @@ def read_page(file: Path) -> Page:
     if not file.is_file():
         raise ValueError(f"{file}: is not a regular file")
     size = file.stat().st_size
-    if size > MOST_BYTES:
-        raise ValueError(f"{file}: holds {size / 1e6:,.0f} MB, more than {MOST_BYTES / 1e6:.0f}; split it")
+    if size > MAX_FILE_BYTES:
+        raise ValueError(f"{file}: holds {size / 1e6:,.0f} MB, more than {MAX_FILE_BYTES / 1e6:.0f}; split it")
     page = READERS[file.suffix.lower()](file)
     return Page(" ".join(normalize(page.title).split()), normalize(page.text).strip())
 
@@ -71,7 +71,7 @@ def decode(data: bytes, place: object) -> str:
         text = data.decode(BYTE_ORDER_MARKS[mark], errors="replace")
     else:
         text = data.decode("utf-8", errors="replace")
-        if text.count("\ufffd") > REPLACED * len(text):
+        if text.count("\ufffd") > MAX_BROKEN_SHARE * len(text):
             encoding = chardet.detect(data)["encoding"]
             text = data.decode(encoding, errors="replace") if encoding else "\0"
     if "\0" in text:
@@ -113,10 +113,10 @@ def decode_html(file: Path) -> str:
 def _is_content(part: Tag) -> bool:
     attributes = part.attrs
     return not (
-        part.name in NO_CONTENT
-        or attributes.get("role") in NO_CONTENT_ROLES
+        part.name in BOILERPLATE_TAGS
+        or attributes.get("role") in BOILERPLATE_ROLES
         or "hidden" in attributes
-        or NO_CONTENT_CLASSES.intersection(attributes.get("class", ()))
+        or BOILERPLATE_CLASSES.intersection(attributes.get("class", ()))
     )
 
 
@@ -196,7 +196,7 @@ def split_prose(text: str) -> list[Piece]:
     """Each sentence, list item, heading, row of a table or run of code."""
     pieces, position = [], 0
     for code, part in split_code(text):
-        ends = [] if code else [border.span() for border in BORDER.finditer(part)]
+        ends = [] if code else [border.span() for border in PROSE_BORDER.finditer(part)]
         starts = [0, *(end for _, end in ends)]
         for start, end in zip(starts, [*(start for start, _ in ends), len(part)]):
             piece = part[start:end]
@@ -231,7 +231,7 @@ def restructured_to_markdown(text: str) -> str:
     """reStructuredText as Markdown: underlined headings, code blocks, roles and links as what they say. Directives that
     only steer a builder go, comments too; of others the content stays."""
     text = _rst_headings(text)
-    text = re.sub(rf"^( *)\.\. (?:{SILENT_DIRECTIVES})::.*\n(?:(?:\1 +.*)?\n)*", "\n", text, flags=re.MULTILINE)
+    text = re.sub(rf"^( *)\.\. (?:{BUILDER_DIRECTIVES})::.*\n(?:(?:\1 +.*)?\n)*", "\n", text, flags=re.MULTILINE)
     text = re.sub(r"^ *\.\. (?:_[^\n]*:|\|[^\n]*\|)[^\n]*\n", "", text, flags=re.MULTILINE)
     text = re.sub(r"^( *)\.\. (?![\w-]+(?::[\w-]+)*::)[^\n]*\n(?:\1 +.*\n)*", "", text, flags=re.MULTILINE)
     code = r"^( *)\.\. (?:code-block|code|sourcecode|testcode|doctest|parsed-literal)::[^\n]*\n((?:(?:\1 +.*)?\n)+)"
@@ -281,7 +281,7 @@ def _pdf(file: Path) -> Page:
     except (pypdf.errors.PyPdfError, AttributeError, KeyError, TypeError, IndexError) as error:
         raise ValueError(f"{file}: is no readable PDF: {error or type(error).__name__}") from None
     if pages and not any(page.strip() for page in pages):
-        raise ValueError(f"{file}: its {len(pages)} pages hold pictures, no text; recognise the text first (OCR)")
+        raise ValueError(f"{file}: its {len(pages)} pages hold pictures, no text; recognize the text first (OCR)")
     return Page(title, join_pages(pages))
 
 

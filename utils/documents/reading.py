@@ -6,14 +6,14 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import NamedTuple
 
-from utils.console import progress
+from utils.console import progress_bar
 from utils.documents.formats import READERS, read_page
-from utils.documents.normalisation import normalize
+from utils.documents.normalization import normalize
 from utils.records import Document, TrainingExample, read_json_records
 
 SUFFIXES = READERS.keys() | {".json", ".jsonl"}
-EDGE = 3  # lines at the start and the end of a text that may be those of every page of a site
-EDGE_DOCUMENTS = 10  # in so many documents at least, and in half of them
+EDGE_LINES = 3  # lines at the start and the end of a text that may be those of every page of a site
+MIN_EDGE_DOCUMENTS = 10  # in so many documents at least, and in half of them
 
 
 class Documents(NamedTuple):
@@ -76,7 +76,7 @@ def read_documents(path: str | Path) -> Documents:
     if path.is_dir():
         wanting: Counter[tuple[str, str]] = Counter()  # (suffix, package that reads it)
         texts: list[Document] = []  # of which each has a file of its own
-        for file in progress(_files(path), desc="reading", unit="files"):
+        for file in progress_bar(_readable_files(path), desc="reading", unit="files"):
             try:
                 found = _read_file(file, file.relative_to(path).as_posix())
             except ImportError as error:
@@ -139,7 +139,7 @@ def _read_qrels(path: Path) -> dict[str, dict[str, int]]:
     return {query: grades for query, grades in qrels.items() if max(grades.values()) > 0}
 
 
-def _files(folder: Path) -> list[Path]:
+def _readable_files(folder: Path) -> list[Path]:
     """Readable kinds of files below `folder`, sorted; hidden ones, and what links lead to outside it, are left out."""
     found = []
     for parent, folders, names in os.walk(folder):
@@ -152,7 +152,7 @@ def _read_file(file: Path, name: str) -> list[Document]:
     suffix = file.suffix.lower()
     if suffix in (".json", ".jsonl"):
         return [
-            _from_json(value, place, f"{name}#{number}")
+            _parse_json_document(value, place, f"{name}#{number}")
             for number, (place, value) in enumerate(read_json_records(file), 1)
         ]
     title, text = read_page(file)
@@ -164,8 +164,8 @@ def _drop_repeated_edges(documents: list[Document]) -> None:
     counts: Counter[str] = Counter()
     for document in documents:
         lines = [line for line in document.text.splitlines() if line.strip()]
-        counts.update({*lines[:EDGE], *lines[-EDGE:]})
-    enough = max(EDGE_DOCUMENTS, len(documents) / 2)
+        counts.update({*lines[:EDGE_LINES], *lines[-EDGE_LINES:]})
+    enough = max(MIN_EDGE_DOCUMENTS, len(documents) / 2)
     repeated = {line for line, count in counts.items() if count >= enough}
     for document in documents if repeated else ():
         lines = document.text.splitlines()
@@ -176,7 +176,7 @@ def _drop_repeated_edges(documents: list[Document]) -> None:
         document.text = "\n".join(lines)
 
 
-def _from_json(value: object, place: str, name: str) -> Document:
+def _parse_json_document(value: object, place: str, name: str) -> Document:
     if isinstance(value, str):
         return Document(id=name, text=normalize(value).strip())
     if not isinstance(value, dict):

@@ -7,14 +7,14 @@ from typing import Any
 import ir_measures
 import numpy as np
 
-from utils.console import progress
+from utils.console import progress_bar
 from utils.documents.reading import Collection
 from utils.search.index import SearchIndex
 from utils.search.lexical import BM25Index
 from utils.splade.encoder import SparseVector, SpladeEncoder
 
-METRICS = ("nDCG@10", "RR@10", "P@5", "R@100")
-DEPTH = 100  # documents retrieved for a query; as deep as the deepest metric looks
+DEFAULT_METRICS = ("nDCG@10", "RR@10", "P@5", "R@100")
+SEARCH_DEPTH = 100  # documents retrieved for a query; as deep as the deepest metric looks
 
 
 def check_metrics(metrics: Sequence[str]) -> None:
@@ -23,13 +23,13 @@ def check_metrics(metrics: Sequence[str]) -> None:
         try:
             measure = ir_measures.parse_measure(name)
         except (ValueError, NameError) as error:
-            raise ValueError(f"unknown metric '{name}': use names such as {' '.join(METRICS)}") from error
-        if measure.params.get("cutoff", 0) > DEPTH:
-            raise ValueError(f"metric '{name}' looks deeper than the {DEPTH} documents retrieved for a query")
+            raise ValueError(f"unknown metric '{name}': use names such as {' '.join(DEFAULT_METRICS)}") from error
+        if measure.params.get("cutoff", 0) > SEARCH_DEPTH:
+            raise ValueError(f"metric '{name}' looks deeper than the {SEARCH_DEPTH} documents retrieved for a query")
 
 
 def evaluate_run(
-    qrels: dict[str, dict[str, int]], run: dict[str, dict[str, float]], metrics: Sequence[str] = METRICS
+    qrels: dict[str, dict[str, int]], run: dict[str, dict[str, float]], metrics: Sequence[str] = DEFAULT_METRICS
 ) -> dict[str, float]:
     """Means over the judged queries; a query without a result counts as 0.
 
@@ -45,7 +45,11 @@ def evaluate_run(
 
 
 def evaluate_model(
-    name: str, model: SpladeEncoder, data: Collection, metrics: Sequence[str] = METRICS, batch_size: int | None = None
+    name: str,
+    model: SpladeEncoder,
+    data: Collection,
+    metrics: Sequence[str] = DEFAULT_METRICS,
+    batch_size: int | None = None,
 ) -> dict[str, Any]:
     """One row of metrics for a SPLADE model."""
     vectors = model.encode(
@@ -57,17 +61,17 @@ def evaluate_model(
     def search(query: str) -> list[tuple[int, float]]:
         vector = model.encode_query(query)
         lengths.append(len(vector.indices))
-        return index.search(vector, DEPTH)
+        return index.search(vector, SEARCH_DEPTH)
 
     row = _measure(name, data, metrics, search)
     return {**row, "doc_terms": _mean_terms(vectors), "query_terms": float(np.mean(lengths))}
 
 
-def evaluate_bm25(data: Collection, metrics: Sequence[str] = METRICS) -> dict[str, Any]:
+def evaluate_bm25(data: Collection, metrics: Sequence[str] = DEFAULT_METRICS) -> dict[str, Any]:
     """One row of metrics for BM25; its terms are the distinct words that it indexes."""
     texts = [document.full_text for document in data.documents]
     index = BM25Index(texts)
-    row = _measure("BM25", data, metrics, lambda query: index.search([query], DEPTH)[0])
+    row = _measure("BM25", data, metrics, lambda query: index.search([query], SEARCH_DEPTH)[0])
     return {**row, "doc_terms": index.mean_terms(texts), "query_terms": index.mean_terms(list(data.queries.values()))}
 
 
@@ -77,7 +81,7 @@ def _measure(
     run: dict[str, dict[str, float]] = {}
     milliseconds = []
     search(next(iter(data.queries.values())))  # first-call costs are not a query's latency
-    for query, text in progress(data.queries.items(), desc=name, unit="queries", leave=False):
+    for query, text in progress_bar(data.queries.items(), desc=name, unit="queries", leave=False):
         started = time.perf_counter()
         hits = search(text)
         milliseconds.append((time.perf_counter() - started) * 1000)

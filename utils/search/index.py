@@ -15,8 +15,8 @@ from qdrant_edge import (
     UpdateOperation,
 )
 
-NAME = "splade"  # of the vector in each point
-BATCH = 1000  # points an update
+VECTOR_NAME = "splade"  # of the vector in each point
+UPSERT_POINTS = 1000  # points an update
 
 
 class SearchIndex:
@@ -30,11 +30,11 @@ class SearchIndex:
 
     def __init__(self, vectors: Sequence[tuple]) -> None:
         self._folder = tempfile.TemporaryDirectory(prefix="splade-index-")
-        config = EdgeConfig(sparse_vectors={NAME: EdgeSparseVectorParams()}, wal_enabled=False)
+        config = EdgeConfig(sparse_vectors={VECTOR_NAME: EdgeSparseVectorParams()}, wal_enabled=False)
         self._shard = EdgeShard.create(str(Path(self._folder.name)), config)
         filled = [i for i, (indices, _) in enumerate(vectors) if len(indices)]
-        for start in range(0, len(filled), BATCH):
-            points = [Point(i, {NAME: _sparse(*vectors[i])}, {}) for i in filled[start : start + BATCH]]
+        for start in range(0, len(filled), UPSERT_POINTS):
+            points = [Point(i, {VECTOR_NAME: _sparse(*vectors[i])}, {}) for i in filled[start : start + UPSERT_POINTS]]
             self._shard.update(UpdateOperation.upsert_points(points))
         self._shard.optimize()
 
@@ -43,7 +43,7 @@ class SearchIndex:
         position; only documents that share a term with it."""
         if not len(vector[0]):
             return []
-        query = Query.Nearest(_sparse(*vector), using=NAME)
+        query = Query.Nearest(_sparse(*vector), using=VECTOR_NAME)
         hits = [(hit.id, hit.score) for hit in self._shard.query(QueryRequest(limit=top_k, query=query))]
         return sorted(hits, key=lambda hit: (-hit[1], hit[0]))
 

@@ -14,19 +14,19 @@ import numpy as np
 import scipy.sparse
 from transformers import AutoConfig
 
-from utils.console import progress
+from utils.console import progress_bar
 from utils.device import autocast
 from utils.journal import Journal
 from utils.models import resolve_model
 from utils.search.lexical import BM25Index
 from utils.splade.encoder import SparseVector, SpladeEncoder
 
-SAMPLE = 2000  # random pairs that a teacher's mean and deviation are taken of
-BLOCK = 256  # queries against all documents at a time
-PART = 1024  # pairs between two entries in a journal
+SAMPLE_PAIRS = 2000  # random pairs that a teacher's mean and deviation are taken of
+BLOCK_QUERIES = 256  # queries against all documents at a time
+JOURNAL_PAIRS = 1024  # pairs between two entries in a journal
 
 
-class Teacher(Protocol):
+class Scorer(Protocol):
     """Scores of pairs, given as numbers of queries and of documents."""
 
     name: str
@@ -35,7 +35,7 @@ class Teacher(Protocol):
         """[pairs] scores of (query, document) pairs, both [pairs] numbers."""
 
 
-class VectorTeacher:
+class VectorScorer:
     """BM25, a dense or a SPLADE model: a score is the dot product of two vectors.
 
     Args:
@@ -48,8 +48,8 @@ class VectorTeacher:
 
     def pair_scores(self, queries: np.ndarray, documents: np.ndarray) -> np.ndarray:
         scores = np.empty(len(queries), np.float32)
-        for start in range(0, len(queries), SAMPLE):
-            part = slice(start, start + SAMPLE)
+        for start in range(0, len(queries), SAMPLE_PAIRS):
+            part = slice(start, start + SAMPLE_PAIRS)
             left, right = self.queries[queries[part]], self.documents[documents[part]]
             products = left.multiply(right) if scipy.sparse.issparse(left) else left * right
             scores[part] = np.asarray(products.sum(axis=1)).ravel()
@@ -63,15 +63,15 @@ class VectorTeacher:
     def search(self, top_k: int):
         """For each query in turn, the numbers of its `top_k` best documents, best first, and their scores."""
         count = min(top_k, self.documents.shape[0])
-        for start in range(0, self.queries.shape[0], BLOCK):
-            product = self.queries[start : start + BLOCK] @ self.documents.T
+        for start in range(0, self.queries.shape[0], BLOCK_QUERIES):
+            product = self.queries[start : start + BLOCK_QUERIES] @ self.documents.T
             for row in product.toarray() if scipy.sparse.issparse(product) else product:
                 best = np.argpartition(-row, count - 1)[:count]
                 best = best[np.argsort(-row[best], kind="stable")]
                 yield best, row[best]
 
 
-class CrossEncoderTeacher:
+class CrossEncoderScorer:
     """A cross-encoder, by sentence-transformers: the score is its logit. Each pair is scored once, and stands in the
     journal, where there is one, soon after."""
 
@@ -86,9 +86,9 @@ class CrossEncoderTeacher:
         pairs = [(self.queries[q], self.documents[d]) for q, d in zip(queries, documents)]
         keys = [self._key(*pair) for pair in pairs]
         missing = {key: pair for key, pair in zip(keys, pairs) if key not in self.known}
-        with progress(total=len(missing), desc="scoring", unit="pairs") as bar, autocast(self.model.device):
-            for start in range(0, len(missing), PART):
-                part = dict(itertools.islice(missing.items(), start, start + PART))
+        with progress_bar(total=len(missing), desc="scoring", unit="pairs") as bar, autocast(self.model.device):
+            for start in range(0, len(missing), JOURNAL_PAIRS):
+                part = dict(itertools.islice(missing.items(), start, start + JOURNAL_PAIRS))
                 scores = self.model.predict(list(part.values()), activation_fn=_identity, show_progress_bar=False)
                 found = dict(zip(part, scores.tolist()))
                 self.journal.add(found) if self.journal else self.known.update(found)
@@ -99,7 +99,7 @@ class CrossEncoderTeacher:
         return hashlib.blake2b("\0".join((self.name, query, document)).encode(), digest_size=16).hexdigest()
 
 
-class Fusion:
+class FusedScorer:
     """The sum of several teachers' scores by weight, each less its mean over random pairs and over its deviation. One
     teacher alone scores as it is.
 
@@ -107,11 +107,11 @@ class Fusion:
         deviation: the standard deviation of the scores over random pairs.
     """
 
-    def __init__(self, teachers: Sequence[Teacher], weights: Sequence[float], queries: int, documents: int) -> None:
+    def __init__(self, teachers: Sequence[Scorer], weights: Sequence[float], queries: int, documents: int) -> None:
         self.name = " + ".join(teacher.name for teacher in teachers)
         self.teachers = teachers
         rng = np.random.default_rng(0)
-        pairs = rng.integers(queries, size=SAMPLE), rng.integers(documents, size=SAMPLE)
+        pairs = rng.integers(queries, size=SAMPLE_PAIRS), rng.integers(documents, size=SAMPLE_PAIRS)
         samples = [teacher.pair_scores(*pairs) for teacher in teachers]
         self.means, self.scales = [0.0], [1.0]
         if len(samples) > 1:
@@ -131,21 +131,21 @@ class Fusion:
         return sum(scale * (part - mean) for part, mean, scale in zip(scores, self.means, self.scales))
 
 
-def open_fusion(
+def open_fused_scorer(
     names: Sequence[str],
     queries: Sequence[str],
     documents: Sequence[str],
     device: str | None = None,
     threads: int | None = None,
     journal: Journal | None = None,
-) -> Fusion:
-    """The teachers called `name` or `name=weight`, fused. Arguments and errors as `open_teacher`'s."""
-    parsed = [(part, 1.0) if "=" not in part else _weighted(part) for part in names]
-    teachers = [open_teacher(name, queries, documents, device, threads, journal) for name, _ in parsed]
-    return Fusion(teachers, [weight for _, weight in parsed], len(queries), len(documents))
+) -> FusedScorer:
+    """The teachers called `name` or `name=weight`, fused. Arguments and errors as `open_scorer`'s."""
+    parsed = [(part, 1.0) if "=" not in part else _parse_weight(part) for part in names]
+    teachers = [open_scorer(name, queries, documents, device, threads, journal) for name, _ in parsed]
+    return FusedScorer(teachers, [weight for _, weight in parsed], len(queries), len(documents))
 
 
-def _weighted(part: str) -> tuple[str, float]:
+def _parse_weight(part: str) -> tuple[str, float]:
     name, _, weight = part.rpartition("=")
     with contextlib.suppress(ValueError):
         if 0 < float(weight) < float("inf"):
@@ -153,14 +153,14 @@ def _weighted(part: str) -> tuple[str, float]:
     raise ValueError(f"teacher '{part}': the weight must be a number above 0")
 
 
-def open_teacher(
+def open_scorer(
     name: str,
     queries: Sequence[str],
     documents: Sequence[str],
     device: str | None = None,
     threads: int | None = None,
     journal: Journal | None = None,
-) -> Teacher:
+) -> Scorer:
     """The teacher called `name`, ready for these texts. What a cross-encoder scores is kept in `journal`.
 
     Raises:
@@ -169,18 +169,18 @@ def open_teacher(
     """
     if name == "bm25":
         index = BM25Index(documents)
-        return VectorTeacher(name, index.query_matrix(queries), index.document_matrix())
+        return VectorScorer(name, index.query_matrix(queries), index.document_matrix())
     kind = _architecture(name)
     if kind.endswith("ForMaskedLM"):
-        return splade_teacher(name, SpladeEncoder.from_pretrained(name, device, threads=threads), queries, documents)
+        return splade_scorer(name, SpladeEncoder.from_pretrained(name, device, threads=threads), queries, documents)
     if kind.endswith("ForSequenceClassification"):
-        model = _sentence_transformers(name).CrossEncoder(resolve_model(name), **_options(device))
-        return CrossEncoderTeacher(name, model, queries, documents, journal)
-    encode = open_vectors(name, device, threads)
-    return VectorTeacher(name, encode(queries), encode(documents))
+        model = _import_sentence_transformers(name).CrossEncoder(resolve_model(name), **_model_options(device))
+        return CrossEncoderScorer(name, model, queries, documents, journal)
+    encode = open_text_encoder(name, device, threads)
+    return VectorScorer(name, encode(queries), encode(documents))
 
 
-def open_vectors(
+def open_text_encoder(
     name: str, device: str | None = None, threads: int | None = None
 ) -> Callable[[Sequence[str]], np.ndarray | scipy.sparse.csr_array]:
     """What makes of texts their [texts, dimensions] vectors of length 1, by a dense or a SPLADE model.
@@ -196,12 +196,12 @@ def open_vectors(
         encoder = SpladeEncoder.from_pretrained(name, device, threads=threads)
 
         def sparse(texts: Sequence[str]) -> scipy.sparse.csr_array:
-            rows = _rows(encoder.encode(texts), encoder)
+            rows = _to_csr(encoder.encode(texts), encoder)
             lengths = np.sqrt(rows.multiply(rows).sum(axis=1))
             return scipy.sparse.diags_array(1 / np.maximum(lengths, 1e-9)) @ rows
 
         return sparse
-    model = _sentence_transformers(name).SentenceTransformer(resolve_model(name), **_options(device))
+    model = _import_sentence_transformers(name).SentenceTransformer(resolve_model(name), **_model_options(device))
 
     def dense(texts: Sequence[str]) -> np.ndarray:
         with autocast(model.device):
@@ -220,7 +220,7 @@ def _architecture(name: str) -> str:
     return (config.architectures or [""])[0]
 
 
-def _sentence_transformers(name: str):
+def _import_sentence_transformers(name: str):
     try:
         import sentence_transformers  # seconds to import
     except ImportError:
@@ -228,19 +228,19 @@ def _sentence_transformers(name: str):
     return sentence_transformers
 
 
-def _options(device: str | None) -> dict:
+def _model_options(device: str | None) -> dict:
     return {"device": device, "trust_remote_code": False, "model_kwargs": {"use_safetensors": True}}
 
 
-def splade_teacher(
-    name: str, encoder: SpladeEncoder, queries: Sequence[str], documents: Sequence[str]
-) -> VectorTeacher:
+def splade_scorer(name: str, encoder: SpladeEncoder, queries: Sequence[str], documents: Sequence[str]) -> VectorScorer:
     """A SPLADE model as a teacher."""
-    asked = [encoder.encode_query(query) for query in progress(queries, desc="queries", unit="queries", leave=False)]
-    return VectorTeacher(name, _rows(asked, encoder), _rows(encoder.encode(documents, show_progress=True), encoder))
+    asked = [
+        encoder.encode_query(query) for query in progress_bar(queries, desc="queries", unit="queries", leave=False)
+    ]
+    return VectorScorer(name, _to_csr(asked, encoder), _to_csr(encoder.encode(documents, show_progress=True), encoder))
 
 
-def _rows(vectors: Sequence[SparseVector], encoder: SpladeEncoder) -> scipy.sparse.csr_array:
+def _to_csr(vectors: Sequence[SparseVector], encoder: SpladeEncoder) -> scipy.sparse.csr_array:
     starts = np.cumsum([0, *(len(vector.indices) for vector in vectors)])
     parts = [np.concatenate([getattr(vector, name) for vector in vectors]) for name in ("values", "indices")]
     return scipy.sparse.csr_array((*parts, starts), shape=(len(vectors), encoder.model.config.vocab_size))

@@ -20,7 +20,7 @@ class Synonyms:
     """
 
     def __init__(self, path: str | Path) -> None:
-        self._others: dict[str, list[str]] = {}  # phrase, in lower case -> what may stand for it
+        self._substitutes: dict[str, list[str]] = {}  # phrase, in lower case -> what may stand for it
         try:
             lines = Path(path).read_text(encoding="utf-8").splitlines()
         except UnicodeDecodeError:
@@ -35,21 +35,21 @@ class Synonyms:
             if not pairs:
                 raise ValueError(f"{path}: line {number}: expected `a, b` or `a => b`, not '{line.strip()}'")
             for phrase, other in pairs:
-                self._others.setdefault(phrase.lower(), []).append(other)
-        if not self._others:
+                self._substitutes.setdefault(phrase.lower(), []).append(other)
+        if not self._substitutes:
             raise ValueError(f"{path}: holds no synonyms")
-        longest_first = sorted(self._others, key=len, reverse=True)
+        longest_first = sorted(self._substitutes, key=len, reverse=True)
         self._pattern = re.compile(rf"(?<!\w)(?:{'|'.join(map(re.escape, longest_first))})(?!\w)", re.IGNORECASE)
 
     def variants(self, text: str) -> Iterator[str]:
         """The text with one phrase replaced, once for each phrase in it and each that may stand for it."""
         for match in self._pattern.finditer(text):
-            for other in self._others[match[0].lower()]:
+            for other in self._substitutes[match[0].lower()]:
                 yield text[: match.start()] + other + text[match.end() :]
 
     def expand(self, text: str) -> str:
         """The text with all that may stand for its phrases after it, where it does not say that already."""
-        more = [other for match in self._pattern.finditer(text) for other in self._others[match[0].lower()]]
+        more = [other for match in self._pattern.finditer(text) for other in self._substitutes[match[0].lower()]]
         return " ".join([text, *(other for other in dict.fromkeys(more) if _words(other) not in _words(text))])
 
 

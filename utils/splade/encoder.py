@@ -16,21 +16,21 @@ from tqdm import tqdm
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 from transformers.utils import cached_file
 
-from utils.console import progress
-from utils.device import autocast, product_dtype, resolve_device, use_threads
+from utils.console import progress_bar
+from utils.device import autocast, compute_dtype, resolve_device, use_threads
 from utils.models import load_masked_lm, resolve_model
 from utils.splade import packing
 from utils.splade.head import active_terms, splade_head
-from utils.splade.int8 import quantise
+from utils.splade.int8 import quantize
 
 CONFIG_NAME = "splade_config.json"
 IDF_FOLDER = "query_idf"  # in a model folder, where the query weights are
-WINDOW = 2048  # texts tokenised and sorted by length together
-CPU_TOKENS, ACCELERATOR_TOKENS = 2048, 65_536  # tokens encoded together, padding included
-MIN_TOKENS, BATCHES_PER_THREAD = 512, 4  # smaller batches where there are few texts for many threads
-QUERY_PRECISIONS = ("auto", "float32")  # that run a query in float32
-MIN_FILL = 0.7  # shortest text of a padded group over its longest,
-SHORT = 32  # where texts shorter than this count as this long
+SORT_WINDOW = 2048  # texts tokenized and sorted by length together
+CPU_BATCH_TOKENS, ACCELERATOR_BATCH_TOKENS = 2048, 65_536  # tokens encoded together, padding included
+MIN_BATCH_TOKENS, BATCHES_PER_THREAD = 512, 4  # smaller batches where there are few texts for many threads
+TRACED_PRECISIONS = ("auto", "float32")  # that run a query in float32
+MIN_LENGTH_RATIO = 0.7  # shortest text of a padded group over its longest,
+SHORT_TEXT_TOKENS = 32  # where texts shorter than this count as this long
 
 
 class SparseVector(NamedTuple):
@@ -40,7 +40,7 @@ class SparseVector(NamedTuple):
     values: np.ndarray  # float32
 
 
-EMPTY = SparseVector(np.empty(0, np.int32), np.empty(0, np.float32))
+EMPTY_VECTOR = SparseVector(np.empty(0, np.int32), np.empty(0, np.float32))
 
 
 class SpladeEncoder(torch.nn.Module):
@@ -81,10 +81,10 @@ class SpladeEncoder(torch.nn.Module):
         self.precision = precision
         self.training_notes: dict[str, Any] = {}
         self.query_weights: torch.nn.Parameter | None = None
-        self._take_out_projection()
-        self._packs = packing.prepare(model)
-        self._batch_tokens = CPU_TOKENS
-        self._one_text: Callable[[torch.Tensor], torch.Tensor] | None = None
+        self._detach_projection()
+        self._packs = packing.enable_packing(model)
+        self._batch_tokens = CPU_BATCH_TOKENS
+        self._traced_forward: Callable[[torch.Tensor], torch.Tensor] | None = None
 
     @classmethod
     def from_pretrained(
@@ -102,7 +102,7 @@ class SpladeEncoder(torch.nn.Module):
         """
         device = resolve_device(device)
         use_threads(threads)
-        product_dtype(device, precision)  # an unknown precision fails before the model loads
+        compute_dtype(device, precision)  # an unknown precision fails before the model loads
         model, tokenizer = load_masked_lm(name)
         stored = _stored_config(name)
         encoder = cls(
@@ -117,10 +117,10 @@ class SpladeEncoder(torch.nn.Module):
         if stored.get("query_encoder") == "idf":
             file = cached_file(resolve_model(name), f"{IDF_FOLDER}/model.safetensors")
             encoder.query_weights = torch.nn.Parameter(load_file(file)["weight"])
-        encoder._batch_tokens = CPU_TOKENS if device.type == "cpu" else ACCELERATOR_TOKENS
+        encoder._batch_tokens = CPU_BATCH_TOKENS if device.type == "cpu" else ACCELERATOR_BATCH_TOKENS
         encoder.to(device)
         if precision == "int8":
-            quantise(model)
+            quantize(model)
         return encoder
 
     @property
@@ -164,7 +164,7 @@ class SpladeEncoder(torch.nn.Module):
     ) -> Iterator[SparseVector]:
         """Sparse vectors of a stream of texts, in their order; a text without tokens gets an empty vector.
 
-        WINDOW texts are held at a time, however many come, and sorted by length; the next ones are tokenised while
+        WINDOW texts are held at a time, however many come, and sorted by length; the next ones are tokenized while
         these are encoded. Texts are cut to `max_length` tokens (default: the model's). A batch has `batch_size` texts,
         or, without it, as many as suit the device, by their tokens. One that does not fit the memory is halved until
         it does.
@@ -172,19 +172,19 @@ class SpladeEncoder(torch.nn.Module):
         total = len(texts) if isinstance(texts, Sized) else None
         texts = iter(texts)
         with (
-            progress(total=total, desc="encoding", unit="texts", show=show_progress) as bar,
+            progress_bar(total=total, desc="encoding", unit="texts", show=show_progress) as bar,
             ThreadPoolExecutor(1) as pool,
         ):
-            coming = pool.submit(self.tokenize, list(islice(texts, WINDOW)), max_length)
+            coming = pool.submit(self.tokenize, list(islice(texts, SORT_WINDOW)), max_length)
             while tokens := coming.result():
-                coming = pool.submit(self.tokenize, list(islice(texts, WINDOW)), max_length)
+                coming = pool.submit(self.tokenize, list(islice(texts, SORT_WINDOW)), max_length)
                 yield from self._encode_window(tokens, batch_size, bar)
 
     def encode_query(self, text: str) -> SparseVector:
         """One query's sparse vector."""
         tokens = self.tokenize_queries([text])[0]
         if not tokens:
-            return EMPTY
+            return EMPTY_VECTOR
         if self.query_weights is not None:
             ids = np.unique(np.array(tokens, np.int32))
             weights = self.query_weights.detach()[ids].cpu().numpy()
@@ -192,15 +192,15 @@ class SpladeEncoder(torch.nn.Module):
         if (
             not self._packs
             or self.device.type != "cpu"
-            or self.precision not in QUERY_PRECISIONS
+            or self.precision not in TRACED_PRECISIONS
             or self.model.training
         ):
             return self._encode_batch([tokens])[0]
-        if self._one_text is None:
-            self._one_text = packing.trace(self.model)
+        if self._traced_forward is None:
+            self._traced_forward = packing.trace_forward(self.model)
         projection = self.model.get_output_embeddings()
         with torch.inference_mode():
-            hidden = self._one_text(torch.tensor(tokens))
+            hidden = self._traced_forward(torch.tensor(tokens))
             return SparseVector(*active_terms(hidden, [len(tokens)], projection.weight, projection.bias)[0])
 
     def tokenize(self, texts: Sequence[str], max_length: int | None = None) -> list[list[int]]:
@@ -219,7 +219,7 @@ class SpladeEncoder(torch.nn.Module):
         options = {"add_special_tokens": False, "truncation": True, "max_length": self.query_max_length}
         return self.tokenizer(list(texts), **options, verbose=False)["input_ids"]
 
-    def count_longer(self, texts: Sequence[str], limit: int) -> int:
+    def count_truncated(self, texts: Sequence[str], limit: int) -> int:
         """How many of `texts` have more than `limit` tokens, the special ones included."""
         if not texts:
             return 0
@@ -236,7 +236,7 @@ class SpladeEncoder(torch.nn.Module):
         order = sorted(range(len(tokens)), key=lambda i: -len(tokens[i]))
         groups: list[list[int]] = []
         for i in order:
-            if not groups or max(len(tokens[i]), SHORT) < MIN_FILL * len(tokens[groups[-1][0]]):
+            if not groups or max(len(tokens[i]), SHORT_TEXT_TOKENS) < MIN_LENGTH_RATIO * len(tokens[groups[-1][0]]):
                 groups.append([])
             groups[-1].append(i)
         places = torch.empty(len(tokens), dtype=torch.long)
@@ -244,7 +244,7 @@ class SpladeEncoder(torch.nn.Module):
         padded = [self.pad([tokens[i] for i in group]) for group in groups]
         return {name: [group[name] for group in padded] for name in ("input_ids", "attention_mask")}, places
 
-    def terms(self, indices: Sequence[int]) -> list[str]:
+    def decode_terms(self, indices: Sequence[int]) -> list[str]:
         """The vocabulary's words for term ids, as a person reads them."""
         return [self.tokenizer.decode([int(index)]).strip() for index in indices]
 
@@ -298,12 +298,14 @@ class SpladeEncoder(torch.nn.Module):
             (folder / name).write_text(json.dumps(value, indent=2) + "\n", encoding="utf-8")
 
     def _encode_window(self, tokens: list[list[int]], batch_size: int | None, bar: tqdm) -> list[SparseVector]:
-        vectors = [EMPTY] * len(tokens)
+        vectors = [EMPTY_VECTOR] * len(tokens)
         order = sorted((i for i, ids in enumerate(tokens) if ids), key=lambda i: -len(tokens[i]))
         bar.update(len(tokens) - len(order))
         # Longest first, and enough batches that no thread is left with the last one.
         share = sum(map(len, tokens)) // (BATCHES_PER_THREAD * torch.get_num_threads())
-        budget = self._batch_tokens if self.device.type != "cpu" else min(self._batch_tokens, max(MIN_TOKENS, share))
+        budget = (
+            self._batch_tokens if self.device.type != "cpu" else min(self._batch_tokens, max(MIN_BATCH_TOKENS, share))
+        )
         batches: list[list[int]] = []
         for i in order:
             size = len(batches[-1]) if batches else 0
@@ -358,7 +360,7 @@ class SpladeEncoder(torch.nn.Module):
         projection = self.model.get_output_embeddings()
         return hidden, lengths, projection.weight, projection.bias
 
-    def _take_out_projection(self) -> None:
+    def _detach_projection(self) -> None:
         """Let the model's forward return what the projection would have been given, after a check that the two
         together are still the model."""
         projection = self.model.get_output_embeddings()

@@ -18,8 +18,8 @@ from torch.nn.utils.rnn import pad_sequence
 
 from utils.splade import head_cpu, vnni
 
-TILE = 2048  # vocabulary terms a product; 256 tokens by 2,048 float32 products stay in cache
-BLOCK = 256  # tokens a product, where texts are short
+TILE_TERMS = 2048  # vocabulary terms a product; 256 tokens by 2,048 float32 products stay in cache
+BLOCK_TOKENS = 256  # tokens a product, where texts are short
 
 
 def splade_head(
@@ -36,7 +36,7 @@ def splade_head(
     Returns:
         [batch, vocabulary], float32 (float64 for float64 input), differentiable in hidden, weight and bias.
     """
-    if _is_native(hidden):
+    if _use_native_head(hidden):
         return head_cpu.NativeHead.apply(hidden, lengths, weight, bias)
     if torch.is_autocast_enabled(hidden.device.type):
         hidden = hidden.to(torch.get_autocast_dtype(hidden.device.type))
@@ -53,9 +53,9 @@ def active_terms(
     hidden: torch.Tensor, lengths: list[int], weight: torch.Tensor, bias: torch.Tensor | None = None
 ) -> list[tuple[np.ndarray, np.ndarray]]:
     """(vocabulary ids, ascending, int32; weights, float32) of each text's non-zero terms. Arguments as above."""
-    if _is_native(hidden):
+    if _use_native_head(hidden):
         active = head_cpu.active_terms(hidden, lengths, weight, bias)
-        borders = active.starts[1:-1].numpy()
+        borders = active.offsets[1:-1].numpy()
         return list(zip(np.split(active.terms.numpy(), borders), np.split(active.weights.numpy(), borders)))
     dense = splade_head(hidden, lengths, weight, bias)
     rows, terms = dense.nonzero(as_tuple=True)
@@ -64,7 +64,7 @@ def active_terms(
     return list(zip(np.split(terms.int().cpu().numpy(), borders), np.split(weights, borders)))
 
 
-def _is_native(hidden: torch.Tensor) -> bool:
+def _use_native_head(hidden: torch.Tensor) -> bool:
     return hidden.device.type == "cpu" and hidden.dtype != torch.float64 and vnni.available()
 
 
@@ -119,13 +119,13 @@ def _max_product(hidden: torch.Tensor, lengths: list[int], weight: torch.Tensor)
 
 def _fill_from_blocks(out: torch.Tensor, hidden: torch.Tensor, lengths: list[int], weight: torch.Tensor) -> None:
     """For the CPU: few tokens at a time, so that there is no padding and their product stays in cache."""
-    blocks = _blocks(lengths)
-    for start in range(0, len(weight), TILE):
-        tile = weight[start : start + TILE].T  # (H, T)
+    blocks = _group_tokens(lengths)
+    for start in range(0, len(weight), TILE_TERMS):
+        tile = weight[start : start + TILE_TERMS].T  # (H, T)
         for tokens, rows in blocks:
             product = hidden[tokens] @ tile  # (block's tokens, T)
             for row, part in zip(rows, product.split([lengths[row] for row in rows])):
-                torch.amax(part, 0, out=out[row, start : start + TILE])
+                torch.amax(part, 0, out=out[row, start : start + TILE_TERMS])
 
 
 def _fill_from_padded(out: torch.Tensor, hidden: torch.Tensor, lengths: list[int], weight: torch.Tensor) -> None:
@@ -133,18 +133,18 @@ def _fill_from_padded(out: torch.Tensor, hidden: torch.Tensor, lengths: list[int
     padded = pad_sequence(hidden.split(lengths), batch_first=True)  # (B, L, H)
     positions = torch.arange(padded.shape[1], device=hidden.device)
     padding = (positions >= torch.tensor(lengths, device=hidden.device)[:, None])[:, :, None]  # (B, L, 1)
-    for start in range(0, len(weight), TILE):
-        product = padded @ weight[start : start + TILE].T  # (B, L, T)
-        out[:, start : start + TILE] = product.masked_fill_(padding, float("-inf")).amax(1)
+    for start in range(0, len(weight), TILE_TERMS):
+        product = padded @ weight[start : start + TILE_TERMS].T  # (B, L, T)
+        out[:, start : start + TILE_TERMS] = product.masked_fill_(padding, float("-inf")).amax(1)
 
 
-def _blocks(lengths: list[int]) -> list[tuple[slice, list[int]]]:
-    """(tokens, texts) of neighbouring texts that have at most BLOCK tokens together; empty texts are left out."""
+def _group_tokens(lengths: list[int]) -> list[tuple[slice, list[int]]]:
+    """(tokens, texts) of neighboring texts that have at most BLOCK tokens together; empty texts are left out."""
     blocks: list[tuple[slice, list[int]]] = []
     start = 0
     for row, length in enumerate(lengths):
         if length:
-            if blocks and start + length - blocks[-1][0].start <= BLOCK:
+            if blocks and start + length - blocks[-1][0].start <= BLOCK_TOKENS:
                 blocks[-1] = (slice(blocks[-1][0].start, start + length), [*blocks[-1][1], row])
             else:
                 blocks.append((slice(start, start + length), [row]))

@@ -18,10 +18,10 @@ import torch
 from utils.splade import vnni
 
 
-class Active(NamedTuple):
+class ActiveTerms(NamedTuple):
     """The non-zero weights of B texts, one text after the other, terms ascending."""
 
-    starts: torch.Tensor  # [B + 1] int64: where each text's begin, and the end
+    offsets: torch.Tensor  # [B + 1] int64: where each text's begin, and the end
     terms: torch.Tensor  # [K] int32
     weights: torch.Tensor  # [K] float32
     winners: torch.Tensor  # [K] int32: the token that each weight is from, counted from its text's first
@@ -43,10 +43,17 @@ class NativeHead(torch.autograd.Function):
     @torch.autograd.function.once_differentiable
     def backward(ctx, grad):
         hidden, weight, *saved = ctx.saved_tensors
-        active = Active(*saved)
+        active = ActiveTerms(*saved)
         grad_hidden, grad_weight = torch.zeros(hidden.shape), torch.zeros(weight.shape)
         grad_bias = None if ctx.bias_dtype is None else torch.zeros(len(weight))
-        inputs = (_float(grad), _float(hidden), _starts(ctx.lengths), len(ctx.lengths), _float(weight), *weight.shape)
+        inputs = (
+            _as_float32(grad),
+            _as_float32(hidden),
+            _offsets(ctx.lengths),
+            len(ctx.lengths),
+            _as_float32(weight),
+            *weight.shape,
+        )
         slopes = torch.empty_like(active.weights)
         vnni.call("backward", *inputs, *active, slopes, grad_hidden, grad_weight, grad_bias)
         grad_bias = None if grad_bias is None else grad_bias.to(ctx.bias_dtype)
@@ -59,27 +66,27 @@ def active_terms(
     weight: torch.Tensor,
     bias: torch.Tensor | None,
     dense: torch.Tensor | None = None,
-) -> Active:
+) -> ActiveTerms:
     """The non-zero weights, and the same in zeroed float32 `dense` [batch, vocabulary] where it is given."""
-    hidden, weight, bias = _float(hidden), _float(weight), _float(bias)
+    hidden, weight, bias = _as_float32(hidden), _as_float32(weight), _as_float32(bias)
     counts = torch.empty(len(lengths), dtype=torch.int64)
-    inputs = (hidden, _starts(lengths), len(lengths), weight, bias, *vnni.pack(weight), *weight.shape)
+    inputs = (hidden, _offsets(lengths), len(lengths), weight, bias, *vnni.pack(weight), *weight.shape)
     found = vnni.call("find", *inputs, counts)
-    starts = _starts(counts.tolist())
-    total = int(starts[-1])
-    active = Active(
-        starts,
+    offsets = _offsets(counts.tolist())
+    total = int(offsets[-1])
+    active = ActiveTerms(
+        offsets,
         torch.empty(total, dtype=torch.int32),
         torch.empty(total, dtype=torch.float32),
         torch.empty(total, dtype=torch.int32),
     )
-    vnni.call("collect", found, starts, len(lengths), len(weight), *active[1:], dense)
+    vnni.call("collect", found, offsets, len(lengths), len(weight), *active[1:], dense)
     return active
 
 
-def _float(tensor: torch.Tensor | None) -> torch.Tensor | None:
+def _as_float32(tensor: torch.Tensor | None) -> torch.Tensor | None:
     return None if tensor is None else tensor.float().contiguous()
 
 
-def _starts(lengths: list[int]) -> torch.Tensor:
+def _offsets(lengths: list[int]) -> torch.Tensor:
     return torch.tensor([0, *accumulate(lengths)])

@@ -136,7 +136,7 @@ if triton is not None:
         TERMS: tl.constexpr,
         DEPTH: tl.constexpr,
     ):
-        # Neighbouring programs share a tile of the vocabulary and differ in the text: the tile stays in the L2 cache.
+        # Neighboring programs share a tile of the vocabulary and differ in the text: the tile stays in the L2 cache.
         text = tl.program_id(0)
         terms = tl.program_id(1) * TERMS + tl.arange(0, TERMS)
         inside = terms < vocabulary

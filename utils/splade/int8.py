@@ -4,7 +4,7 @@ Each output of a linear layer has a step of its own, and so has each token, foun
 al., arXiv 2208.07339, without its columns of outliers). Sums are exact; rounding changes a layer's output by about 1 %,
 so vectors are close to the model's own, not the same.
 
-Layers as in BERT (attention, feed-forward network, each with a sum and a normalisation after it) run as a whole over
+Layers as in BERT (attention, feed-forward network, each with a sum and a normalization after it) run as a whole over
 packed texts, in parts that stay in cache. In attention, queries, keys and values are 8-bit codes, and its weights have
 14 bits. In other layers it is the linear ones alone.
 """
@@ -17,10 +17,10 @@ from transformers import PreTrainedModel
 
 from utils.splade import vnni
 
-TOLERANCE = 0.05  # of a layer's change of its states: what a whole layer may differ by from the model's own
+MAX_LAYER_ERROR = 0.05  # of a layer's change of its states: what a whole layer may differ by from the model's own
 
 
-def quantise(model: PreTrainedModel) -> None:
+def quantize(model: PreTrainedModel) -> None:
     """Let `model` run on 8-bit codes wherever no gradient is wanted.
 
     Raises:
@@ -65,7 +65,7 @@ def _layer_forward(forward, linears, norms, heads, states, *args, **kwargs) -> t
 
 
 def _layer_parts(module, config):
-    """The six linear layers, two normalisations and number of heads of a layer as vnni_layers.cpp computes it, which is
+    """The six linear layers, two normalizations and number of heads of a layer as vnni_layers.cpp computes it, which is
     found out by trying; None where `module` is something else."""
     linears = [part for part in module.modules() if isinstance(part, torch.nn.Linear)]
     norms = [part for part in module.modules() if isinstance(part, torch.nn.LayerNorm)]
@@ -75,7 +75,12 @@ def _layer_parts(module, config):
     size, inner = linears[0].in_features, linears[4].out_features
     head = size // heads
     shapes = [(size, size)] * 4 + [(inner, size), (size, inner)]
-    if [linear.weight.shape for linear in linears] != shapes or head * heads != size or head % 16 or head > vnni.PANEL:
+    if (
+        [linear.weight.shape for linear in linears] != shapes
+        or head * heads != size
+        or head % 16
+        or head > vnni.PANEL_ROWS
+    ):
         return None
     lengths = [5, 3]
     states = torch.randn(1, sum(lengths), size, generator=torch.Generator().manual_seed(0))
@@ -85,5 +90,5 @@ def _layer_parts(module, config):
         except Exception:  # a module that takes something else
             return None
         ours = _layer_forward(module.forward, linears, norms, heads, states, text_lengths=lengths)
-    same = isinstance(own, torch.Tensor) and (ours - own).norm() < TOLERANCE * (own - states).norm()
+    same = isinstance(own, torch.Tensor) and (ours - own).norm() < MAX_LAYER_ERROR * (own - states).norm()
     return (linears, norms, heads) if same else None

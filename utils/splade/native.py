@@ -11,7 +11,7 @@ from pathlib import Path
 
 import torch  # noqa: F401  its OpenMP must be in the process first, so that ours shares its threads
 
-# Sums may be reordered, so that loops vectorise; NaN and infinity keep their meaning.
+# Sums may be reordered, so that loops vectorize; NaN and infinity keep their meaning.
 FLAGS = "-std=c++17 -O3 -fno-math-errno -fno-trapping-math -fno-signed-zeros -fassociative-math -fopenmp -fPIC -shared"
 
 

@@ -14,16 +14,16 @@ from transformers import AttentionInterface, PreTrainedModel
 from transformers.integrations.sdpa_attention import sdpa_attention_forward
 from transformers.masking_utils import AttentionMaskInterface, sdpa_mask
 
-NAME = "within_texts"
-ROWS = 32  # what packed tokens are filled up to a multiple of; more where there are many
+ATTENTION_NAME = "within_texts"
+ROW_MULTIPLE = 32  # what packed tokens are filled up to a multiple of; more where there are many
 
 
-def prepare(model: PreTrainedModel) -> bool:
+def enable_packing(model: PreTrainedModel) -> bool:
     """Let `model` take packed texts too. False where it cannot: attention of its own, or over a sliding window."""
     windowed = any(getattr(model.config, name, None) for name in ("sliding_window", "local_attention"))
     if windowed or getattr(model.config, "_attn_implementation", None) != "sdpa":
         return False
-    model.set_attn_implementation(NAME)
+    model.set_attn_implementation(ATTENTION_NAME)
     texts = [5, 3]
     ids = torch.tensor([i for i in range(sum(texts) + 1) if i != model.config.pad_token_id], device=model.device)[
         : sum(texts)
@@ -45,13 +45,13 @@ def hidden_states(model: PreTrainedModel, ids: torch.Tensor, lengths: list[int])
     first = first_position(model)
     positions = torch.cat([torch.arange(first, first + length) for length in lengths]).to(ids.device)
     # oneDNN compiles and keeps a product for each number of rows: a last text of fill keeps these numbers few.
-    fill = -len(ids) % max(ROWS, 2 ** (len(ids).bit_length() - 5)) if len(ids) > ROWS else 0
+    fill = -len(ids) % max(ROW_MULTIPLE, 2 ** (len(ids).bit_length() - 5)) if len(ids) > ROW_MULTIPLE else 0
     filled, places = (torch.nn.functional.pad(row, (0, fill), value=row[0]) for row in (ids, positions))
     states = model(input_ids=filled[None], position_ids=places[None], text_lengths=[*lengths, fill]).logits[0]
     return states[: len(ids)]
 
 
-def trace(model: PreTrainedModel) -> Callable[[torch.Tensor], torch.Tensor]:
+def trace_forward(model: PreTrainedModel) -> Callable[[torch.Tensor], torch.Tensor]:
     """[tokens] ids of one text -> its [tokens, hidden] states, on the CPU, without the Python between the operations,
     which takes longer than a query's products. It follows the model's weights; a model that cannot be traced runs as
     it is."""
@@ -95,7 +95,7 @@ def _attend(module, query, key, value, attention_mask, text_lengths=None, dropou
     query, key, value = query.to(wide), key.to(wide), value.to(wide)
     results, start = [], 0
     for length, run in groupby(text_lengths):
-        count = len(list(run))  # neighbours of one length go together
+        count = len(list(run))  # neighbors of one length go together
         if not length:
             continue
         q, k, v = (
@@ -109,5 +109,5 @@ def _attend(module, query, key, value, attention_mask, text_lengths=None, dropou
     return torch.cat(results)[None].to(dtype), None
 
 
-AttentionInterface.register(NAME, _attend)
-AttentionMaskInterface.register(NAME, sdpa_mask)
+AttentionInterface.register(ATTENTION_NAME, _attend)
+AttentionMaskInterface.register(ATTENTION_NAME, sdpa_mask)

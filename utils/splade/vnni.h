@@ -1,7 +1,7 @@
 // Products of 8-bit codes on a processor with AVX-512 VNNI, and what codes are made of: the part that the SPLADE head
 // (vnni_head.cpp) and the transformer (vnni_layers.cpp) share.
 //
-// Layouts. A matrix of weights is quantised to 8 bits and packed in panels of 64 terms: [panel][dimension / 4][term][4], as
+// Layouts. A matrix of weights is quantized to 8 bits and packed in panels of 64 terms: [panel][dimension / 4][term][4], as
 // vpdpbusd reads it. Tokens stay in rows.
 
 #pragma once

@@ -9,7 +9,7 @@ from torch.utils.weak import WeakTensorKeyDictionary
 
 from utils.splade.native import load_library
 
-PANEL = 64  # rows of weights side by side; as in vnni.h
+PANEL_ROWS = 64  # rows of weights side by side; as in vnni.h
 
 
 class Packed(NamedTuple):
@@ -38,7 +38,7 @@ def pack(weight: torch.Tensor) -> Packed:
     if kept and version and kept[0] == version:
         return kept[1]
     rows, size = weight.shape
-    codes = torch.empty(-(-rows // PANEL) * PANEL * -(-size // 4) * 4, dtype=torch.uint8)
+    codes = torch.empty(-(-rows // PANEL_ROWS) * PANEL_ROWS * -(-size // 4) * 4, dtype=torch.uint8)
     packed = Packed(codes, *(torch.empty(rows) for _ in range(3)))
     call("pack", weight, rows, size, *packed)
     _packed[weight] = (version, packed)

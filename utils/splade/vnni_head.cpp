@@ -39,7 +39,7 @@ KERNEL void multiply(const float* tokens, const float* panel, int64_t size, int3
 
 struct Text {
   int64_t begin, end;       // tokens
-  float scale, error, norm; // of its quantisation; the largest error and norm among its tokens
+  float scale, error, norm; // of its quantization; the largest error and norm among its tokens
   bool finite;
 };
 
@@ -57,13 +57,13 @@ struct Found {
 struct Projection {
   const float *weight, *bias; // [vocabulary, size], [vocabulary] or null
   const uint8_t* packed;
-  const float *scale, *error, *norm; // [vocabulary], of its quantisation
+  const float *scale, *error, *norm; // [vocabulary], of its quantization
   int64_t vocabulary, size, stride;
 };
 
 // One int8 step for all tokens of a text, so that their products compare as integers. start[token] takes back the
 // 128 that is added to every weight to make it unsigned.
-AVX512 void quantise_text(const float* hidden, int64_t size, int64_t stride, Text& text, int8_t* tokens, int32_t* start) {
+AVX512 void quantize_text(const float* hidden, int64_t size, int64_t stride, Text& text, int8_t* tokens, int32_t* start) {
   float largest = largest_of(hidden + text.begin * size, (text.end - text.begin) * size);
   text.finite = true;
   text.scale = step_of(largest);
@@ -93,7 +93,7 @@ AVX512 void quantise_text(const float* hidden, int64_t size, int64_t stride, Tex
 }
 
 // Appends to `candidates` the terms of a panel whose weight may be above zero: by Cauchy-Schwarz the exact product is at
-// most the quantised one + |token's error| |term| + |quantised token| |term's error|.
+// most the quantized one + |token's error| |term| + |quantized token| |term's error|.
 AVX512 void screen_panel(const Projection& p, const Text& text, const int8_t* tokens, const int32_t* start, int64_t panel,
                          std::vector<int32_t>& candidates) {
   alignas(64) int32_t best[PANEL];
@@ -208,7 +208,7 @@ AVX512 Found* find(const float* hidden, const int64_t* offsets, int64_t texts, c
 #pragma omp parallel num_threads(threads)
   {
 #pragma omp for schedule(dynamic)
-    for (int64_t i = 0; i < texts; i++) quantise_text(hidden, size, stride, all[i], tokens.data(), start.data());
+    for (int64_t i = 0; i < texts; i++) quantize_text(hidden, size, stride, all[i], tokens.data(), start.data());
     std::vector<float> gathered;
     std::vector<std::vector<int32_t>> candidates;
 #pragma omp for schedule(dynamic)

@@ -71,7 +71,7 @@ struct Scaled {
   }
 };
 
-AVX512 void quantise_row(const float* row, int64_t size, int64_t i, Codes& out) {
+AVX512 void quantize_row(const float* row, int64_t size, int64_t i, Codes& out) {
   float step = step_of(largest_of(row, size));
   __m512i sum = _mm512_setzero_si512();
   __mmask16 wrong = 0;
@@ -138,7 +138,7 @@ AVX512 void attend(const float* query, const float* key, const float* value, int
   s.key_step.assign(columns, 0);
   s.key.resize(1, size);
   for (int64_t j = 0; j < length; j++) {
-    quantise_row(key + j * row, size, 0, s.key);
+    quantize_row(key + j * row, size, 0, s.key);
     s.key_step[j] = s.key.step[0];
     uint8_t* at = s.keys.data() + j / PANEL * PANEL * size + j % PANEL * 4;
     for (int64_t d = 0; d < size; d += 4) {
@@ -177,7 +177,7 @@ AVX512 void attend(const float* query, const float* key, const float* value, int
     for (Codes* codes : {&s.high, &s.low}) codes->resize(rows, length);
     s.scores.resize(rows * columns);
     for (int64_t i = 0; i < rows; i++) {
-      quantise_row(query + (begin + i) * row, size, i, s.queries);
+      quantize_row(query + (begin + i) * row, size, i, s.queries);
       s.queries.step[i] /= std::sqrt(float(size));
     }
     Matrix keys{s.keys.data(), s.key_step.data(), nullptr, columns, size};
@@ -197,7 +197,7 @@ AVX512 void attend(const float* query, const float* key, const float* value, int
 }
 
 // states = norm(states + change)
-AVX512 void add_and_normalise(float* states, const float* change, int64_t size, const Norm& norm) {
+AVX512 void add_and_normalize(float* states, const float* change, int64_t size, const Norm& norm) {
   __m512 sums = _mm512_setzero_ps(), squares = _mm512_setzero_ps();
   for (int64_t d = 0; d < size; d += 16) {
     __mmask16 inside = first_lanes(size - d);
@@ -235,7 +235,7 @@ AVX512 void linear(const float* input, int64_t tokens, int64_t size, const uint8
 #pragma omp parallel num_threads(threads)
   {
 #pragma omp for
-    for (int64_t i = 0; i < tokens; i++) quantise_row(input + i * size, size, i, codes);
+    for (int64_t i = 0; i < tokens; i++) quantize_row(input + i * size, size, i, codes);
 #pragma omp for collapse(2) schedule(dynamic)
     for (int64_t block = 0; block < blocks; block++)
       for (int64_t panel = 0; panel < panels; panel++)
@@ -244,8 +244,8 @@ AVX512 void linear(const float* input, int64_t tokens, int64_t size, const uint8
 }
 
 // One layer of a transformer over states [tokens, size], in place: attention within each text and a feed-forward network of
-// `inner` with GELU, each followed by a sum and a normalisation. offsets [texts + 1]. parameters: codes, steps and bias of
-// query, key, value, output, up and down; weight and bias of both normalisations. epsilon [2]: the normalisations'.
+// `inner` with GELU, each followed by a sum and a normalization. offsets [texts + 1]. parameters: codes, steps and bias of
+// query, key, value, output, up and down; weight and bias of both normalizations. epsilon [2]: the normalizations'.
 AVX512 void layer(float* states, const int64_t* offsets, int64_t texts, int64_t size, int64_t heads, int64_t inner,
                   const void* const* parameters, const float* epsilon, int threads) {
   Matrix m[6];
@@ -271,7 +271,7 @@ AVX512 void layer(float* states, const int64_t* offsets, int64_t texts, int64_t 
     {
       Scratch scratch;
 #pragma omp for
-      for (int64_t i = 0; i < tokens; i++) quantise_row(group + i * size, size, i, codes);
+      for (int64_t i = 0; i < tokens; i++) quantize_row(group + i * size, size, i, codes);
 #pragma omp for collapse(2) schedule(dynamic)
       for (int64_t part = 0; part < 3; part++)
         for (int64_t panel = 0; panel < panels; panel++)
@@ -285,26 +285,26 @@ AVX512 void layer(float* states, const int64_t* offsets, int64_t texts, int64_t 
                  offsets[text + 1] - offsets[text], head, context + at, size, scratch);
         }
 #pragma omp for
-      for (int64_t i = 0; i < tokens; i++) quantise_row(context + i * size, size, i, codes);
+      for (int64_t i = 0; i < tokens; i++) quantize_row(context + i * size, size, i, codes);
 #pragma omp for schedule(dynamic)
       for (int64_t panel = 0; panel < panels; panel++)
         multiply_panel<Then::STORE>(codes, 0, tokens, m[3], panel, projected[0].data());
 #pragma omp for
       for (int64_t i = 0; i < tokens; i++) {
-        add_and_normalise(group + i * size, projected[0].data() + i * size, size, norms[0]);
-        quantise_row(group + i * size, size, i, codes);
+        add_and_normalize(group + i * size, projected[0].data() + i * size, size, norms[0]);
+        quantize_row(group + i * size, size, i, codes);
       }
 #pragma omp for schedule(dynamic)
       for (int64_t panel = 0; panel < inner_panels; panel++)
         multiply_panel<Then::GELU>(codes, 0, tokens, m[4], panel, between.data());
 #pragma omp for
-      for (int64_t i = 0; i < tokens; i++) quantise_row(between.data() + i * inner, inner, i, wide);
+      for (int64_t i = 0; i < tokens; i++) quantize_row(between.data() + i * inner, inner, i, wide);
 #pragma omp for schedule(dynamic)
       for (int64_t panel = 0; panel < panels; panel++)
         multiply_panel<Then::STORE>(wide, 0, tokens, m[5], panel, projected[0].data());
 #pragma omp for
       for (int64_t i = 0; i < tokens; i++)
-        add_and_normalise(group + i * size, projected[0].data() + i * size, size, norms[1]);
+        add_and_normalize(group + i * size, projected[0].data() + i * size, size, norms[1]);
     }
   }
 }

@@ -12,10 +12,10 @@ from torch.utils.data import Sampler
 
 from utils.records import TrainingExample
 from utils.splade.encoder import SpladeEncoder
-from utils.training.losses import Step
+from utils.training.losses import LossInputs
 
 
-def tokenised(examples: Sequence[TrainingExample], encoder: SpladeEncoder) -> list[dict[str, Any]]:
+def tokenize_examples(examples: Sequence[TrainingExample], encoder: SpladeEncoder) -> list[dict[str, Any]]:
     """One row an example: the query and the documents (positive first) as texts and as token ids, a key for each
     document, the example's origin, and the teacher's scores of the documents where it has any. Empty documents are left
     out."""
@@ -38,7 +38,7 @@ def tokenised(examples: Sequence[TrainingExample], encoder: SpladeEncoder) -> li
 
 
 def number_texts(rows: Sequence[dict[str, Any]]) -> tuple[list[str], list[str]]:
-    """The queries and the documents of `tokenised` examples, each once; the rows get `numbers`, [1 + documents], the
+    """The queries and the documents of tokenized examples, each once; the rows get `numbers`, [1 + documents], the
     query's and its documents' places among them."""
     queries: dict[str, int] = {}
     documents: dict[str, int] = {}
@@ -48,7 +48,7 @@ def number_texts(rows: Sequence[dict[str, Any]]) -> tuple[list[str], list[str]]:
     return list(queries), list(documents)
 
 
-class StepBatches(Sampler[list[int]]):
+class StepBatchSampler(Sampler[list[int]]):
     """Row numbers of each step's examples.
 
     The rows are shuffled again for each pass and the passes stand one after the other, so that all batches are full. An
@@ -93,7 +93,7 @@ def _shuffled(rows: int, seed: int) -> list[int]:
 
 
 def corpus_idf(rows: Sequence[dict[str, Any]], encoder: SpladeEncoder) -> torch.Tensor:
-    """[vocabulary] inverse document frequency of each token in the documents of `tokenised` examples, as in BM25 with
+    """[vocabulary] inverse document frequency of each token in the documents of tokenized examples, as in BM25 with
     one added so that none is negative (Robertson and Zaragoza 2009; Lucene), over its mean in their queries; 0 for
     special tokens."""
     documents = {key: ids for row in rows for key, ids in zip(row["keys"], row["documents"])}
@@ -138,7 +138,7 @@ def collate(rows: list[dict[str, Any]], encoder: SpladeEncoder, micro_batch: int
     batch = {
         "texts": parts,
         "places": places,
-        "keys": torch.tensor([_number(rows[i]["keys"][j]) for i, j in documents]),
+        "keys": torch.tensor([_stable_hash(rows[i]["keys"][j]) for i, j in documents]),
         "owners": torch.tensor([i for i, _ in negatives], dtype=torch.long),
     }
     if "numbers" in rows[0]:
@@ -149,7 +149,7 @@ def collate(rows: list[dict[str, Any]], encoder: SpladeEncoder, micro_batch: int
     return batch
 
 
-def step_of(weights: torch.Tensor, batch: dict[str, Any]) -> Step:
+def gather_step(weights: torch.Tensor, batch: dict[str, Any]) -> LossInputs:
     """The step of a batch that `collate` made, from the weights [2 B + N, V] of its texts as its parts came out one
     after the other. With several processes it is that of all their batches; gradients reach this process's part."""
     count = len(batch["places"]) - len(batch["keys"])
@@ -161,7 +161,7 @@ def step_of(weights: torch.Tensor, batch: dict[str, Any]) -> Step:
     if torch.distributed.is_initialized() and torch.distributed.get_world_size() > 1:
         keys, negative_keys = _gather(keys), _gather(negative_keys)
         if teacher is not None:
-            owners = _gather(owners + sum(_counts(queries)[: torch.distributed.get_rank()]))
+            owners = _gather(owners + sum(_rows_per_process(queries)[: torch.distributed.get_rank()]))
             teacher, negative_teacher = _gather(teacher), _gather(negative_teacher)
         if numbers[0] is not None:
             own, others = numbers[1].tensor_split([count])
@@ -170,7 +170,7 @@ def step_of(weights: torch.Tensor, batch: dict[str, Any]) -> Step:
     keys, count = torch.cat([keys, negative_keys]), len(queries)
     itself = torch.eye(count, len(keys), dtype=torch.bool, device=keys.device)
     false_negatives = (keys[:count, None] == keys) & ~itself
-    step = Step(queries, torch.cat([positives, negatives]), false_negatives, None, None, *numbers)
+    step = LossInputs(queries, torch.cat([positives, negatives]), false_negatives, None, None, *numbers)
     if teacher is None:
         return step
     # [N, N]: which column of its query's row each negative takes
@@ -184,12 +184,12 @@ def step_of(weights: torch.Tensor, batch: dict[str, Any]) -> Step:
     return step._replace(own=own, teacher=scores)
 
 
-def _number(key: str) -> int:
+def _stable_hash(key: str) -> int:
     """The same in every process, as `hash` is not."""
     return int.from_bytes(hashlib.blake2b(key.encode(), digest_size=8).digest(), "little", signed=True)
 
 
-def _counts(rows: torch.Tensor) -> list[int]:
+def _rows_per_process(rows: torch.Tensor) -> list[int]:
     """How many rows each process has."""
     counts = [torch.zeros(1, dtype=torch.long, device=rows.device) for _ in range(torch.distributed.get_world_size())]
     torch.distributed.all_gather(counts, torch.tensor([len(rows)], device=rows.device))
@@ -198,7 +198,7 @@ def _counts(rows: torch.Tensor) -> list[int]:
 
 def _gather(rows: torch.Tensor) -> torch.Tensor:
     """[rows, ...] of all processes, one after the other; gradients reach this one's."""
-    counts = _counts(rows)
+    counts = _rows_per_process(rows)
     padded = torch.cat([rows.detach(), rows.new_zeros(max(counts) - len(rows), *rows.shape[1:])])
     all_rows = [torch.empty_like(padded) for _ in counts]
     torch.distributed.all_gather(all_rows, padded)

@@ -7,7 +7,7 @@ from typing import Any
 
 from matplotlib.figure import Figure
 
-SMOOTH = 20  # points of a curve around each that its mean is taken of
+SMOOTHING_POINTS = 20  # points of a curve around each that its mean is taken of
 
 
 def save_curves(path: Path, steps: Sequence[dict[str, Any]], epochs: Sequence[dict[str, Any]], metric: str) -> None:
@@ -23,11 +23,11 @@ def save_curves(path: Path, steps: Sequence[dict[str, Any]], epochs: Sequence[di
     axes = list(figure.subplots(1, 2 + bool(validated)))
     numbers = [record["step"] for record in steps]
 
-    def draw(axis, name: str, label: str, colour: str) -> None:
+    def draw(axis, name: str, label: str, color: str) -> None:
         values = [record[name] for record in steps]
-        parts = [values[max(0, i - SMOOTH // 2) : i + SMOOTH // 2 + 1] for i in range(len(values))]
-        axis.plot(numbers, values, color=colour, alpha=0.25, linewidth=0.8)
-        axis.plot(numbers, [sum(part) / len(part) for part in parts], color=colour, label=label)
+        parts = [values[max(0, i - SMOOTHING_POINTS // 2) : i + SMOOTHING_POINTS // 2 + 1] for i in range(len(values))]
+        axis.plot(numbers, values, color=color, alpha=0.25, linewidth=0.8)
+        axis.plot(numbers, [sum(part) / len(part) for part in parts], color=color, label=label)
 
     loss, *middle, terms = axes
     draw(loss, "loss", "training", "tab:blue")

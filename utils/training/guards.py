@@ -3,12 +3,12 @@
 import math
 from typing import Any
 
-PATIENCE = 5  # steps in a row that something is wrong for before the training stops
-EMPTY = 1.0  # active terms of a text, on average, below which vectors count as empty
-FULL = 0.5  # share of the vocabulary, above which they count as not sparse at all
+PATIENCE_STEPS = 5  # steps in a row that something is wrong for before the training stops
+MIN_TERMS = 1.0  # active terms of a text, on average, below which vectors count as empty
+MAX_VOCABULARY_SHARE = 0.5  # share of the vocabulary, above which they count as not sparse at all
 
 
-class Guard:
+class TrainingGuard:
     """Watches the steps of a training.
 
     Args:
@@ -20,7 +20,7 @@ class Guard:
     def __init__(self, vocabulary: int, warm_up: float, learning_rate: float) -> None:
         self.vocabulary, self.warm_up, self.learning_rate = vocabulary, warm_up, learning_rate
         self.first_terms: float | None = None  # active terms of a document in the first step
-        self.trouble = {"empty": 0, "full": 0}  # steps in a row
+        self.steps_in_a_row = {"empty": 0, "full": 0}  # steps in a row
 
     def check(self, step: int, loss: float, query_terms: float, doc_terms: float) -> None:
         """Look at a step, counted from 1: its loss and the mean active terms of its queries and documents.
@@ -36,8 +36,8 @@ class Guard:
         self.first_terms = self.first_terms or doc_terms
         begins = step <= self.warm_up and doc_terms <= 1.1 * self.first_terms
         now = {
-            "empty": min(query_terms, doc_terms) < EMPTY,
-            "full": doc_terms > FULL * self.vocabulary and not begins,
+            "empty": min(query_terms, doc_terms) < MIN_TERMS,
+            "full": doc_terms > MAX_VOCABULARY_SHARE * self.vocabulary and not begins,
         }
         advice = {
             "empty": f"nearly all vectors are empty ({query_terms:.1f} terms a query, {doc_terms:.1f} a document); "
@@ -46,13 +46,13 @@ class Guard:
             "--lambda-q, or say --target-doc-terms and --target-query-terms",
         }
         for kind, seen in now.items():
-            self.trouble[kind] = self.trouble[kind] + 1 if seen else 0
-            if self.trouble[kind] >= PATIENCE:
+            self.steps_in_a_row[kind] = self.steps_in_a_row[kind] + 1 if seen else 0
+            if self.steps_in_a_row[kind] >= PATIENCE_STEPS:
                 raise ValueError(f"step {step}: {advice[kind]}")
 
-    def state(self) -> dict[str, Any]:
-        """What a resumed training needs, for `restore`."""
-        return {"first_terms": self.first_terms, "trouble": self.trouble}
+    def state_dict(self) -> dict[str, Any]:
+        """What a resumed training needs, for `load_state_dict`."""
+        return {"first_terms": self.first_terms, "trouble": self.steps_in_a_row}
 
-    def restore(self, state: dict[str, Any]) -> None:
-        self.first_terms, self.trouble = state["first_terms"], state["trouble"]
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        self.first_terms, self.steps_in_a_row = state_dict["first_terms"], state_dict["trouble"]

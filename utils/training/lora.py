@@ -6,7 +6,7 @@ import copy
 import torch
 from transformers import PreTrainedModel
 
-SCALE = 2  # lora_alpha over the rank
+ALPHA_PER_RANK = 2  # lora_alpha over the rank
 
 
 def add_adapters(model: PreTrainedModel, rank: int) -> None:
@@ -22,7 +22,7 @@ def add_adapters(model: PreTrainedModel, rank: int) -> None:
         raise ImportError("LoRA needs the package peft: pip install peft") from None
     projection = model.get_output_embeddings()
     linear = [n for n, part in model.named_modules() if isinstance(part, torch.nn.Linear) and part is not projection]
-    inject_adapter_in_model(LoraConfig(r=rank, lora_alpha=SCALE * rank, target_modules=linear), model)
+    inject_adapter_in_model(LoraConfig(r=rank, lora_alpha=ALPHA_PER_RANK * rank, target_modules=linear), model)
     if projection.bias is not None:
         projection.bias.requires_grad_()
 

@@ -16,7 +16,7 @@ import torch
 MARGIN = 1.0  # that a positive must be ahead by, in margin ranking
 
 
-class Step(NamedTuple):
+class LossInputs(NamedTuple):
     """What a step's loss is taken of; B queries and B + N documents, of all processes.
 
     Attributes:
@@ -71,7 +71,7 @@ def kl_loss(own: torch.Tensor, teacher: torch.Tensor, temperature: float = 1.0) 
 
 
 BATCH_LOSSES = {"contrastive": contrastive_loss, "margin": margin_ranking_loss}
-LIVE_LOSS = "kl-batch"
+BATCH_TEACHER_LOSS = "kl-batch"
 TEACHER_LOSSES = {"margin-mse": margin_mse_loss, "kl": kl_loss}
 
 
@@ -95,8 +95,8 @@ class RankingLoss:
         self.weights: dict[str, float] = {}
         for part in parts:
             name, _, weight = part.partition("=")
-            if name not in (*BATCH_LOSSES, *TEACHER_LOSSES, LIVE_LOSS):
-                known = ", ".join((*BATCH_LOSSES, *TEACHER_LOSSES, LIVE_LOSS))
+            if name not in (*BATCH_LOSSES, *TEACHER_LOSSES, BATCH_TEACHER_LOSS):
+                known = ", ".join((*BATCH_LOSSES, *TEACHER_LOSSES, BATCH_TEACHER_LOSS))
                 raise ValueError(f"unknown loss '{name}': use {known}")
             if name in self.weights:
                 raise ValueError(f"loss '{name}' is named twice")
@@ -110,18 +110,18 @@ class RankingLoss:
             raise ValueError("a loss must be named")
 
     @property
-    def teacher_names(self) -> list[str]:
+    def teacher_losses(self) -> list[str]:
         """Those of its losses that need a teacher's scores in the examples."""
         return [name for name in self.weights if name in TEACHER_LOSSES]
 
-    def __call__(self, step: Step) -> torch.Tensor:
+    def __call__(self, step: LossInputs) -> torch.Tensor:
         """The loss of a step's queries and documents."""
         scores = step.queries @ step.documents.T
         total = scores.new_zeros(())
         for name, weight in self.weights.items():
             if name in BATCH_LOSSES:
                 value = BATCH_LOSSES[name](scores, step.false_negatives)
-            elif name == LIVE_LOSS:
+            elif name == BATCH_TEACHER_LOSS:
                 numbers = step.query_numbers.cpu().numpy(), step.document_numbers.cpu().numpy()
                 teacher = torch.from_numpy(self.teacher(*numbers)).to(scores)
                 value = kl_loss(scores, teacher.masked_fill(step.false_negatives, float("-inf")), self.temperature)

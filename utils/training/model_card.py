@@ -4,10 +4,10 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from utils.console import table
+from utils.console import format_table
 
-PATHS = ("model_name", "train_file", "val_file")  # settings that may tell of the machine
-LEFT_OUT = ("output_dir", "device", "threads", *PATHS)
+PATH_SETTINGS = ("model_name", "train_file", "val_file")  # settings that may tell of the machine
+HIDDEN_SETTINGS = ("output_dir", "device", "threads", *PATH_SETTINGS)
 
 
 def model_card(settings: dict[str, Any], history: Sequence[dict[str, Any]], best_epoch: int, examples: int) -> str:
@@ -21,8 +21,12 @@ def model_card(settings: dict[str, Any], history: Sequence[dict[str, Any]], best
     """
     base = str(settings["model_name"])
     base = Path(base).name if Path(base).exists() else base
-    files = [Path(settings[name]).name for name in PATHS[1:] if settings[name]]
-    told = [{"setting": name, "value": _told(value)} for name, value in settings.items() if name not in LEFT_OUT]
+    files = [Path(settings[name]).name for name in PATH_SETTINGS[1:] if settings[name]]
+    told = [
+        {"setting": name, "value": _format_setting(value)}
+        for name, value in settings.items()
+        if name not in HIDDEN_SETTINGS
+    ]
     best = history[best_epoch - 1]
     terms = f"{best['doc_terms']:.0f} active terms a document and {best['query_terms']:.0f} a query"
     return f"""---
@@ -53,7 +57,7 @@ SparseEncoder("path/to/this/folder").encode(["a text"])
 Epoch {best_epoch} of {len(history)} is the one kept.
 
 ```
-{table(history)}
+{format_table(history)}
 ```
 
 ![loss, validation metric and active terms over the steps](training_curves.png)
@@ -61,13 +65,13 @@ Epoch {best_epoch} of {len(history)} is the one kept.
 ## Settings
 
 ```
-{table(told)}
+{format_table(told)}
 ```
 """
 
 
-def _told(value: Any) -> str:
+def _format_setting(value: Any) -> str:
     """As it would be typed; a path without the folders that lead to it."""
     if isinstance(value, list):
-        return " ".join(map(_told, value))
+        return " ".join(map(_format_setting, value))
     return Path(value).name if isinstance(value, str) and Path(value).exists() else str(value)

@@ -13,36 +13,36 @@ from safetensors.torch import load_file, save_file
 from torch.utils.data import DataLoader
 from transformers import PrinterCallback, Trainer, TrainerCallback, TrainingArguments
 
-from utils.console import progress, say
+from utils.console import print_line, progress_bar
 from utils.documents.reading import Collection
 from utils.evaluation.metrics import evaluate_model
 from utils.records import write_json
 from utils.splade.encoder import SpladeEncoder
-from utils.training.batches import StepBatches, collate, step_of
-from utils.training.guards import Guard
+from utils.training.batches import StepBatchSampler, collate, gather_step
+from utils.training.guards import TrainingGuard
 from utils.training.lora import merge_adapters, restore_adapters
 from utils.training.losses import RankingLoss
-from utils.training.sparsity import Sparsity, bias_shift
+from utils.training.sparsity import SparsityController, bias_shift
 
-METRIC = "nDCG@10"
+VALIDATION_METRIC = "nDCG@10"
 SIDES = ("query", "doc")
 STATE_NAME = "splade_training.json"  # written last: a checkpoint with it is whole
 ADAPTERS_NAME = "adapters.safetensors"  # beside a checkpoint's merged model
-IDF_RATE = 20  # learning rate of query weights over the model's
-TOLERANCE = 0.1  # of a target number of terms
+IDF_RATE_FACTOR = 20  # learning rate of query weights over the model's
+TARGET_TOLERANCE = 0.1  # of a target number of terms
 
 
 class EncoderTrainer(Trainer):
-    """Trains a SpladeEncoder on tokenised examples: the loss, in as many passes as memory asks for; what makes vectors
+    """Trains a SpladeEncoder on tokenized examples: the loss, in as many passes as memory asks for; what makes vectors
     sparse; and a watch over both.
 
     Args:
         model: what is trained.
         arguments: transformers' settings.
         batches: which rows make each step.
-        rows, validation_rows: `utils.training.batches.tokenised` examples.
+        rows, validation_rows: `utils.training.batches.tokenize_examples` examples.
         collection: what to retrieve from after each epoch, with `validation_rows`.
-        objective, sparsity, guard: the loss; the regularisation of queries and of documents; the watch.
+        objective, sparsity, guard: the loss; the regularization of queries and of documents; the watch.
         settings: SpladeTrainer's, by name; stored with each checkpoint.
         refresh: called before each epoch but the first.
 
@@ -54,13 +54,13 @@ class EncoderTrainer(Trainer):
         self,
         model: SpladeEncoder,
         arguments: TrainingArguments,
-        batches: StepBatches,
+        batches: StepBatchSampler,
         rows: list[dict[str, Any]],
         validation_rows: list[dict[str, Any]],
         collection: Collection,
         objective: RankingLoss,
-        sparsity: dict[str, Sparsity],
-        guard: Guard,
+        sparsity: dict[str, SparsityController],
+        guard: TrainingGuard,
         settings: dict[str, Any],
         refresh: Callable[[], None] | None = None,
     ) -> None:
@@ -79,7 +79,7 @@ class EncoderTrainer(Trainer):
         self.last = (0.0, 0.0, 0.0)  # the last step's loss, and active terms of its queries and documents
         self.model_accepts_loss_kwargs = False
         self.remove_callback(PrinterCallback)
-        self.add_callback(_Story(self))
+        self.add_callback(ProgressCallback(self))
 
     @property
     def _adapted(self) -> bool:
@@ -97,7 +97,7 @@ class EncoderTrainer(Trainer):
         if weights is not None:  # a single number a term, which has a long way to go
             for group in optimizer.param_groups:
                 group["params"] = [part for part in group["params"] if part is not weights]
-            rate = IDF_RATE * self.args.learning_rate
+            rate = IDF_RATE_FACTOR * self.args.learning_rate
             optimizer.add_param_group({"params": [weights], "lr": rate, "weight_decay": 0.0})
         return optimizer
 
@@ -128,7 +128,7 @@ class EncoderTrainer(Trainer):
                 if self.micro_batch == 1 or self.args.world_size > 1:
                     raise
             self.micro_batch = -(-min(self.micro_batch or len(inputs["places"]), len(inputs["places"])) // 2)
-            say(f"out of memory: {self.micro_batch} texts in the model at a time from here on")
+            print_line(f"out of memory: {self.micro_batch} texts in the model at a time from here on")
             self.model.zero_grad()
 
     def _whole_step(self, model, inputs) -> torch.Tensor:
@@ -147,7 +147,7 @@ class EncoderTrainer(Trainer):
                 weights.append(model(**part))
         gathered = torch.cat(weights).requires_grad_()
         with self.compute_loss_context_manager():
-            loss = self._loss(gathered, inputs, regularised=True)
+            loss = self._loss(gathered, inputs, regularized=True)
         self._backward(loss)
         after = _random_state(self.args.device)
         gradients = gathered.grad.split([len(part) for part in weights])
@@ -166,11 +166,11 @@ class EncoderTrainer(Trainer):
         loss = self._loss(torch.cat([model(**part) for part in inputs["texts"]]), inputs, model.training)
         return (loss, {}) if return_outputs else loss
 
-    def _loss(self, weights: torch.Tensor, inputs: dict[str, Any], regularised: bool) -> torch.Tensor:
-        """The loss of a batch's weights; without the regularisers it is comparable between epochs."""
-        step = step_of(weights, inputs)
+    def _loss(self, weights: torch.Tensor, inputs: dict[str, Any], regularized: bool) -> torch.Tensor:
+        """The loss of a batch's weights; without the regularizers it is comparable between epochs."""
+        step = gather_step(weights, inputs)
         loss = self.objective(step)
-        if regularised:
+        if regularized:
             loss = loss + self.sparsity["query"].loss(step.queries) + self.sparsity["doc"].loss(step.documents)
         active = ((side.detach() > 0).sum(1).float().mean().item() for side in (step.queries, step.documents))
         self.last = (loss.item(), *active)
@@ -187,21 +187,21 @@ class EncoderTrainer(Trainer):
     def evaluation_loop(self, *args: Any, **kwargs: Any):
         output = super().evaluation_loop(*args, **kwargs)
         self.model.eval()
-        found = evaluate_model("validation", self.model, self.collection, [METRIC])
-        output.metrics.update({f"eval_{name}": found[name] for name in (METRIC, "query_terms", "doc_terms")})
+        found = evaluate_model("validation", self.model, self.collection, [VALIDATION_METRIC])
+        output.metrics.update({f"eval_{name}": found[name] for name in (VALIDATION_METRIC, "query_terms", "doc_terms")})
         by_loss = self.settings["best_by"] == "loss"
-        score = -output.metrics["eval_loss"] if by_loss else found[METRIC]
+        score = -output.metrics["eval_loss"] if by_loss else found[VALIDATION_METRIC]
         for side in SIDES:  # an epoch that is not as sparse as asked cannot be the best
             target = self.settings[f"target_{side}_terms"]
             if target:
-                score -= 10 * max(0.0, abs(found[f"{side}_terms"] / target - 1) - TOLERANCE)
+                score -= 10 * max(0.0, abs(found[f"{side}_terms"] / target - 1) - TARGET_TOLERANCE)
         output.metrics["eval_score"] = score
         return output
 
     def log(self, logs, start_time=None):
         if "grad_norm" in logs:  # a step's
             logs |= {"query_terms": self.last[1], "doc_terms": self.last[2]}
-            logs |= {f"lambda_{side[0]}": self.sparsity[side].weight_now for side in SIDES}
+            logs |= {f"lambda_{side[0]}": self.sparsity[side].current_lambda for side in SIDES}
         super().log(logs, start_time)
 
     def _save(self, output_dir=None, state_dict=None):
@@ -220,8 +220,8 @@ class EncoderTrainer(Trainer):
         state = {
             "settings": self.settings,
             "history": self.history,
-            "sparsity": {side: part.state() for side, part in self.sparsity.items()},
-            "guard": self.guard.state(),
+            "sparsity": {side: part.state_dict() for side, part in self.sparsity.items()},
+            "guard": self.guard.state_dict(),
         }
         write_json(folder / STATE_NAME, state)
         kept = {str(folder), self.state.best_model_checkpoint}
@@ -232,9 +232,9 @@ class EncoderTrainer(Trainer):
     def _load_from_checkpoint(self, resume_from_checkpoint, model=None):
         state = json.loads(Path(resume_from_checkpoint, STATE_NAME).read_text(encoding="utf-8"))
         self.history[:] = state["history"]
-        self.guard.restore(state["guard"])
+        self.guard.load_state_dict(state["guard"])
         for side, part in self.sparsity.items():
-            part.restore(state["sparsity"][side])
+            part.load_state_dict(state["sparsity"][side])
         self._load_weights(resume_from_checkpoint)
 
     def _load_best_model(self):
@@ -252,14 +252,14 @@ class _StepLoader(DataLoader):
         self.batch_sampler.set_epoch(epoch)
 
 
-class _Story(TrainerCallback):
+class ProgressCallback(TrainerCallback):
     """Progress bar with the running loss and active terms, one line an epoch, and the history's records."""
 
     def __init__(self, trainer: EncoderTrainer) -> None:
         self.trainer = trainer
 
     def on_train_begin(self, args, state, control, **kwargs):
-        self.bar = progress(total=state.max_steps, initial=state.global_step, desc="training", unit="steps")
+        self.bar = progress_bar(total=state.max_steps, initial=state.global_step, desc="training", unit="steps")
 
     def on_epoch_begin(self, args, state, control, **kwargs):
         self.started, self.steps = time.perf_counter(), []
@@ -282,22 +282,22 @@ class _Story(TrainerCallback):
             **dict(zip(("loss", "query_terms", "doc_terms"), means)),
         }
         for side in SIDES:
-            record[f"lambda_{side[0]}"] = self.trainer.sparsity[side].weight_now
+            record[f"lambda_{side[0]}"] = self.trainer.sparsity[side].current_lambda
         record["seconds"] = round(time.perf_counter() - self.started, 1)
         self.trainer.history.append(record)
         if args.eval_strategy == "no":
-            self._tell(record)
+            self._print_record(record)
 
     def on_evaluate(self, args, state, control, metrics=None, **kwargs):
-        names = ("loss", METRIC, "query_terms", "doc_terms")
+        names = ("loss", VALIDATION_METRIC, "query_terms", "doc_terms")
         self.trainer.history[-1] |= {f"val_{name}": metrics[f"eval_{name}"] for name in names}
-        self._tell(self.trainer.history[-1])
+        self._print_record(self.trainer.history[-1])
 
     def on_train_end(self, args, state, control, **kwargs):
         self.bar.close()
 
-    def _tell(self, record: dict[str, Any]) -> None:
-        say("  ".join(f"{k} {v:.4g}" if isinstance(v, float) else f"{k} {v}" for k, v in record.items()))
+    def _print_record(self, record: dict[str, Any]) -> None:
+        print_line("  ".join(f"{k} {v:.4g}" if isinstance(v, float) else f"{k} {v}" for k, v in record.items()))
 
 
 def _random_state(device: torch.device) -> list[torch.Tensor]:

@@ -9,14 +9,14 @@ from pydantic import BaseModel
 from utils.records import TrainingExample
 from utils.search.synonyms import Synonyms
 from utils.training_data.extractive import WORD
-from utils.training_data.language_model import LanguageModel, Question
+from utils.training_data.language_model import LanguageModel, Request
 
-KINDS = ("keyword", "typo", "synonym", "reformulation")
-SHARE = 0.2  # of the queries that get a variant of a kind
+VARIANT_KINDS = ("keyword", "typo", "synonym", "reformulation")
+DEFAULT_SHARE = 0.2  # of the queries that get a variant of a kind
 REPHRASING_TOKENS = 100, 25  # that a language model reads and writes for one query, about
-KEYWORDS = 4  # that a query is reduced to, at most
-LONG_WORD = 4  # letters from which on a word may have a typo
-KEYS = ("qwertyuiop", "asdfghjkl", "zxcvbnm")  # rows of neighbours
+MAX_KEYWORDS = 4  # that a query is reduced to, at most
+MIN_TYPO_LETTERS = 4  # letters from which on a word may have a typo
+KEYBOARD_ROWS = ("qwertyuiop", "asdfghjkl", "zxcvbnm")  # rows of neighbors
 
 
 class Rephrased(BaseModel):
@@ -25,7 +25,7 @@ class Rephrased(BaseModel):
     query: str
 
 
-def augment(
+def augment_queries(
     examples: Sequence[TrainingExample],
     shares: dict[str, float],
     seed: int,
@@ -76,30 +76,30 @@ def _reformulated(examples: Sequence[TrainingExample], model: LanguageModel) -> 
         'you can. Answer with JSON alone: {"query": "..."}'
     )
     asked = [
-        Question(f"{task}\n\nQuery: {example.query}", Rephrased, lambda a: "" if a.query.strip() else "malformed")
+        Request(f"{task}\n\nQuery: {example.query}", Rephrased, lambda a: "" if a.query.strip() else "malformed")
         for example in examples
     ]
-    return [" ".join(a.query.split()) if a else e.query for e, a in zip(examples, model.answers(asked))]
+    return [" ".join(a.query.split()) if a else e.query for e, a in zip(examples, model.complete(asked))]
 
 
 def _keywords(query: str, frequency: Counter[str]) -> str:
     """At most KEYWORDS words of the query, the rarest that documents have; all of it if it has hardly more."""
     words = list(dict.fromkeys(WORD.findall(query)))
     known = [word for word in words if frequency[word.lower()]]
-    if len(words) <= KEYWORDS or len(known) < 2:
+    if len(words) <= MAX_KEYWORDS or len(known) < 2:
         return query
-    rarest = set(sorted(known, key=lambda word: (frequency[word.lower()], word))[:KEYWORDS])
+    rarest = set(sorted(known, key=lambda word: (frequency[word.lower()], word))[:MAX_KEYWORDS])
     return " ".join(word for word in words if word in rarest)
 
 
 def _typo(query: str, rng: random.Random) -> str:
-    words = [match for match in WORD.finditer(query) if len(match[0]) >= LONG_WORD and match[0].isalpha()]
+    words = [match for match in WORD.finditer(query) if len(match[0]) >= MIN_TYPO_LETTERS and match[0].isalpha()]
     if not words:
         return query
     word = rng.choice(words)
     place = rng.randrange(word.start() + 1, word.end() - 1)  # neither the first nor the last letter
     letter = query[place]
-    row = next((row for row in KEYS if letter in row), "")
+    row = next((row for row in KEYBOARD_ROWS if letter in row), "")
     beside = [row[i] for i in (row.find(letter) - 1, row.find(letter) + 1) if row and 0 <= i < len(row)]
     kinds = {
         "left out": "",

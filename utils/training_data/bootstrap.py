@@ -5,11 +5,11 @@ import math
 from pydantic import BaseModel, Field
 
 from utils.records import Document
-from utils.training_data.language_model import LanguageModel, Question
+from utils.training_data.language_model import LanguageModel, Request
 
-TERMS = 20  # that one question asks for, at most
-SPARE = 1.25  # terms asked for over those needed, since some come twice
-LEAST_WORDS = 30  # of a passage
+TERMS_PER_REQUEST = 20  # that one question asks for, at most
+TERM_OVERSAMPLING = 1.25  # terms asked for over those needed, since some come twice
+MIN_PASSAGE_WORDS = 30  # of a passage
 PASSAGE_TOKENS, TERM_TOKENS, QUESTION_TOKENS = 250, 8, 120  # about, for the estimate
 
 
@@ -26,15 +26,17 @@ class WrittenPassage(BaseModel):
     text: str
 
 
-def fields(count: int) -> int:
+def field_count(count: int) -> int:
     """Into how many fields a domain is divided for `count` passages."""
-    return max(1, math.ceil(count / TERMS))
+    return max(1, math.ceil(count / TERMS_PER_REQUEST))
 
 
-def estimate_documents(count: int) -> tuple[int, int]:
+def estimate_document_tokens(count: int) -> tuple[int, int]:
     """(tokens to be read, tokens to be written), about."""
-    asked = 1 + fields(count) + count
-    return asked * QUESTION_TOKENS, int(count * (PASSAGE_TOKENS + SPARE * TERM_TOKENS)) + fields(count) * TERM_TOKENS
+    asked = 1 + field_count(count) + count
+    return asked * QUESTION_TOKENS, int(count * (PASSAGE_TOKENS + TERM_OVERSAMPLING * TERM_TOKENS)) + field_count(
+        count
+    ) * TERM_TOKENS
 
 
 def write_documents(domain: str, count: int, language: str | None, model: LanguageModel) -> list[Document]:
@@ -46,11 +48,16 @@ def write_documents(domain: str, count: int, language: str | None, model: Langua
     """
     named = f"in {language}" if language else "in the language of the domain's name above"
     shape = 'Answer with JSON alone: {"terms": ["...", ...]}'
-    ask = f"Domain: {domain}\n\nName {fields(count)} fields that it divides into, all of it covered and no two the same"
-    areas = _distinct([(None, model.answers([Question(f"{ask}, {named}. {shape}", Terms)])[0])], fields(count))
-    each = math.ceil(count / max(1, len(areas)) * SPARE)
+    ask = (
+        f"Domain: {domain}\n\nName {field_count(count)} fields that it divides into, all of it covered and no two the "
+        "same"
+    )
+    areas = _distinct_terms(
+        [(None, model.complete([Request(f"{ask}, {named}. {shape}", Terms)])[0])], field_count(count)
+    )
+    each = math.ceil(count / max(1, len(areas)) * TERM_OVERSAMPLING)
     questions = [
-        Question(
+        Request(
             f"Domain: {domain}\nField: {area}\n\nName {each} terms of this field that its practitioners use and look "
             f"up, {named}: things, methods, rules, problems, each another one, the specific rather than the general. "
             f"{shape}",
@@ -58,28 +65,28 @@ def write_documents(domain: str, count: int, language: str | None, model: Langua
         )
         for _, area in areas
     ]
-    terms = _distinct(zip([area for _, area in areas], model.answers(questions)), count)
+    terms = _distinct_terms(zip([area for _, area in areas], model.complete(questions)), count)
     if not terms:
         raise ValueError(f"the model names no terms of the domain '{domain}'; is it one that it knows?")
     questions = [
-        Question(
+        Request(
             f"Domain: {domain}\nField: {area}\nTerm: {term}\n\nWrite a passage of 100 to 200 words about the term, "
             f"{named}, as it would stand in a manual, a handbook or a report of this domain: concrete, with facts, "
             "conditions and numbers where they belong, without introduction or praise. Answer with JSON alone: "
             '{"title": "...", "text": "..."}',
             WrittenPassage,
-            lambda answer: "" if len(answer.text.split()) >= LEAST_WORDS else "malformed",
+            lambda answer: "" if len(answer.text.split()) >= MIN_PASSAGE_WORDS else "malformed",
         )
         for area, term in terms
     ]
     return [
         Document(id=f"{area}/{term}", title=" ".join(written.title.split()), text=written.text.strip())
-        for (area, term), written in zip(terms, model.answers(questions))
+        for (area, term), written in zip(terms, model.complete(questions))
         if written
     ]
 
 
-def _distinct(named, count: int) -> list[tuple[str | None, str]]:
+def _distinct_terms(named, count: int) -> list[tuple[str | None, str]]:
     """At most `count` different (origin, term) of (origin, answer), the first of each answer first."""
     columns = [[(origin, " ".join(term.split())) for term in answer.terms] for origin, answer in named if answer]
     seen: dict[str, tuple[str | None, str]] = {}

@@ -12,22 +12,22 @@ import jinja2
 from matplotlib.figure import Figure
 
 from utils.records import TrainingExample
-from utils.training_data.quality import Dropped
+from utils.training_data.quality import Rejected
 
 PAGE = Path(__file__).with_suffix(".html")
-SAMPLES = 5  # of each kind of query, and of each reason
+SAMPLES_PER_KIND = 5  # of each kind of query, and of each reason
 T = TypeVar("T")
 
 
-def data_report(
-    title: str, summary: dict[str, str], examples: Sequence[TrainingExample], dropped: Sequence[Dropped], seed: int
+def render_data_report(
+    title: str, summary: dict[str, str], examples: Sequence[TrainingExample], rejected: Sequence[Rejected], seed: int
 ) -> str:
     """HTML in one file, pictures included. The samples are drawn by chance, of each kind of query and each reason."""
     kinds: dict[str, list[TrainingExample]] = {}
     for example in examples:
         kinds.setdefault(example.query_type or "query", []).append(example)
-    reasons: dict[str, list[Dropped]] = {}
-    for case in dropped:
+    reasons: dict[str, list[Rejected]] = {}
+    for case in rejected:
         reasons.setdefault(case.reason, []).append(case)
     page = jinja2.Environment(autoescape=True).from_string(PAGE.read_text(encoding="utf-8"))
     return page.render(
@@ -36,13 +36,13 @@ def data_report(
         picture=base64.b64encode(_distributions(kinds, examples)).decode(),
         samples={kind: _sample(cases, seed) for kind, cases in kinds.items()},
         counts={kind: len(cases) for kind, cases in kinds.items()},
-        dropped={reason: _sample(cases, seed) for reason, cases in reasons.items()},
+        rejected={reason: _sample(cases, seed) for reason, cases in reasons.items()},
         left_out={reason: len(cases) for reason, cases in reasons.items()},
     )
 
 
 def _sample(cases: Sequence[T], seed: int) -> list[T]:
-    return random.Random(seed).sample(cases, min(SAMPLES, len(cases)))
+    return random.Random(seed).sample(cases, min(SAMPLES_PER_KIND, len(cases)))
 
 
 def _distributions(kinds: dict[str, list[TrainingExample]], examples: Sequence[TrainingExample]) -> bytes:

@@ -14,9 +14,9 @@ from collections.abc import Iterator, Sequence
 from utils.documents.formats import split_prose
 from utils.records import Chunk, TrainingExample
 
-MIN_REST = 5  # words that a passage keeps when a query is taken out
-CROP_WORDS = (4, 32)  # length of a cropped sentence
-PASSAGE_SENTENCES = 5  # of a cropped passage, at most
+MIN_REMAINING_WORDS = 5  # words that a passage keeps when a query is taken out
+CROP_WORD_RANGE = (4, 32)  # length of a cropped sentence
+MAX_PASSAGE_SENTENCES = 5  # of a cropped passage, at most
 MARKUP = re.compile(r"^\s*(?:[-*+>]|\d+[.)])\s+|\*\*|`", re.MULTILINE)
 WORD = re.compile(r"[^\W_]{2,}")
 
@@ -50,7 +50,7 @@ def _queries(
     """(query type, query, positive document)"""
     name = chunk.heading or chunk.title
     body = _without_heading(chunk.text, chunk.heading)
-    named = bool(WORD.search(name)) and len(body.split()) >= MIN_REST and body != name
+    named = bool(WORD.search(name)) and len(body.split()) >= MIN_REMAINING_WORDS and body != name
     if named:
         yield "title", name, body
     for kind, query, rest in _crops(body, crops, rng):
@@ -59,7 +59,7 @@ def _queries(
         counts = Counter(_words(body))
         salience = {word: n * math.log((total + 1) / document_frequency[word]) for word, n in counts.items()}
         salient = sorted(salience, key=lambda word: (-salience[word], word))
-        if len(salient) >= 2 * MIN_REST:
+        if len(salient) >= 2 * MIN_REMAINING_WORDS:
             yield "keywords", " ".join(rng.sample(salient[:8], rng.randint(2, 5))), chunk.full_text
 
 
@@ -67,12 +67,12 @@ def _crops(text: str, count: int, rng: random.Random) -> list[tuple[str, str, st
     """Up to `count` different (kind, cropped piece, what remains), the half of them, rounded down, passages: sentences
     and runs of them where there are several, else runs of words. Code, headings and tables are not cropped."""
     pieces = split_prose(text)
-    low, high = CROP_WORDS
+    low, high = CROP_WORD_RANGE
     fitting = [i for i, (a, b, prose) in enumerate(pieces) if prose and low <= len(WORD.findall(text[a:b])) <= high]
     words, passages = [word.span() for word in re.finditer(r"\S+", text)], count // 2
     spans: list[tuple[str, int, int]] = []  # kind, start, end
     if len(pieces) > 1 and fitting:
-        longest = min(PASSAGE_SENTENCES, len(pieces) // 2)
+        longest = min(MAX_PASSAGE_SENTENCES, len(pieces) // 2)
         for i in rng.sample(fitting, min(count - passages, len(fitting))):
             spans.append(("sentence", *pieces[i][:2]))
         for _ in range(passages if longest > 1 else 0):
@@ -82,9 +82,9 @@ def _crops(text: str, count: int, rng: random.Random) -> list[tuple[str, str, st
             if runs:
                 run = rng.choice(runs)
                 spans.append(("passage", run[0].start, run[-1].end))
-    elif len(words) >= low + MIN_REST and all(piece.prose for piece in pieces):
+    elif len(words) >= low + MIN_REMAINING_WORDS and all(piece.prose for piece in pieces):
         for _ in range(count - passages):
-            length = rng.randint(low, max(low, min(12, len(words) - MIN_REST)))
+            length = rng.randint(low, max(low, min(12, len(words) - MIN_REMAINING_WORDS)))
             start = rng.randint(0, len(words) - length)
             spans.append(("sentence", words[start][0], words[start + length - 1][1]))
     cut = {}
@@ -93,7 +93,7 @@ def _crops(text: str, count: int, rng: random.Random) -> list[tuple[str, str, st
         before, after = text[:start], text[end:]
         gap = "\n\n" if before.endswith("\n") or after.startswith("\n") else " "
         rest = (before.rstrip() + gap + after.lstrip()).strip()
-        if WORD.search(query) and len(rest.split()) >= MIN_REST:
+        if WORD.search(query) and len(rest.split()) >= MIN_REMAINING_WORDS:
             cut[query] = (kind, rest)
     return [(kind, query, rest) for query, (kind, rest) in cut.items()]
 

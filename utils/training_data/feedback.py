@@ -6,7 +6,7 @@ from pathlib import Path
 
 from pydantic import ValidationError
 
-from utils.records import Chunk, Record, TrainingExample, explain, read_json_records
+from utils.records import Chunk, Record, TrainingExample, describe_error, read_json_records
 
 
 class Feedback(Record):
@@ -20,7 +20,7 @@ class Feedback(Record):
     model: str | None = None
 
 
-def feedback_examples(path: str | Path, passages: Sequence[Chunk] = ()) -> tuple[list[TrainingExample], list[str]]:
+def read_feedback_examples(path: str | Path, passages: Sequence[Chunk] = ()) -> tuple[list[TrainingExample], list[str]]:
     """An example for each query and liked document, with the disliked ones of the query as hard negatives, and a line
     for each query that makes none.
 
@@ -36,7 +36,7 @@ def feedback_examples(path: str | Path, passages: Sequence[Chunk] = ()) -> tuple
         try:
             record = Feedback.model_validate(value)
         except ValidationError as error:
-            raise ValueError(f"{place}: {explain(error)}") from None
+            raise ValueError(f"{place}: {describe_error(error)}") from None
         query, document = " ".join(record.query.split()), record.document.strip()
         if not query or not document:
             raise ValueError(f"{place}: an empty {'document' if query else 'query'}")
@@ -48,12 +48,12 @@ def feedback_examples(path: str | Path, passages: Sequence[Chunk] = ()) -> tuple
     by_id = {chunk.id: chunk for chunk in passages}
     by_text = {text: chunk for chunk in passages for text in (chunk.text, chunk.full_text)}
     documents = {chunk.document_id for chunk in passages}
-    examples, without = [], []
+    examples, skipped_queries = [], []
     for query, results in judged.items():
         liked = {text: record for text, (_, record) in results.items() if record.liked}
         disliked = [text for text in results if text not in liked]
         if not liked:
-            without.append(f"'{query}' has {len(disliked)} disliked results and no liked one")
+            skipped_queries.append(f"'{query}' has {len(disliked)} disliked results and no liked one")
         for document, record in liked.items():
             chunk = by_id.get(record.document_id) or by_text.get(document)
             source = chunk.document_id if chunk else record.document_id
@@ -67,7 +67,7 @@ def feedback_examples(path: str | Path, passages: Sequence[Chunk] = ()) -> tuple
                     query_type="feedback",
                 )
             )
-    return examples, without
+    return examples, skipped_queries
 
 
 def _seconds(time: datetime.datetime | float | None) -> float:

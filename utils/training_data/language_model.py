@@ -13,26 +13,26 @@ from typing import Any, NamedTuple
 import openai
 from pydantic import BaseModel, ValidationError
 
-from utils.console import progress
+from utils.console import progress_bar
 from utils.journal import Journal
 
 CLIENT_RETRIES = 5  # after 429, 5xx and time-outs, by the client, with growing pauses or as long as Retry-After says
-ATTEMPTS = 2  # at an answer that can be used
-GIVE_UP = 5  # requests without an answer, one after the other, after which the endpoint counts as gone
-NO_STRUCTURE = (400, 404, 415, 422, 501)  # what endpoints say that do not know structured output
-CHARACTERS_A_TOKEN = 4  # of English prose, on average
+MAX_ATTEMPTS = 2  # at an answer that can be used
+MAX_FAILURES_IN_A_ROW = 5  # requests without an answer, one after the other, after which the endpoint counts as gone
+UNSTRUCTURED_STATUS = (400, 404, 415, 422, 501)  # what endpoints say that do not know structured output
+CHARACTERS_PER_TOKEN = 4  # of English prose, on average
 
 
-def _any(answer: BaseModel) -> str:
+def _accept_any(answer: BaseModel) -> str:
     return ""
 
 
-class Question(NamedTuple):
+class Request(NamedTuple):
     """A prompt, what an answer has to be, and what tells why one cannot be used, "" if it can."""
 
     prompt: str
     schema: type[BaseModel]
-    check: Callable[[Any], str] = _any
+    check: Callable[[Any], str] = _accept_any
 
 
 class LanguageModel:
@@ -83,12 +83,12 @@ class LanguageModel:
         )
         self.model = model or self._only_model()
 
-    def key(self, question: Question) -> str:
+    def key(self, question: Request) -> str:
         """What the question's answer is called in the journal."""
         parts = (self.model, json.dumps(question.schema.model_json_schema()), question.prompt)
         return blake2b("\0".join(parts).encode(), digest_size=16).hexdigest()
 
-    def answers(self, questions: Sequence[Question]) -> list[BaseModel | None]:
+    def complete(self, questions: Sequence[Request]) -> list[BaseModel | None]:
         """The answer to each question, None where there was none that could be used.
 
         Raises:
@@ -96,15 +96,15 @@ class LanguageModel:
         """
         keys = [self.key(question) for question in questions]
         missing = {key: question for key, question in zip(keys, questions) if key not in self.journal.found}
-        bar = progress(total=len(missing), desc="asking", unit="questions")
-        silent = 0
+        bar = progress_bar(total=len(missing), desc="asking", unit="questions")
+        failures = 0
         with bar, ThreadPoolExecutor(self.workers) as pool:
             waiting = iter(missing.items())
             running = {}
             try:
                 while True:
                     while len(running) < 2 * self.workers and (item := next(waiting, None)):
-                        running[pool.submit(self._ask, item[1])] = item[0]
+                        running[pool.submit(self._complete_with_retries, item[1])] = item[0]
                     if not running:
                         break
                     for future in wait(running, return_when=FIRST_COMPLETED).done:
@@ -113,35 +113,35 @@ class LanguageModel:
                             entry = future.result()
                             self.journal.add({key: entry})
                             self.entries.append(entry)
-                            silent = 0
+                            failures = 0
                         except (openai.APIConnectionError, openai.RateLimitError, openai.InternalServerError):
-                            silent += 1
+                            failures += 1
                             self.unanswered += 1
-                            if silent >= GIVE_UP:
+                            if failures >= MAX_FAILURES_IN_A_ROW:
                                 raise
                         bar.update()
             except BaseException as error:
                 pool.shutdown(wait=False, cancel_futures=True)
                 self._client.close()  # ends the requests on their way
-                raise self._plain(error) if isinstance(error, openai.OpenAIError) else error from None
+                raise self._as_value_error(error) if isinstance(error, openai.OpenAIError) else error from None
         found = [self.journal.found.get(key) or {} for key in keys]
         return [q.schema.model_validate(e["answer"]) if e.get("answer") else None for q, e in zip(questions, found)]
 
-    def _ask(self, question: Question) -> dict[str, Any]:
+    def _complete_with_retries(self, question: Request) -> dict[str, Any]:
         """The journal's entry for a question: the answer, or None, and why each attempt failed; tokens."""
         reasons, read, written = [], 0, 0
         answer = None
-        for _ in range(ATTEMPTS):
-            reply = self._complete(question)
+        for _ in range(MAX_ATTEMPTS):
+            reply = self._send(question)
             read += reply.usage.prompt_tokens if reply.usage else 0
             written += reply.usage.completion_tokens if reply.usage else 0
-            reason, answer = self._judge(reply, question)
+            reason, answer = self._check_reply(reply, question)
             if answer is not None:
                 break
             reasons.append(reason)
         return {"answer": answer, "failed": reasons, "read": read, "written": written}
 
-    def _judge(self, reply: Any, question: Question) -> tuple[str, dict | None]:
+    def _check_reply(self, reply: Any, question: Request) -> tuple[str, dict | None]:
         """(why it cannot be used, None) or ("", the answer)."""
         if not reply.choices:
             return "malformed", None
@@ -155,7 +155,7 @@ class LanguageModel:
         reason = question.check(answer)
         return (reason, None) if reason else ("", answer.model_dump())
 
-    def _complete(self, question: Question) -> Any:
+    def _send(self, question: Request) -> Any:
         options = {"model": self.model, "messages": [{"role": "user", "content": question.prompt}]}
         if self._structured:
             strict = _strict(question.schema.model_json_schema())
@@ -165,7 +165,7 @@ class LanguageModel:
                     **options, response_format={"type": "json_schema", "json_schema": schema}
                 )
             except openai.APIStatusError as error:
-                if error.status_code not in NO_STRUCTURE or "model" in (getattr(error, "param", None) or ""):
+                if error.status_code not in UNSTRUCTURED_STATUS or "model" in (getattr(error, "param", None) or ""):
                     raise
         reply = self._client.chat.completions.create(**options)
         self._structured = False  # the same request without a schema was answered
@@ -175,7 +175,7 @@ class LanguageModel:
         try:
             names = [model.id for model in self._client.models.list()]
         except openai.OpenAIError as error:
-            raise self._plain(error) from None
+            raise self._as_value_error(error) from None
         if len(names) != 1:
             some = ", ".join(sorted(names)[:20]) or "it lists none"
             raise ValueError(f"{self._client.base_url}: name the model with --api-model: {some}")
@@ -189,7 +189,7 @@ class LanguageModel:
                 self._next = turn + self._pause
             time.sleep(max(0.0, turn - time.monotonic()))
 
-    def _plain(self, error: openai.OpenAIError) -> ValueError:
+    def _as_value_error(self, error: openai.OpenAIError) -> ValueError:
         """The error in one line, without the key."""
         address = str(self._client.base_url)
         if isinstance(error, openai.AuthenticationError | openai.PermissionDeniedError):

@@ -10,12 +10,12 @@ from string import Template
 from pydantic import BaseModel, Field
 
 from utils.records import Chunk, Negative, TrainingExample
-from utils.training_data.language_model import CHARACTERS_A_TOKEN, Question
+from utils.training_data.language_model import CHARACTERS_PER_TOKEN, Request
 
 TEMPLATES = Path(__file__).with_name("templates")
 PLACEHOLDERS = {"task", "passage", "title"}
-MOST_WORDS = 64  # of a query
-OF_THE_TASK = re.compile(r"\b(?:this|the|above|given|following) (?:passage|excerpt|paragraph)\b", re.IGNORECASE)
+MAX_QUERY_WORDS = 64  # of a query
+TASK_ECHO = re.compile(r"\b(?:this|the|above|given|following) (?:passage|excerpt|paragraph)\b", re.IGNORECASE)
 
 QUERY_TYPES = {
     "question": "a whole question, as to a colleague who knows",
@@ -24,7 +24,7 @@ QUERY_TYPES = {
     "reformulation": "the need of the query before it, in other words: share as few of its content words as you can",
 }
 STRATEGIES = {
-    "topical shift": "stays in the field but is about a neighbouring topic",
+    "topical shift": "stays in the field but is about a neighboring topic",
     "entity substitution": "says the same of another part, person, product or place",
     "temporal variance": "is about another time, version or stage",
     "scope mismatch": "is far more general, or about a far more special case",
@@ -70,7 +70,7 @@ class Written(BaseModel):
     negatives: list[WrittenNegative]
 
 
-def templates() -> list[str]:
+def template_names() -> list[str]:
     """The names of the built-in prompt templates."""
     return sorted(file.stem for file in TEMPLATES.glob("*.txt"))
 
@@ -85,7 +85,7 @@ def load_template(name: str) -> Template:
     builtin = TEMPLATES / f"{name}.txt"
     path = builtin if builtin.is_file() else Path(name)
     if not path.is_file():
-        raise ValueError(f"template '{name}' is neither a file nor one of {', '.join(templates())}")
+        raise ValueError(f"template '{name}' is neither a file nor one of {', '.join(template_names())}")
     try:
         template = Template(path.read_text(encoding="utf-8"))
     except UnicodeDecodeError:
@@ -100,7 +100,7 @@ def load_template(name: str) -> Template:
     return template
 
 
-def questions(
+def build_requests(
     chunks: Sequence[Chunk],
     template: Template,
     shares: dict[str, float],
@@ -108,7 +108,7 @@ def questions(
     negatives: int,
     language: str | None,
     seed: int,
-) -> list[Question]:
+) -> list[Request]:
     """A question to a language model for each chunk: `queries` queries, of types by `shares`, and `negatives` passages
     that do not answer them."""
     asked = []
@@ -119,7 +119,7 @@ def questions(
             types[0] = next((kind for kind in shares if kind != "reformulation"), "question")
         task = _task(types, rng.sample(list(STRATEGIES), min(negatives, len(STRATEGIES))), language)
         prompt = template.substitute(task=task, title=chunk.context or "(untitled)", passage=chunk.text)
-        asked.append(Question(prompt, Written, lambda answer, chunk=chunk: _objection(answer, chunk, language)))
+        asked.append(Request(prompt, Written, lambda answer, chunk=chunk: _rejection_reason(answer, chunk, language)))
     return asked
 
 
@@ -145,23 +145,23 @@ def _task(types: Sequence[str], strategies: Sequence[str], language: str | None)
     return "\n".join(lines)
 
 
-def _objection(answer: Written, chunk: Chunk, language: str | None) -> str:
+def _rejection_reason(answer: Written, chunk: Chunk, language: str | None) -> str:
     """Why an answer cannot be used, "" if it can: off-topic if no query shares a part of a word with its passage."""
-    found = [q.query for q in answer.queries if q.query.strip() and len(q.query.split()) <= MOST_WORDS]
-    if not found or any(OF_THE_TASK.search(query) for query in found):
+    found = [q.query for q in answer.queries if q.query.strip() and len(q.query.split()) <= MAX_QUERY_WORDS]
+    if not found or any(TASK_ECHO.search(query) for query in found):
         return "malformed"
-    known = _parts(chunk.full_text)
-    if language is None and not any(_parts(query) & known for query in found):
+    known = _word_prefixes(chunk.full_text)
+    if language is None and not any(_word_prefixes(query) & known for query in found):
         return "off-topic"
     return ""
 
 
-def _parts(text: str) -> set[str]:
+def _word_prefixes(text: str) -> set[str]:
     """The beginnings of a text's words."""
     return {word[:4] for word in re.findall(r"\w{3,}", text.lower())}
 
 
-def model_examples(chunks: Sequence[Chunk], answers: Sequence[Written | None]) -> list[TrainingExample]:
+def examples_from_answers(chunks: Sequence[Chunk], answers: Sequence[Written | None]) -> list[TrainingExample]:
     """The examples that a language model's answers make, one a query."""
     examples = []
     for chunk, answer in zip(chunks, answers):
@@ -186,8 +186,8 @@ def model_examples(chunks: Sequence[Chunk], answers: Sequence[Written | None]) -
     return examples
 
 
-def estimate(asked: Sequence[Question], queries: int, negatives: int, chunks: Sequence[Chunk]) -> tuple[int, int]:
+def estimate_tokens(asked: Sequence[Request], queries: int, negatives: int, chunks: Sequence[Chunk]) -> tuple[int, int]:
     """(tokens to be read, tokens to be written), by the number of characters."""
     read = sum(len(question.prompt) for question in asked)
     written = sum(60 * queries + negatives * (len(chunk.text) + 150) for chunk in chunks)
-    return read // CHARACTERS_A_TOKEN, written // CHARACTERS_A_TOKEN
+    return read // CHARACTERS_PER_TOKEN, written // CHARACTERS_PER_TOKEN

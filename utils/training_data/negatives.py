@@ -5,14 +5,14 @@ from typing import TypeVar
 
 import numpy as np
 
-from utils.console import progress
-from utils.documents.duplicates import Likeness
+from utils.console import progress_bar
+from utils.documents.duplicates import NearDuplicateIndex
 from utils.records import Chunk, TrainingExample
 from utils.search.lexical import BM25Index
-from utils.search.scorers import Fusion, VectorTeacher
+from utils.search.scorers import FusedScorer, VectorScorer
 
-SKIP_TOP = 30  # ranks left out where no teacher can tell answers from negatives
-POOL = 3  # candidates that a teacher is asked about for each negative wanted
+SKIPPED_TOP_RANKS = 30  # ranks left out where no teacher can tell answers from negatives
+CANDIDATES_PER_NEGATIVE = 3  # candidates that a teacher is asked about for each negative wanted
 FALSE_NEGATIVE_MARGIN = 0.5  # below a positive's score, in a teacher's standard deviations, that a negative has to be
 
 T = TypeVar("T")
@@ -22,8 +22,8 @@ def add_bm25_negatives(
     examples: Sequence[TrainingExample],
     chunks: Sequence[Chunk],
     per_example: int,
-    likeness: Likeness,
-    skip_top: int = SKIP_TOP,
+    near_duplicates: NearDuplicateIndex,
+    skip_top: int = SKIPPED_TOP_RANKS,
     depth: int = 100,
 ) -> None:
     """Give each example that was made from a passage `per_example` negatives from BM25's ranks `skip_top` to `depth`,
@@ -43,24 +43,24 @@ def add_bm25_negatives(
     answers: dict[str, set[str]] = {}  # query -> families of the documents that answer it
     for example in examples:
         document = chunks[by_id[example.positive_id]].document_id
-        answers.setdefault(text_key(example.query), set()).add(likeness.family(document))
+        answers.setdefault(text_key(example.query), set()).add(near_duplicates.family(document))
     for example, ranking in zip(examples, hits):
         own = answers[text_key(example.query)]
         candidates = []
         seen = {keys[by_id[example.positive_id]], text_key(example.positive_document)}
         for position, _ in ranking[skip_top:]:
-            if likeness.family(chunks[position].document_id) not in own and keys[position] not in seen:
+            if near_duplicates.family(chunks[position].document_id) not in own and keys[position] not in seen:
                 seen.add(keys[position])
                 candidates.append(texts[position])
-        example.negative_documents = [*example.negative_documents, *spread(candidates, per_example)]
+        example.negative_documents = [*example.negative_documents, *evenly_spaced(candidates, per_example)]
 
 
 def mine_negatives(
     queries: Sequence[int],
     positives: Sequence[int],
     origins: Sequence[set[str]],
-    miner: VectorTeacher,
-    teacher: Fusion | None,
+    miner: VectorScorer,
+    teacher: FusedScorer | None,
     count: int,
     depth: int = 100,
     margin: float = FALSE_NEGATIVE_MARGIN,
@@ -84,13 +84,13 @@ def mine_negatives(
     for query, positive, origin in zip(queries, positives, origins):
         sources.setdefault(positive, set()).update(origin)
         answers.setdefault(query, set()).add(positive)
-    skip, wanted = (SKIP_TOP, count) if teacher is None else (0, POOL * count)
-    rankings = progress(miner.search(depth), total=miner.queries.shape[0], desc="mining", unit="queries")
+    skip, wanted = (SKIPPED_TOP_RANKS, count) if teacher is None else (0, CANDIDATES_PER_NEGATIVE * count)
+    rankings = progress_bar(miner.search(depth), total=miner.queries.shape[0], desc="mining", unit="queries")
     best = {query: ranking[scores > 0][skip:].tolist() for query, (ranking, scores) in enumerate(rankings)}
     pools = []
     for query, origin in zip(queries, origins):
         fit = [d for d in best[query] if d not in answers[query] and not origin & sources.get(d, set())]
-        pools.append(spread(fit, wanted))
+        pools.append(evenly_spaced(fit, wanted))
     if teacher is None:
         return pools, 0
     owners = [query for query, pool in zip(queries, pools) for _ in pool]
@@ -100,10 +100,10 @@ def mine_negatives(
     for pool, limit in zip(pools, limits):
         kept.append([d for d, score in zip(pool, scores[start : start + len(pool)]) if score < limit])
         start += len(pool)
-    return [spread(pool, count) for pool in kept], len(scores) - sum(map(len, kept))
+    return [evenly_spaced(pool, count) for pool in kept], len(scores) - sum(map(len, kept))
 
 
-def spread(candidates: Sequence[T], count: int) -> Sequence[T]:
+def evenly_spaced(candidates: Sequence[T], count: int) -> Sequence[T]:
     """At most `count` of the candidates, evenly spread over them."""
     return candidates[:: max(1, len(candidates) // count)][:count]
 

@@ -7,13 +7,13 @@ from hashlib import blake2b
 import torch
 from transformers import AutoModelForSeq2SeqLM, AutoTokenizer
 
-from utils.console import progress
+from utils.console import progress_bar
 from utils.device import resolve_device, use_threads
 from utils.journal import Journal
 from utils.models import resolve_model
 from utils.records import Chunk, TrainingExample
 
-BATCH = 16  # passages at a time
+BATCH_PASSAGES = 16  # passages at a time
 PASSAGE_TOKENS, QUERY_TOKENS = 512, 64  # at most
 TOP_K = 10  # tokens to draw the next one from
 
@@ -34,11 +34,13 @@ def seq2seq_examples(
         ValueError, OSError: the model cannot be had, or is no sequence-to-sequence model.
     """
     order = sorted(range(len(chunks)), key=lambda i: len(chunks[i].full_text))
-    batches = [[chunks[i] for i in order[start : start + BATCH]] for start in range(0, len(chunks), BATCH)]
+    batches = [
+        [chunks[i] for i in order[start : start + BATCH_PASSAGES]] for start in range(0, len(chunks), BATCH_PASSAGES)
+    ]
     keys = [_key(name, count, seed, batch) for batch in batches]
     missing = [number for number, key in enumerate(keys) if key not in journal.found]
     generate = _generator(name, count, device, threads) if missing else None
-    for number in progress(missing, desc="writing queries", unit="batches"):
+    for number in progress_bar(missing, desc="writing queries", unit="batches"):
         torch.manual_seed(int(keys[number][:15], 16))
         journal.add({keys[number]: generate([chunk.full_text for chunk in batches[number]])})
     queries = {chunk.id: found for key, batch in zip(keys, batches) for chunk, found in zip(batch, journal.found[key])}

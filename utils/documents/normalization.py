@@ -6,14 +6,14 @@ import unicodedata
 from tokenizers import normalizers
 from transformers import PreTrainedTokenizerBase, PreTrainedTokenizerFast
 
-NORMALISATIONS = {
+NORMALIZATIONS = {
     "none": [],
     "nfkc": [normalizers.NFKC()],
     "nfkc-lowercase": [normalizers.NFKC(), normalizers.Lowercase()],
 }
 
-INVISIBLE = re.compile("[\u00ad\u200b-\u200f\u202a-\u202e\u2060-\u2064\ufeff]")
-CONTROL = re.compile(r"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f]")
+INVISIBLE_CHARACTERS = re.compile("[\u00ad\u200b-\u200f\u202a-\u202e\u2060-\u2064\ufeff]")
+CONTROL_CHARACTERS = re.compile(r"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f]")
 
 
 def normalize(text: str) -> str:
@@ -21,28 +21,28 @@ def normalize(text: str) -> str:
     ones), without invisible and control characters, spaces at the ends of lines, or more than one empty line at a
     time."""
     if not text.isascii():
-        text = INVISIBLE.sub("", unicodedata.normalize("NFKC", text))
-    text = CONTROL.sub(" ", text)
+        text = INVISIBLE_CHARACTERS.sub("", unicodedata.normalize("NFKC", text))
+    text = CONTROL_CHARACTERS.sub(" ", text)
     return re.sub(r"\n{3,}", "\n\n", re.sub(r"[ \t]+$", "", text, flags=re.MULTILINE))
 
 
-def normalising_tokenizer(tokenizer: PreTrainedTokenizerBase, kind: str) -> PreTrainedTokenizerBase:
-    """The tokenizer with one of NORMALISATIONS before its own. It is saved with it, so that whatever opens the model
+def normalizing_tokenizer(tokenizer: PreTrainedTokenizerBase, kind: str) -> PreTrainedTokenizerBase:
+    """The tokenizer with one of NORMALIZATIONS before its own. It is saved with it, so that whatever opens the model
     folder, transformers and sentence-transformers too, treats documents and queries alike.
 
     Raises:
         ValueError: the tokenizer is not one of the library `tokenizers`.
     """
     backend = getattr(tokenizer, "backend_tokenizer", None)
-    if not NORMALISATIONS[kind]:
+    if not NORMALIZATIONS[kind]:
         return tokenizer
     if backend is None:
-        raise ValueError(f"the tokenizer of this model takes no normalisation; train with --normalize none, not {kind}")
-    wanted = normalizers.Sequence(NORMALISATIONS[kind])
+        raise ValueError(f"the tokenizer of this model takes no normalization; train with --normalize none, not {kind}")
+    wanted = normalizers.Sequence(NORMALIZATIONS[kind])
     if repr(wanted).rstrip("])") in repr(backend.normalizer):  # a model that was trained here before
         return tokenizer
     own = [backend.normalizer] if backend.normalizer else []
-    backend.normalizer = normalizers.Sequence([*NORMALISATIONS[kind], *own])
+    backend.normalizer = normalizers.Sequence([*NORMALIZATIONS[kind], *own])
     settings = {name: getattr(tokenizer, name) for name in ("model_max_length", "padding_side", "truncation_side")}
-    # Its own class would make its normaliser anew from its settings when it is opened.
+    # Its own class would make its normalizer anew from its settings when it is opened.
     return PreTrainedTokenizerFast(tokenizer_object=backend, **settings, **tokenizer.special_tokens_map)
