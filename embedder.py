@@ -13,19 +13,13 @@ import argparse
 import json
 from collections.abc import Iterable, Iterator, Sequence
 
-from utils.console import (
-    ScriptParser,
-    auto_or_positive_int,
-    positive_int,
-    print_line,
-    print_skipped,
-    quiet_libraries,
-    run_script,
-)
+from utils.arguments import ScriptParser, auto_or_positive_int, positive_int
+from utils.console import print_line, print_skipped, quiet_libraries, run_script
 from utils.device import PRECISIONS
 from utils.documents.reading import read_documents
-from utils.records import check_writable, open_atomic
-from utils.splade.encoder import SparseVector, SpladeEncoder
+from utils.files import check_writable, open_atomic
+from utils.splade.encoder import SpladeEncoder
+from utils.splade.vectors import SparseVector
 
 
 class SpladeEmbedder:

@@ -25,20 +25,14 @@ from pathlib import Path
 
 import numpy as np
 
-from utils.console import (
-    ScriptParser,
-    number_in_range,
-    parse_shares,
-    positive_int,
-    print_line,
-    print_skipped,
-    run_script,
-)
+from utils.arguments import ScriptParser, number_in_range, parse_weights, positive_int
+from utils.console import print_line, print_skipped, run_script
 from utils.documents.chunking import MAX_CHUNK_SIZE, MAX_OVERLAP, MIN_CHUNK_SIZE, MIN_OVERLAP, chunk_documents
 from utils.documents.duplicates import NearDuplicateIndex
 from utils.documents.reading import read_documents
+from utils.files import check_writable, write_text
 from utils.journal import Journal
-from utils.records import Chunk, Document, TrainingExample, check_writable, write_examples, write_text
+from utils.records import Chunk, Document, TrainingExample, write_examples
 from utils.search.scorers import open_text_encoder
 from utils.search.synonyms import Synonyms
 from utils.training_data.augmentation import DEFAULT_SHARE, REPHRASING_TOKENS, VARIANT_KINDS, augment_queries
@@ -56,7 +50,7 @@ from utils.training_data.model_queries import (
     load_template,
     template_names,
 )
-from utils.training_data.negatives import add_bm25_negatives
+from utils.training_data.negatives_bm25 import add_bm25_negatives
 from utils.training_data.quality import Rejected, cap_per_document, filter_by_round_trip, filter_examples
 from utils.training_data.seq2seq import seq2seq_examples
 
@@ -67,11 +61,11 @@ SPLITS = ("training", "validation", "test")
 def main(args: argparse.Namespace) -> None:
     outputs = _output_files(args)
     args.generator = _generator(args)
-    args.augment = parse_shares(args.augment, VARIANT_KINDS, "augmentation", DEFAULT_SHARE, most=1)
+    args.augment = parse_weights(args.augment, "augmentation", VARIANT_KINDS, DEFAULT_SHARE, maximum=1)
     synonyms = Synonyms(args.synonyms) if args.synonyms else None
     if "synonym" in args.augment and not synonyms:
         raise ValueError("--augment synonym needs a file of --synonyms")
-    args.query_types = parse_shares(args.query_types, QUERY_TYPES, "query type")
+    args.query_types = parse_weights(args.query_types, "query type", QUERY_TYPES)
     args.template = load_template(args.template)
     if args.dry_run:
         return print_cost_estimate(args)

@@ -21,12 +21,15 @@ from pathlib import Path
 
 import numpy as np
 
-from utils.console import ScriptParser, number_in_range, positive_int, print_line, run_script
+from utils.arguments import ScriptParser, number_in_range, positive_int
+from utils.console import print_line, run_script
+from utils.documents.normalization import text_key
 from utils.documents.reading import read_documents
+from utils.files import check_writable
 from utils.journal import Journal
-from utils.records import TrainingExample, check_writable, read_examples, write_examples
+from utils.records import TrainingExample, read_examples, write_examples
 from utils.search.scorers import FusedScorer, VectorScorer, open_fused_scorer, open_scorer
-from utils.training_data.negatives import FALSE_NEGATIVE_MARGIN, mine_negatives, text_key
+from utils.training_data.negatives_mined import FALSE_NEGATIVE_MARGIN, mine_negatives
 
 
 class Texts:

@@ -12,11 +12,14 @@ one query, encoding and search together, in ms.
 import argparse
 from pathlib import Path
 
-from utils.console import ScriptParser, auto_or_positive_int, format_table, positive_int, print_line, run_script
+from utils.arguments import ScriptParser, auto_or_positive_int, positive_int
+from utils.console import format_table, print_line, run_script
 from utils.device import PRECISIONS
-from utils.documents.reading import Collection, pool_examples, read_collection, read_documents
+from utils.documents.reading import read_documents
+from utils.evaluation.collection import Collection, pool_examples, read_collection
 from utils.evaluation.metrics import DEFAULT_METRICS, check_metrics, evaluate_bm25, evaluate_model
-from utils.records import check_writable, read_examples, write_json
+from utils.files import check_writable, write_json
+from utils.records import read_examples
 from utils.splade.encoder import SpladeEncoder
 
 

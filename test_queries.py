@@ -21,10 +21,11 @@ import numpy as np
 import torch
 from transformers import PreTrainedTokenizerBase
 
-from utils.console import ScriptParser, positive_int, print_line, print_skipped, quiet_libraries, run_script
+from utils.arguments import ScriptParser, positive_int
+from utils.console import print_line, print_skipped, quiet_libraries, run_script
 from utils.device import PRECISIONS
 from utils.documents.reading import read_documents
-from utils.records import check_writable, write_json
+from utils.files import check_writable, write_json
 from utils.search.index import SearchIndex
 from utils.search.synonyms import Synonyms
 from utils.splade.encoder import SpladeEncoder

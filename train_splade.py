@@ -29,19 +29,13 @@ from pydantic import NonNegativeFloat, PositiveFloat, PositiveInt, validate_call
 from transformers import EarlyStoppingCallback, TrainingArguments
 from transformers.integrations import TensorBoardCallback, is_tensorboard_available
 
-from utils.console import (
-    ScriptParser,
-    auto_or_positive_int,
-    number_in_range,
-    positive_int,
-    print_line,
-    quiet_libraries,
-    run_script,
-)
+from utils.arguments import ScriptParser, auto_or_positive_int, number_in_range, positive_int
+from utils.console import print_line, quiet_libraries, run_script
 from utils.device import compute_dtype, resolve_device
 from utils.documents.normalization import NORMALIZATIONS, normalizing_tokenizer
-from utils.documents.reading import pool_examples
-from utils.records import TrainingExample, check_writable, read_examples, write_json, write_text
+from utils.evaluation.collection import pool_examples
+from utils.files import check_writable, write_json, write_text
+from utils.records import TrainingExample, read_examples
 from utils.search.scorers import VectorScorer, open_fused_scorer, splade_scorer
 from utils.splade.encoder import SpladeEncoder
 from utils.training.batches import StepBatchSampler, corpus_idf, number_texts, tokenize_examples
@@ -51,7 +45,7 @@ from utils.training.losses import BATCH_TEACHER_LOSS, RankingLoss
 from utils.training.model_card import model_card
 from utils.training.sparsity import REGULARIZERS, WARM_UP_SHARE, SparsityController
 from utils.training.trainer import SIDES, STATE_NAME, VALIDATION_METRIC, EncoderTrainer
-from utils.training_data.negatives import mine_negatives
+from utils.training_data.negatives_mined import mine_negatives
 
 VAL_FILE = "validation_data.json"
 QUERY_ENCODERS = ("model", "idf")

@@ -19,7 +19,8 @@ from sentence_transformers import SparseEncoder
 from sentence_transformers.sparse_encoder.modules import MLMTransformer, SpladePooling
 from transformers import AutoTokenizer, BertConfig, BertForMaskedLM
 
-from utils.console import ScriptParser, format_table, positive_int, print_line, quiet_libraries
+from utils.arguments import ScriptParser, positive_int
+from utils.console import format_table, print_line, quiet_libraries
 from utils.device import PRECISIONS
 from utils.documents.reading import read_documents
 from utils.models import resolve_model

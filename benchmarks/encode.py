@@ -18,7 +18,8 @@ from collections.abc import Callable
 import torch
 
 from benchmarks.common import CHUNK, PEER, add_precisions, contest, model_folder, open_peer, parser, report, sample
-from utils.console import positive_int, run_script
+from utils.arguments import positive_int
+from utils.console import run_script
 from utils.splade.encoder import SpladeEncoder
 
 

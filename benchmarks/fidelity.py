@@ -14,9 +14,10 @@ from transformers import AutoModelForMaskedLM, AutoTokenizer
 
 from benchmarks.common import add_precisions, model_folder, parser, report
 from utils.console import quiet_libraries, run_script
-from utils.documents.reading import read_collection
+from utils.evaluation.collection import read_collection
 from utils.evaluation.metrics import evaluate_model
-from utils.splade.encoder import SparseVector, SpladeEncoder
+from utils.splade.encoder import SpladeEncoder
+from utils.splade.vectors import SparseVector
 
 
 class PlainFormula:

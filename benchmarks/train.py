@@ -18,7 +18,8 @@ import torch
 from sentence_transformers.sparse_encoder.losses import CachedSpladeLoss, SparseMultipleNegativesRankingLoss, SpladeLoss
 
 from benchmarks.common import CHUNK, PEER, contest, model_folder, open_peer, parser, report, resident, sample
-from utils.console import positive_int, run_script
+from utils.arguments import positive_int
+from utils.console import run_script
 from utils.device import autocast
 from utils.records import TrainingExample
 from utils.splade.encoder import SpladeEncoder

@@ -21,9 +21,10 @@ from sentence_transformers.sparse_encoder.losses import SparseMultipleNegativesR
 
 from benchmarks.common import PEER, open_peer, report
 from train_splade import SpladeTrainer
-from utils.console import ScriptParser, positive_int, quiet_libraries, run_script
+from utils.arguments import ScriptParser, positive_int
+from utils.console import quiet_libraries, run_script
 from utils.device import bfloat16_is_fast, resolve_device, use_threads
-from utils.documents.reading import read_collection
+from utils.evaluation.collection import read_collection
 from utils.evaluation.metrics import evaluate_model
 from utils.models import resolve_model
 from utils.records import read_examples, write_examples

@@ -10,7 +10,7 @@ from generate_training_data import split_by_document
 from utils.documents.duplicates import NearDuplicateIndex
 from utils.records import Chunk, TrainingExample, read_examples
 from utils.training_data.extractive import extractive_examples
-from utils.training_data.negatives import add_bm25_negatives
+from utils.training_data.negatives_bm25 import add_bm25_negatives
 
 SCRIPT = "generate_training_data.py"
 
@@ -183,7 +183,10 @@ BAD = {
     "a model to cut by": (["--input-dir", "{tmp}/short", "--chunking", "semantic"], "needs --chunking-model"),
     "a file of synonyms": (["--input-dir", "{tmp}/short", "--augment", "synonym"], "needs a file of --synonyms"),
     "more than all": (["--input-dir", "{tmp}/short", "--augment", "typo=2"], "a number above 0, 1 at most"),
-    "an unknown variant": (["--input-dir", "{tmp}/short", "--augment", "pun"], "augmentation 'pun' is none of keyword"),
+    "an unknown variant": (
+        ["--input-dir", "{tmp}/short", "--augment", "pun"],
+        "unknown augmentation 'pun': use",
+    ),
 }
 
 

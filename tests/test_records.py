@@ -4,7 +4,8 @@ import json
 
 import pytest
 
-from utils.records import check_writable, read_examples, write_examples, write_text
+from utils.files import check_writable, write_text
+from utils.records import read_examples, write_examples
 
 GOOD = {"query": "q", "positive_document": "p", "negative_documents": ["n", {"document": "m", "explanation": "no"}]}
 

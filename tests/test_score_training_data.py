@@ -8,7 +8,7 @@ from sentence_transformers import CrossEncoder
 
 from utils.records import read_examples
 from utils.search.scorers import open_fused_scorer, open_scorer
-from utils.training_data.negatives import mine_negatives
+from utils.training_data.negatives_mined import mine_negatives
 
 SCRIPT = "score_training_data.py"
 PAGES = {

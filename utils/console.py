@@ -1,4 +1,4 @@
-"""What every script says to its user: arguments, progress, tables, and one line for an error."""
+"""Output for people: progress bars, lines, tables, and one line for an error."""
 
 import argparse
 import logging
@@ -11,79 +11,6 @@ from typing import Any
 
 from pydantic import ValidationError
 from tqdm import tqdm
-
-
-class ScriptParser(argparse.ArgumentParser):
-    """argparse with the script's docstring as the help's text, `--debug`, and one line for a bad argument."""
-
-    def __init__(self, doc: str) -> None:
-        super().__init__(description=doc, formatter_class=argparse.RawDescriptionHelpFormatter)
-        self.add_argument("--debug", action="store_true", default=False, help="show the traceback of an error")
-
-    def add_argument(self, *names: str, **options: Any) -> argparse.Action:
-        """As argparse's, but a default is shown in the help text."""
-        if options.get("default") not in (None, False, []):
-            options["help"] = f"{options['help']} (default: {options['default']})"
-        return super().add_argument(*names, **options)
-
-    def add_device_arguments(self, *precisions: str) -> None:
-        """--device, --threads and, where there are any to choose from, --precision, one of `precisions`."""
-        add = self.add_argument
-        add("--device", default=None, help="cuda, mps or cpu; default: the best one here")
-        threads = "processor threads; default: OMP_NUM_THREADS, or one a core; where processes share cores: 1"
-        add("--threads", type=positive_int, default=None, help=threads)
-        if precisions:
-            add("--precision", choices=precisions, default="auto", help="of the model's products")
-
-    def error(self, message: str) -> None:
-        self.exit(2, f"error: {message} (see: python {os.path.basename(sys.argv[0])} --help)\n")
-
-
-def number_in_range(kind: type, low: float, high: float = float("inf")) -> Callable[[str], Any]:
-    """An argparse type: a number of `kind` from `low` to `high`, both included."""
-
-    def parse(text: str) -> Any:
-        span = f"at least {low}" if high == float("inf") else f"from {low} to {high}"
-        try:
-            number = kind(text)
-        except ValueError:
-            raise argparse.ArgumentTypeError(f"must be a number {span}, not '{text}'") from None
-        if not low <= number <= high:
-            raise argparse.ArgumentTypeError(f"must be {span}, not {text}")
-        return number
-
-    return parse
-
-
-positive_int = number_in_range(int, 1)
-
-
-def auto_or_positive_int(text: str) -> int | None:
-    """An argparse type: a whole number of at least 1, or `auto`, which is None."""
-    return None if text == "auto" else positive_int(text)
-
-
-def parse_shares(
-    parts: Sequence[str], known: Iterable[str], what: str, usual: float = 1.0, most: float = float("inf")
-) -> dict[str, float]:
-    """`question=2 keyword` as {"question": 2, "keyword": usual}; `what` is what the names are of, for messages.
-
-    Raises:
-        ValueError: a name that is not known, or a share that is no number above 0, and `most` at most.
-    """
-    shares = {}
-    for part in parts:
-        name, _, share = part.partition("=")
-        if name not in known:
-            raise ValueError(f"{what} '{name}' is none of {', '.join(known)}")
-        try:
-            shares[name] = float(share or usual)
-        except ValueError:
-            shares[name] = 0.0
-        if not 0 < shares[name] <= most or shares[name] == float("inf"):
-            limit = f", {most:g} at most" if most < float("inf") else ""
-            raise ValueError(f"{what} '{part}': the share must be a number above 0{limit}")
-    return shares
 
 
 def run_script(main: Callable[[argparse.Namespace], None], args: argparse.Namespace) -> None:

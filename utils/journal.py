@@ -3,6 +3,7 @@
 import json
 import os
 from collections.abc import Hashable
+from hashlib import blake2b
 from pathlib import Path
 from typing import Any
 
@@ -67,3 +68,8 @@ class Journal:
             self._file.close()
             self._file = None
         self.path.unlink(missing_ok=True)
+
+
+def journal_key(*parts: str) -> str:
+    """Return a key for a finding that depends on `parts`: their hash, 32 hexadecimal digits."""
+    return blake2b("\0".join(parts).encode(), digest_size=16).hexdigest()

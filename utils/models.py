@@ -1,6 +1,8 @@
 """From a model's name to a folder or hub id, and to the masked language model in it."""
 
+import contextlib
 import importlib.metadata
+from collections.abc import Iterator
 from pathlib import Path
 
 from transformers import AutoModelForMaskedLM, AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
@@ -50,23 +52,35 @@ def load_masked_lm(name: str | Path) -> tuple[PreTrainedModel, PreTrainedTokeniz
         OSError: it is neither here nor to be had from the hub.
     """
     source = resolve_model(name)
-    try:
+    with loading(name, "a masked language model"):
         model, info = AutoModelForMaskedLM.from_pretrained(
             source, use_safetensors=True, trust_remote_code=False, dtype="float32", output_loading_info=True
         )
         tokenizer = AutoTokenizer.from_pretrained(source, trust_remote_code=False)
-    except OSError as error:
-        raise OSError(
-            f"cannot load model '{name}' (is the name right, the hub in reach?): {_first_line(error)}"
-        ) from error
-    except (ValueError, KeyError, RuntimeError) as error:
-        raise ValueError(f"cannot load model '{name}' as a masked language model: {_first_line(error)}") from error
     if info["missing_keys"]:
         example = sorted(info["missing_keys"])[0]
         raise ValueError(
             f"model '{name}' has no masked-LM head: {len(info['missing_keys'])} weights are missing, such as {example}"
         )
     return model, tokenizer
+
+
+@contextlib.contextmanager
+def loading(name: str | Path, kind: str = "a model of transformers") -> Iterator[None]:
+    """Turn what a library raises while it loads the model called `name` into one line.
+
+    Raises:
+        OSError: the model is neither here nor to be had from the hub.
+        ValueError: it is not of that kind, or cannot be read.
+    """
+    try:
+        yield
+    except OSError as error:
+        raise OSError(
+            f"cannot load model '{name}' (is the name right, the hub in reach?): {_first_line(error)}"
+        ) from error
+    except (ValueError, KeyError, RuntimeError) as error:
+        raise ValueError(f"cannot load model '{name}' as {kind}: {_first_line(error)}") from error
 
 
 def _first_line(error: BaseException) -> str:

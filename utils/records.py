@@ -1,15 +1,14 @@
-"""The records that the files between the stages are made of, read with checks and written whole or not at all."""
+"""The records that the files between the stages are made of: their fields, and reading and writing lists of them."""
 
-import contextlib
 import json
-import os
-import tempfile
 import textwrap
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any, TextIO
+from typing import Any
 
 from pydantic import BaseModel, ConfigDict, Field, FiniteFloat, ValidationError, field_validator, model_validator
+
+from utils.files import open_atomic
 
 
 class Record(BaseModel):
@@ -170,48 +169,3 @@ def write_examples(path: str | Path, examples: Sequence[TrainingExample]) -> Non
                 file.write(textwrap.indent(json.dumps(value, ensure_ascii=False, indent=2), "  "))
         if not lines:
             file.write("\n]\n" if examples else "[]\n")
-
-
-def write_json(path: str | Path, value: Any) -> None:
-    """Write a JSON file whole or not at all."""
-    write_text(path, json.dumps(value, ensure_ascii=False, indent=2) + "\n")
-
-
-def write_text(path: str | Path, text: str) -> None:
-    """Write a UTF-8 text file whole or not at all."""
-    with open_atomic(path) as file:
-        file.write(text)
-
-
-@contextlib.contextmanager
-def open_atomic(path: str | Path) -> Iterator[TextIO]:
-    """A UTF-8 text file that appears at `path` when the block ends well: a temporary one beside it until then."""
-    path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    descriptor, unfinished = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}-")
-    try:
-        with os.fdopen(descriptor, "w", encoding="utf-8") as file:
-            yield file
-        os.chmod(unfinished, 0o644)
-        os.replace(unfinished, path)
-    except BaseException:
-        os.unlink(unfinished)
-        raise
-
-
-def check_writable(path: str | Path, folder: bool = False) -> None:
-    """Fail now rather than after the work if the file `path` (or, with `folder`, files in it) could not be written.
-
-    Raises:
-        OSError: it could not.
-    """
-    path = Path(path)
-    if not folder and path.is_dir():
-        raise IsADirectoryError(f"{path}: is a folder, and a file is to be written there")
-    parent = path if folder else path.parent
-    try:
-        parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryFile(dir=parent):
-            pass
-    except OSError as error:
-        raise OSError(f"{parent}: cannot write there: {error.strerror}") from None

@@ -10,8 +10,7 @@ import transformers
 from tokenizers import Tokenizer, models, pre_tokenizers, processors
 from transformers import AutoModelForMaskedLM, AutoTokenizer, PreTrainedTokenizerFast
 
-from utils.splade import encoder as encoder_module
-from utils.splade import packing
+from utils.splade import packing, streaming
 from utils.splade.encoder import SpladeEncoder
 
 SMALL = {
@@ -202,7 +201,7 @@ def test_packed_texts_give_the_vectors_of_padded_ones(family, monkeypatch):
 
 
 def test_a_stream_is_encoded_a_window_at_a_time(tiny, monkeypatch):
-    monkeypatch.setattr(encoder_module, "SORT_WINDOW", 4)
+    monkeypatch.setattr(streaming, "SORT_WINDOW", 4)
     taken = []
 
     def stream():
@@ -220,6 +219,7 @@ def test_a_stream_is_encoded_a_window_at_a_time(tiny, monkeypatch):
 
 
 def test_a_batch_that_does_not_fit_the_memory_is_halved(tiny, monkeypatch):
+    monkeypatch.setattr(tiny._batches, "token_budget", dict(tiny._batches.token_budget))  # which the halving lowers
     texts = [f"engine {number}" for number in range(10)]
     expected = tiny.encode(texts)
     sizes, head_inputs = [], SpladeEncoder._head_inputs
@@ -234,7 +234,6 @@ def test_a_batch_that_does_not_fit_the_memory_is_halved(tiny, monkeypatch):
     for vector, other in zip(tiny.encode(texts, batch_size=10), expected):
         assert vector.indices.tolist() == other.indices.tolist()
     assert sum(sizes) == 10 and max(sizes) <= 3
-    monkeypatch.setattr(tiny, "_batch_tokens", tiny._batch_tokens)
 
 
 @pytest.mark.parametrize("family", FAMILIES)

@@ -290,8 +290,8 @@ def test_a_template_of_ones_own_is_checked_before_anything_is_asked(api, pages, 
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        (["--query-types", "riddle"], "query type 'riddle' is none of"),
-        (["--query-types", "keyword=-1"], "the share must be a number above 0"),
+        (["--query-types", "riddle"], "unknown query type 'riddle': use"),
+        (["--query-types", "keyword=-1"], "the weight after = must be a number above 0"),
         (["--generator", "extractive", "--dry-run"], "--dry-run is for what a language model is asked"),
     ],
 )

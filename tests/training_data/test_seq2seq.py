@@ -66,4 +66,4 @@ def test_through_the_script(doc2query, docs, tmp_path):
     wrong = run(
         "generate_training_data.py", *options, "--seq2seq-model", "splade-tiny", "--output-file", tmp_path / "o.json"
     )
-    fails_with_one_line(wrong, "'splade-tiny' is no sequence-to-sequence model")
+    fails_with_one_line(wrong, "cannot load model 'splade-tiny' as a sequence-to-sequence model")

@@ -1,9 +1,10 @@
 """Texts that say nearly the same (MinHash of Broder, SEQUENCES 1997, with locality-sensitive hashing)."""
 
-import re
 from collections.abc import Iterable
 
 import rensa
+
+from utils.documents.normalization import words_of
 
 DUPLICATE_JACCARD = 0.9  # Jaccard similarity of two texts' runs of words from which on one is a copy of the other
 RELATED_JACCARD = 0.5  # and from which on they belong together
@@ -57,7 +58,7 @@ class NearDuplicateIndex:
 
 def _shingles(text: str) -> Iterable[str]:
     """The runs of a text's words, or of its characters where it has no spaces."""
-    words = re.findall(r"\w+", text.lower())
+    words = words_of(text)
     if sum(map(len, words)) > MAX_MEAN_WORD_LENGTH * len(words):
         words = list("".join(words))
     return {" ".join(words[i : i + SHINGLE_WORDS]) for i in range(max(1, len(words) - SHINGLE_WORDS + 1))}

@@ -26,6 +26,16 @@ def normalize(text: str) -> str:
     return re.sub(r"\n{3,}", "\n\n", re.sub(r"[ \t]+$", "", text, flags=re.MULTILINE))
 
 
+def text_key(text: str) -> str:
+    """Return what two copies of a text share, whatever their spacing and case."""
+    return " ".join(text.lower().split())
+
+
+def words_of(text: str) -> list[str]:
+    """Return the words of a text, in lower case, without punctuation."""
+    return re.findall(r"\w+", text.lower())
+
+
 def normalizing_tokenizer(tokenizer: PreTrainedTokenizerBase, kind: str) -> PreTrainedTokenizerBase:
     """The tokenizer with one of NORMALIZATIONS before its own. It is saved with it, so that whatever opens the model
     folder, transformers and sentence-transformers too, treats documents and queries alike.

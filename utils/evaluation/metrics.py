@@ -8,10 +8,11 @@ import ir_measures
 import numpy as np
 
 from utils.console import progress_bar
-from utils.documents.reading import Collection
+from utils.evaluation.collection import Collection
 from utils.search.index import SearchIndex
 from utils.search.lexical import BM25Index
-from utils.splade.encoder import SparseVector, SpladeEncoder
+from utils.splade.encoder import SpladeEncoder
+from utils.splade.vectors import SparseVector
 
 DEFAULT_METRICS = ("nDCG@10", "RR@10", "P@5", "R@100")
 SEARCH_DEPTH = 100  # documents retrieved for a query; as deep as the deepest metric looks

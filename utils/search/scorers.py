@@ -4,8 +4,6 @@ A teacher's name is `bm25`, `minilm`, or a model folder or hub id; what its conf
 cross-encoder reads query and document together, a dense model and a SPLADE model compare their vectors.
 """
 
-import contextlib
-import hashlib
 import itertools
 from collections.abc import Callable, Sequence
 from typing import Protocol
@@ -14,12 +12,14 @@ import numpy as np
 import scipy.sparse
 from transformers import AutoConfig
 
+from utils.arguments import parse_weights
 from utils.console import progress_bar
 from utils.device import autocast
-from utils.journal import Journal
-from utils.models import resolve_model
+from utils.journal import Journal, journal_key
+from utils.models import loading, resolve_model
 from utils.search.lexical import BM25Index
-from utils.splade.encoder import SparseVector, SpladeEncoder
+from utils.splade.encoder import SpladeEncoder
+from utils.splade.vectors import to_csr
 
 SAMPLE_PAIRS = 2000  # random pairs that a teacher's mean and deviation are taken of
 BLOCK_QUERIES = 256  # queries against all documents at a time
@@ -84,7 +84,7 @@ class CrossEncoderScorer:
 
     def pair_scores(self, queries: np.ndarray, documents: np.ndarray) -> np.ndarray:
         pairs = [(self.queries[q], self.documents[d]) for q, d in zip(queries, documents)]
-        keys = [self._key(*pair) for pair in pairs]
+        keys = [journal_key(self.name, *pair) for pair in pairs]
         missing = {key: pair for key, pair in zip(keys, pairs) if key not in self.known}
         with progress_bar(total=len(missing), desc="scoring", unit="pairs") as bar, autocast(self.model.device):
             for start in range(0, len(missing), JOURNAL_PAIRS):
@@ -94,9 +94,6 @@ class CrossEncoderScorer:
                 self.journal.add(found) if self.journal else self.known.update(found)
                 bar.update(len(part))
         return np.array([self.known[key] for key in keys], np.float32)
-
-    def _key(self, query: str, document: str) -> str:
-        return hashlib.blake2b("\0".join((self.name, query, document)).encode(), digest_size=16).hexdigest()
 
 
 class FusedScorer:
@@ -140,17 +137,9 @@ def open_fused_scorer(
     journal: Journal | None = None,
 ) -> FusedScorer:
     """The teachers called `name` or `name=weight`, fused. Arguments and errors as `open_scorer`'s."""
-    parsed = [(part, 1.0) if "=" not in part else _parse_weight(part) for part in names]
-    teachers = [open_scorer(name, queries, documents, device, threads, journal) for name, _ in parsed]
-    return FusedScorer(teachers, [weight for _, weight in parsed], len(queries), len(documents))
-
-
-def _parse_weight(part: str) -> tuple[str, float]:
-    name, _, weight = part.rpartition("=")
-    with contextlib.suppress(ValueError):
-        if 0 < float(weight) < float("inf"):
-            return name, float(weight)
-    raise ValueError(f"teacher '{part}': the weight must be a number above 0")
+    weights = parse_weights(names, "teacher")
+    scorers = [open_scorer(name, queries, documents, device, threads, journal) for name in weights]
+    return FusedScorer(scorers, list(weights.values()), len(queries), len(documents))
 
 
 def open_scorer(
@@ -196,7 +185,7 @@ def open_text_encoder(
         encoder = SpladeEncoder.from_pretrained(name, device, threads=threads)
 
         def sparse(texts: Sequence[str]) -> scipy.sparse.csr_array:
-            rows = _to_csr(encoder.encode(texts), encoder)
+            rows = to_csr(encoder.encode(texts), encoder.vocabulary_size)
             lengths = np.sqrt(rows.multiply(rows).sum(axis=1))
             return scipy.sparse.diags_array(1 / np.maximum(lengths, 1e-9)) @ rows
 
@@ -213,10 +202,8 @@ def open_text_encoder(
 def _architecture(name: str) -> str:
     """What the config of a model says that it is."""
     source = resolve_model(name)
-    try:
+    with loading(name):
         config = AutoConfig.from_pretrained(source, trust_remote_code=False)
-    except OSError as error:
-        raise OSError(f"cannot load '{name}' (is the name right, the hub in reach?)") from error
     return (config.architectures or [""])[0]
 
 
@@ -237,13 +224,11 @@ def splade_scorer(name: str, encoder: SpladeEncoder, queries: Sequence[str], doc
     asked = [
         encoder.encode_query(query) for query in progress_bar(queries, desc="queries", unit="queries", leave=False)
     ]
-    return VectorScorer(name, _to_csr(asked, encoder), _to_csr(encoder.encode(documents, show_progress=True), encoder))
-
-
-def _to_csr(vectors: Sequence[SparseVector], encoder: SpladeEncoder) -> scipy.sparse.csr_array:
-    starts = np.cumsum([0, *(len(vector.indices) for vector in vectors)])
-    parts = [np.concatenate([getattr(vector, name) for vector in vectors]) for name in ("values", "indices")]
-    return scipy.sparse.csr_array((*parts, starts), shape=(len(vectors), encoder.model.config.vocab_size))
+    return VectorScorer(
+        name,
+        to_csr(asked, encoder.vocabulary_size),
+        to_csr(encoder.encode(documents, show_progress=True), encoder.vocabulary_size),
+    )
 
 
 def _identity(logits):

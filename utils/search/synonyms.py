@@ -5,6 +5,8 @@ import re
 from collections.abc import Iterator
 from pathlib import Path
 
+from utils.documents.normalization import words_of
+
 
 class Synonyms:
     """Which phrases may stand for which.
@@ -49,12 +51,15 @@ class Synonyms:
 
     def expand(self, text: str) -> str:
         """The text with all that may stand for its phrases after it, where it does not say that already."""
-        more = [other for match in self._pattern.finditer(text) for other in self._substitutes[match[0].lower()]]
-        return " ".join([text, *(other for other in dict.fromkeys(more) if _words(other) not in _words(text))])
+        matches = self._pattern.finditer(text)
+        more = [other for match in matches for other in self._substitutes[match[0].lower()]]
+        return " ".join(
+            [text, *(other for other in dict.fromkeys(more) if _padded_words(other) not in _padded_words(text))]
+        )
 
 
-def _words(text: str) -> str:
-    return " ".join(["", *re.findall(r"\w+", text.lower()), ""])
+def _padded_words(text: str) -> str:
+    return " ".join(["", *words_of(text), ""])
 
 
 def _phrases(text: str) -> list[str]:

@@ -1,46 +1,30 @@
 """A masked language model seen as a SPLADE encoder: text -> sparse vector over the vocabulary."""
 
+import functools
 import json
-import os
-import tempfile
-from collections.abc import Callable, Iterable, Iterator, Sequence, Sized
-from concurrent.futures import ThreadPoolExecutor
-from itertools import islice
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 import torch
-from safetensors.torch import load_file, save_file
-from tqdm import tqdm
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 from transformers.utils import cached_file
 
-from utils.console import progress_bar
 from utils.device import autocast, compute_dtype, resolve_device, use_threads
+from utils.files import replacing_files
 from utils.models import load_masked_lm, resolve_model
 from utils.splade import packing
 from utils.splade.head import active_terms, splade_head
 from utils.splade.int8 import quantize
+from utils.splade.query_weights import load_query_weights, save_query_weights
+from utils.splade.streaming import BatchEncoder
+from utils.splade.vectors import EMPTY_VECTOR, SparseVector
 
 CONFIG_NAME = "splade_config.json"
-IDF_FOLDER = "query_idf"  # in a model folder, where the query weights are
-SORT_WINDOW = 2048  # texts tokenized and sorted by length together
-CPU_BATCH_TOKENS, ACCELERATOR_BATCH_TOKENS = 2048, 65_536  # tokens encoded together, padding included
-MIN_BATCH_TOKENS, BATCHES_PER_THREAD = 512, 4  # smaller batches where there are few texts for many threads
 TRACED_PRECISIONS = ("auto", "float32")  # that run a query in float32
 MIN_LENGTH_RATIO = 0.7  # shortest text of a padded group over its longest,
 SHORT_TEXT_TOKENS = 32  # where texts shorter than this count as this long
-
-
-class SparseVector(NamedTuple):
-    """A text's non-zero term weights: vocabulary ids, ascending, and their weights, both of shape (terms,)."""
-
-    indices: np.ndarray  # int32
-    values: np.ndarray  # float32
-
-
-EMPTY_VECTOR = SparseVector(np.empty(0, np.int32), np.empty(0, np.float32))
 
 
 class SpladeEncoder(torch.nn.Module):
@@ -83,7 +67,7 @@ class SpladeEncoder(torch.nn.Module):
         self.query_weights: torch.nn.Parameter | None = None
         self._detach_projection()
         self._packs = packing.enable_packing(model)
-        self._batch_tokens = CPU_BATCH_TOKENS
+        self._batches = BatchEncoder(self._encode_batch)
         self._traced_forward: Callable[[torch.Tensor], torch.Tensor] | None = None
 
     @classmethod
@@ -115,9 +99,7 @@ class SpladeEncoder(torch.nn.Module):
         )
         encoder.training_notes = stored.get("training", {})
         if stored.get("query_encoder") == "idf":
-            file = cached_file(resolve_model(name), f"{IDF_FOLDER}/model.safetensors")
-            encoder.query_weights = torch.nn.Parameter(load_file(file)["weight"])
-        encoder._batch_tokens = CPU_BATCH_TOKENS if device.type == "cpu" else ACCELERATOR_BATCH_TOKENS
+            encoder.query_weights = torch.nn.Parameter(load_query_weights(name))
         encoder.to(device)
         if precision == "int8":
             quantize(model)
@@ -126,6 +108,11 @@ class SpladeEncoder(torch.nn.Module):
     @property
     def device(self) -> torch.device:
         return self.model.device
+
+    @property
+    def vocabulary_size(self) -> int:
+        """Number of terms that a vector may have."""
+        return self.model.config.vocab_size
 
     def forward(
         self,
@@ -169,16 +156,8 @@ class SpladeEncoder(torch.nn.Module):
         or, without it, as many as suit the device, by their tokens. One that does not fit the memory is halved until
         it does.
         """
-        total = len(texts) if isinstance(texts, Sized) else None
-        texts = iter(texts)
-        with (
-            progress_bar(total=total, desc="encoding", unit="texts", show=show_progress) as bar,
-            ThreadPoolExecutor(1) as pool,
-        ):
-            coming = pool.submit(self.tokenize, list(islice(texts, SORT_WINDOW)), max_length)
-            while tokens := coming.result():
-                coming = pool.submit(self.tokenize, list(islice(texts, SORT_WINDOW)), max_length)
-                yield from self._encode_window(tokens, batch_size, bar)
+        tokenize = functools.partial(self.tokenize, max_length=max_length)
+        yield from self._batches.encode_stream(texts, tokenize, self.device, batch_size, show_progress)
 
     def encode_query(self, text: str) -> SparseVector:
         """One query's sparse vector."""
@@ -195,7 +174,7 @@ class SpladeEncoder(torch.nn.Module):
             or self.precision not in TRACED_PRECISIONS
             or self.model.training
         ):
-            return self._encode_batch([tokens])[0]
+            return self._batches.encode_batch([tokens], self.device)[0]
         if self._traced_forward is None:
             self._traced_forward = packing.trace_forward(self.model)
         projection = self.model.get_output_embeddings()
@@ -250,10 +229,7 @@ class SpladeEncoder(torch.nn.Module):
 
     def save_pretrained(self, folder: str | Path) -> None:
         """Write model, tokenizer and splade_config.json; each file appears in `folder` only when it is whole."""
-        folder = Path(folder)
-        folder.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryDirectory(dir=folder.parent, prefix=f".{folder.name}-") as made:
-            unfinished = Path(made)
+        with replacing_files(folder) as unfinished:
             self.model.save_pretrained(unfinished)
             self.tokenizer.save_pretrained(unfinished)
             config = {
@@ -267,82 +243,14 @@ class SpladeEncoder(torch.nn.Module):
             }
             if self.query_weights is not None:
                 config["query_encoder"] = "idf"
-                self._save_query_weights(unfinished)
+                save_query_weights(unfinished, self.query_weights, self.tokenizer)
             (unfinished / CONFIG_NAME).write_text(json.dumps(config, indent=2) + "\n", encoding="utf-8")
-            for file in sorted(path for path in unfinished.rglob("*") if path.is_file()):
-                place = folder / file.relative_to(unfinished)
-                place.parent.mkdir(exist_ok=True)
-                os.replace(file, place)
-
-    def _save_query_weights(self, folder: Path) -> None:
-        """In the layout in which sentence-transformers opens a model with a way for queries and one for documents."""
-        queries = folder / IDF_FOLDER
-        self.tokenizer.save_pretrained(queries)
-        save_file({"weight": self.query_weights.detach().cpu().contiguous()}, queries / "model.safetensors")
-        (folder / "pooling").mkdir()
-        parts = {IDF_FOLDER: "SparseStaticEmbedding", ".": "MLMTransformer", "pooling": "SpladePooling"}
-        kinds = {name: f"sentence_transformers.sparse_encoder.models.{kind}" for name, kind in parts.items()}
-        router = {
-            "types": kinds,
-            "structure": {"query": [IDF_FOLDER], "document": [".", "pooling"]},
-            "parameters": {"default_route": "document", "allow_empty_key": True},
-        }
-        files = {
-            "modules.json": [{"idx": 0, "name": "0", "path": "", "type": "sentence_transformers.models.Router"}],
-            "router_config.json": router,
-            "config_sentence_transformers.json": {"model_type": "SparseEncoder"},
-            f"{IDF_FOLDER}/config.json": {"frozen": False},
-            "pooling/config.json": {"pooling_strategy": "max", "activation_function": "relu"},
-        }
-        for name, value in files.items():
-            (folder / name).write_text(json.dumps(value, indent=2) + "\n", encoding="utf-8")
-
-    def _encode_window(self, tokens: list[list[int]], batch_size: int | None, bar: tqdm) -> list[SparseVector]:
-        vectors = [EMPTY_VECTOR] * len(tokens)
-        order = sorted((i for i, ids in enumerate(tokens) if ids), key=lambda i: -len(tokens[i]))
-        bar.update(len(tokens) - len(order))
-        # Longest first, and enough batches that no thread is left with the last one.
-        share = sum(map(len, tokens)) // (BATCHES_PER_THREAD * torch.get_num_threads())
-        budget = (
-            self._batch_tokens if self.device.type != "cpu" else min(self._batch_tokens, max(MIN_BATCH_TOKENS, share))
-        )
-        batches: list[list[int]] = []
-        for i in order:
-            size = len(batches[-1]) if batches else 0
-            if size and (size < batch_size if batch_size else (size + 1) * len(tokens[batches[-1][0]]) <= budget):
-                batches[-1].append(i)
-            else:
-                batches.append([i])
-        for batch, encoded in zip(batches, self._encode_batches([[tokens[i] for i in batch] for batch in batches])):
-            for i, vector in zip(batch, encoded):
-                vectors[i] = vector
-            bar.update(len(batch))
-        return vectors
-
-    def _encode_batches(self, batches: list[list[list[int]]]) -> Iterator[list[SparseVector]]:
-        """On the CPU a batch a thread, which scales better than threads within each of its many small products."""
-        threads = torch.get_num_threads()
-        if self.device.type != "cpu" or threads == 1 or len(batches) == 1:
-            yield from map(self._encode_batch, batches)
-            return
-        try:
-            with ThreadPoolExecutor(threads, initializer=torch.set_num_threads, initargs=(1,)) as pool:
-                yield from pool.map(self._encode_batch, batches)
-        finally:
-            torch.set_num_threads(threads)
 
     @torch.inference_mode()
     def _encode_batch(self, tokens: list[list[int]]) -> list[SparseVector]:
-        try:
-            with autocast(self.device, self.precision):
-                batch = {name: tensor.to(self.device) for name, tensor in self.pad(tokens).items()}
-                return [SparseVector(*vector) for vector in active_terms(*self._head_inputs(**batch))]
-        except torch.OutOfMemoryError:
-            if len(tokens) == 1:
-                raise
-        self._batch_tokens = max(1, self._batch_tokens // 2)  # for the windows to come
-        half = len(tokens) // 2
-        return self._encode_batch(tokens[:half]) + self._encode_batch(tokens[half:])
+        with autocast(self.device, self.precision):
+            batch = {name: tensor.to(self.device) for name, tensor in self.pad(tokens).items()}
+            return [SparseVector(*vector) for vector in active_terms(*self._head_inputs(**batch))]
 
     def _head_inputs(
         self, input_ids: torch.Tensor | Sequence[torch.Tensor], attention_mask: torch.Tensor | Sequence[torch.Tensor]

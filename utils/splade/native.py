@@ -11,6 +11,8 @@ from pathlib import Path
 
 import torch  # noqa: F401  its OpenMP must be in the process first, so that ours shares its threads
 
+from utils.files import replacing
+
 # Sums may be reordered, so that loops vectorize; NaN and infinity keep their meaning.
 FLAGS = "-std=c++17 -O3 -fno-math-errno -fno-trapping-math -fno-signed-zeros -fassociative-math -fopenmp -fPIC -shared"
 
@@ -37,11 +39,6 @@ def load_library(name: str) -> ctypes.CDLL | None:
 
 def _compile(compiler: str, sources: list[Path], library: Path) -> None:
     """Write `library` whole or not at all: another process may be doing the same."""
-    library.parent.mkdir(parents=True, exist_ok=True)
-    unfinished = library.with_suffix(f".{os.getpid()}")
-    try:
+    with replacing(library) as unfinished:
         command = [compiler, *FLAGS.split(), "-o", str(unfinished), *map(str, sources)]
         subprocess.run(command, check=True, capture_output=True, timeout=300)
-        os.replace(unfinished, library)
-    finally:
-        unfinished.unlink(missing_ok=True)

@@ -1,11 +1,12 @@
 """A picture of a training: loss, validation metric and active terms, over its steps."""
 
-import os
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from matplotlib.figure import Figure
+
+from utils.files import replacing
 
 SMOOTHING_POINTS = 20  # points of a curve around each that its mean is taken of
 
@@ -45,6 +46,5 @@ def save_curves(path: Path, steps: Sequence[dict[str, Any]], epochs: Sequence[di
     for axis in axes:
         axis.spines[["top", "right"]].set_visible(False)
         axis.grid(alpha=0.3)
-    unfinished = path.with_name(f".{path.name}")
-    figure.savefig(unfinished, format="png", dpi=120)
-    os.replace(unfinished, path)
+    with replacing(path) as unfinished:
+        figure.savefig(unfinished, format="png", dpi=120)

@@ -13,6 +13,8 @@ from typing import NamedTuple
 import numpy as np
 import torch
 
+from utils.arguments import parse_weights
+
 MARGIN = 1.0  # that a positive must be ahead by, in margin ranking
 
 
@@ -92,20 +94,7 @@ class RankingLoss:
     def __init__(self, parts: Sequence[str], temperature: float = 1.0) -> None:
         self.temperature = temperature
         self.teacher: Callable[[np.ndarray, np.ndarray], np.ndarray] | None = None
-        self.weights: dict[str, float] = {}
-        for part in parts:
-            name, _, weight = part.partition("=")
-            if name not in (*BATCH_LOSSES, *TEACHER_LOSSES, BATCH_TEACHER_LOSS):
-                known = ", ".join((*BATCH_LOSSES, *TEACHER_LOSSES, BATCH_TEACHER_LOSS))
-                raise ValueError(f"unknown loss '{name}': use {known}")
-            if name in self.weights:
-                raise ValueError(f"loss '{name}' is named twice")
-            try:
-                self.weights[name] = float(weight or 1)
-            except ValueError:
-                raise ValueError(f"loss '{part}': the weight is not a number") from None
-            if not 0 < self.weights[name] < float("inf"):
-                raise ValueError(f"loss '{part}': the weight must be above 0")
+        self.weights = parse_weights(parts, "loss", (*BATCH_LOSSES, *TEACHER_LOSSES, BATCH_TEACHER_LOSS))
         if not self.weights:
             raise ValueError("a loss must be named")
 

@@ -14,9 +14,9 @@ from torch.utils.data import DataLoader
 from transformers import PrinterCallback, Trainer, TrainerCallback, TrainingArguments
 
 from utils.console import print_line, progress_bar
-from utils.documents.reading import Collection
+from utils.evaluation.collection import Collection
 from utils.evaluation.metrics import evaluate_model
-from utils.records import write_json
+from utils.files import write_json
 from utils.splade.encoder import SpladeEncoder
 from utils.training.batches import StepBatchSampler, collate, gather_step
 from utils.training.guards import TrainingGuard

@@ -7,14 +7,13 @@ import threading
 import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import FIRST_COMPLETED, ThreadPoolExecutor, wait
-from hashlib import blake2b
 from typing import Any, NamedTuple
 
 import openai
 from pydantic import BaseModel, ValidationError
 
 from utils.console import progress_bar
-from utils.journal import Journal
+from utils.journal import Journal, journal_key
 
 CLIENT_RETRIES = 5  # after 429, 5xx and time-outs, by the client, with growing pauses or as long as Retry-After says
 MAX_ATTEMPTS = 2  # at an answer that can be used
@@ -85,8 +84,7 @@ class LanguageModel:
 
     def key(self, question: Request) -> str:
         """What the question's answer is called in the journal."""
-        parts = (self.model, json.dumps(question.schema.model_json_schema()), question.prompt)
-        return blake2b("\0".join(parts).encode(), digest_size=16).hexdigest()
+        return journal_key(self.model, json.dumps(question.schema.model_json_schema()), question.prompt)
 
     def complete(self, questions: Sequence[Request]) -> list[BaseModel | None]:
         """The answer to each question, None where there was none that could be used.

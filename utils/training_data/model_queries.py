@@ -9,6 +9,7 @@ from string import Template
 
 from pydantic import BaseModel, Field
 
+from utils.documents.normalization import words_of
 from utils.records import Chunk, Negative, TrainingExample
 from utils.training_data.language_model import CHARACTERS_PER_TOKEN, Request
 
@@ -158,7 +159,7 @@ def _rejection_reason(answer: Written, chunk: Chunk, language: str | None) -> st
 
 def _word_prefixes(text: str) -> set[str]:
     """The beginnings of a text's words."""
-    return {word[:4] for word in re.findall(r"\w{3,}", text.lower())}
+    return {word[:4] for word in words_of(text) if len(word) > 2}
 
 
 def examples_from_answers(chunks: Sequence[Chunk], answers: Sequence[Written | None]) -> list[TrainingExample]:

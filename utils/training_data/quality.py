@@ -2,7 +2,6 @@
 
 import itertools
 import random
-import re
 from collections import Counter
 from collections.abc import Sequence
 from typing import NamedTuple
@@ -10,6 +9,7 @@ from typing import NamedTuple
 import numpy as np
 
 from utils.console import progress_bar
+from utils.documents.normalization import words_of
 from utils.records import Chunk, Negative, TrainingExample
 from utils.search.scorers import VectorScorer, open_scorer
 
@@ -36,8 +36,8 @@ def filter_examples(examples: Sequence[TrainingExample]) -> tuple[list[TrainingE
     for passage, of_passage in itertools.groupby(examples, key=lambda example: example.positive_id):
         query_words: list[set[str]] = []  # the words of each query
         for example in of_passage:
-            key = _key(example.query)
-            words, copied = set(key.split()), _copied_run(key, _key(example.positive_document))
+            key = _word_string(example.query)
+            words, copied = set(key.split()), _copied_run(key, _word_string(example.positive_document))
             if not words:
                 rejected.append(Rejected("empty query", example.query, passage or ""))
             elif key in shared:
@@ -55,20 +55,22 @@ def filter_examples(examples: Sequence[TrainingExample]) -> tuple[list[TrainingE
 
 def _queries_of_many_documents(examples: Sequence[TrainingExample]) -> dict[str, int]:
     """The queries of more than MOST_DOCUMENTS documents, and of how many."""
-    counts = Counter(hash(_key(example.query)) for example in examples)  # the queries themselves would fill the memory
+    counts = Counter(
+        hash(_word_string(example.query)) for example in examples
+    )  # the queries themselves would fill the memory
     sources: dict[str, set[str | None]] = {}
     for example in examples:
-        if counts[hash(key := _key(example.query))] > MAX_DOCUMENTS_PER_QUERY:
+        if counts[hash(key := _word_string(example.query))] > MAX_DOCUMENTS_PER_QUERY:
             sources.setdefault(key, set()).add(example.source)
     return {key: len(documents) for key, documents in sources.items() if len(documents) > MAX_DOCUMENTS_PER_QUERY}
 
 
 def _without_false_negatives(example: TrainingExample, rejected: list[Rejected]) -> TrainingExample:
-    positive = _key(example.positive_document)
+    positive = _word_string(example.positive_document)
     negatives = []
     for negative in example.negative_documents:
         text = negative.document if isinstance(negative, Negative) else negative
-        if _key(text) in positive:
+        if _word_string(text) in positive:
             rejected.append(Rejected("false negative", text, f"the positive document of '{example.query}' says it"))
         else:
             negatives.append(negative)
@@ -140,6 +142,5 @@ def _copied_run(query: str, document: str) -> str:
     return next((run for run in runs if f" {run} " in padded), "")
 
 
-def _key(text: str) -> str:
-    """A text's words alone."""
-    return " ".join(re.findall(r"\w+", text.lower()))
+def _word_string(text: str) -> str:
+    return " ".join(words_of(text))

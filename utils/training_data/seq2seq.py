@@ -2,15 +2,14 @@
 docTTTTTquery: Nogueira and Lin 2019)."""
 
 from collections.abc import Sequence
-from hashlib import blake2b
 
 import torch
 from transformers import AutoModelForSeq2SeqLM, AutoTokenizer
 
 from utils.console import progress_bar
 from utils.device import resolve_device, use_threads
-from utils.journal import Journal
-from utils.models import resolve_model
+from utils.journal import Journal, journal_key
+from utils.models import loading, resolve_model
 from utils.records import Chunk, TrainingExample
 
 BATCH_PASSAGES = 16  # passages at a time
@@ -37,7 +36,7 @@ def seq2seq_examples(
     batches = [
         [chunks[i] for i in order[start : start + BATCH_PASSAGES]] for start in range(0, len(chunks), BATCH_PASSAGES)
     ]
-    keys = [_key(name, count, seed, batch) for batch in batches]
+    keys = [journal_key(name, str(count), str(seed), *(chunk.full_text for chunk in batch)) for batch in batches]
     missing = [number for number, key in enumerate(keys) if key not in journal.found]
     generate = _generator(name, count, device, threads) if missing else None
     for number in progress_bar(missing, desc="writing queries", unit="batches"):
@@ -58,23 +57,14 @@ def seq2seq_examples(
     ]
 
 
-def _key(name: str, count: int, seed: int, batch: Sequence[Chunk]) -> str:
-    parts = (name, str(count), str(seed), *(chunk.full_text for chunk in batch))
-    return blake2b("\0".join(parts).encode(), digest_size=16).hexdigest()
-
-
 def _generator(name: str, count: int, device: str | None, threads: int | None):
     """What makes of texts [texts][count] queries."""
     place = resolve_device(device)
     use_threads(threads)
     source = resolve_model(name)
-    try:
+    with loading(name, "a sequence-to-sequence model"):
         tokenizer = AutoTokenizer.from_pretrained(source, trust_remote_code=False)
         model = AutoModelForSeq2SeqLM.from_pretrained(source, use_safetensors=True, trust_remote_code=False)
-    except OSError as error:
-        raise OSError(f"cannot load model '{name}' (is the name right, the hub in reach?)") from error
-    except (ValueError, KeyError) as error:
-        raise ValueError(f"'{name}' is no sequence-to-sequence model") from error
     model.to(place).eval()
 
     @torch.inference_mode()

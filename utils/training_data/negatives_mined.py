@@ -1,4 +1,4 @@
-"""Hard negatives: passages that look like an answer to a query and are none."""
+"""Hard negatives by any model that searches: what it ranks high and, by a teacher, does not answer the query."""
 
 from collections.abc import Sequence
 from typing import TypeVar
@@ -6,9 +6,6 @@ from typing import TypeVar
 import numpy as np
 
 from utils.console import progress_bar
-from utils.documents.duplicates import NearDuplicateIndex
-from utils.records import Chunk, TrainingExample
-from utils.search.lexical import BM25Index
 from utils.search.scorers import FusedScorer, VectorScorer
 
 SKIPPED_TOP_RANKS = 30  # ranks left out where no teacher can tell answers from negatives
@@ -16,43 +13,6 @@ CANDIDATES_PER_NEGATIVE = 3  # candidates that a teacher is asked about for each
 FALSE_NEGATIVE_MARGIN = 0.5  # below a positive's score, in a teacher's standard deviations, that a negative has to be
 
 T = TypeVar("T")
-
-
-def add_bm25_negatives(
-    examples: Sequence[TrainingExample],
-    chunks: Sequence[Chunk],
-    per_example: int,
-    near_duplicates: NearDuplicateIndex,
-    skip_top: int = SKIPPED_TOP_RANKS,
-    depth: int = 100,
-) -> None:
-    """Give each example that was made from a passage `per_example` negatives from BM25's ranks `skip_top` to `depth`,
-    evenly spread over them.
-
-    The top ranks are left out because they often answer a query made from another passage as well as its own passage
-    does. Never a passage of the positive's own document or of a related one, nor of one that has the same query, nor a
-    copy of the positive's text.
-    """
-    by_id = {chunk.id: position for position, chunk in enumerate(chunks)}
-    examples = [example for example in examples if example.positive_id in by_id]
-    if not per_example or not examples:
-        return
-    texts = [chunk.full_text for chunk in chunks]
-    keys = [text_key(chunk.text) for chunk in chunks]
-    hits = BM25Index(texts).search([example.query for example in examples], depth)
-    answers: dict[str, set[str]] = {}  # query -> families of the documents that answer it
-    for example in examples:
-        document = chunks[by_id[example.positive_id]].document_id
-        answers.setdefault(text_key(example.query), set()).add(near_duplicates.family(document))
-    for example, ranking in zip(examples, hits):
-        own = answers[text_key(example.query)]
-        candidates = []
-        seen = {keys[by_id[example.positive_id]], text_key(example.positive_document)}
-        for position, _ in ranking[skip_top:]:
-            if near_duplicates.family(chunks[position].document_id) not in own and keys[position] not in seen:
-                seen.add(keys[position])
-                candidates.append(texts[position])
-        example.negative_documents = [*example.negative_documents, *evenly_spaced(candidates, per_example)]
 
 
 def mine_negatives(
@@ -106,8 +66,3 @@ def mine_negatives(
 def evenly_spaced(candidates: Sequence[T], count: int) -> Sequence[T]:
     """At most `count` of the candidates, evenly spread over them."""
     return candidates[:: max(1, len(candidates) // count)][:count]
-
-
-def text_key(text: str) -> str:
-    """What two copies of a passage share whatever their spacing and case."""
-    return " ".join(text.lower().split())

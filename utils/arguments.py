@@ -1,0 +1,94 @@
+"""Command-line arguments: the scripts' parser, the types of its arguments, and NAME=WEIGHT lists."""
+
+import argparse
+import os
+import sys
+from collections.abc import Callable, Collection, Iterable
+from typing import Any
+
+
+class ScriptParser(argparse.ArgumentParser):
+    """argparse with the script's docstring as the help's text, `--debug`, and one line for a bad argument."""
+
+    def __init__(self, doc: str) -> None:
+        super().__init__(description=doc, formatter_class=argparse.RawDescriptionHelpFormatter)
+        self.add_argument("--debug", action="store_true", default=False, help="show the traceback of an error")
+
+    def add_argument(self, *names: str, **options: Any) -> argparse.Action:
+        """As argparse's, but a default is shown in the help text."""
+        if options.get("default") not in (None, False, []):
+            options["help"] = f"{options['help']} (default: {options['default']})"
+        return super().add_argument(*names, **options)
+
+    def add_device_arguments(self, *precisions: str) -> None:
+        """--device, --threads and, where there are any to choose from, --precision, one of `precisions`."""
+        add = self.add_argument
+        add("--device", default=None, help="cuda, mps or cpu; default: the best one here")
+        threads = "processor threads; default: OMP_NUM_THREADS, or one a core; where processes share cores: 1"
+        add("--threads", type=positive_int, default=None, help=threads)
+        if precisions:
+            add("--precision", choices=precisions, default="auto", help="of the model's products")
+
+    def error(self, message: str) -> None:
+        self.exit(2, f"error: {message} (see: python {os.path.basename(sys.argv[0])} --help)\n")
+
+
+def number_in_range(kind: type, low: float, high: float = float("inf")) -> Callable[[str], Any]:
+    """An argparse type: a number of `kind` from `low` to `high`, both included."""
+
+    def parse(text: str) -> Any:
+        span = f"at least {low}" if high == float("inf") else f"from {low} to {high}"
+        try:
+            number = kind(text)
+        except ValueError:
+            raise argparse.ArgumentTypeError(f"must be a number {span}, not '{text}'") from None
+        if not low <= number <= high:
+            raise argparse.ArgumentTypeError(f"must be {span}, not {text}")
+        return number
+
+    return parse
+
+
+positive_int = number_in_range(int, 1)
+
+
+def auto_or_positive_int(text: str) -> int | None:
+    """An argparse type: a whole number of at least 1, or `auto`, which is None."""
+    return None if text == "auto" else positive_int(text)
+
+
+def parse_weights(
+    parts: Iterable[str],
+    kind: str,
+    known: Collection[str] = (),
+    default: float = 1.0,
+    maximum: float = float("inf"),
+) -> dict[str, float]:
+    """Parse `question=2 keyword` into {"question": 2.0, "keyword": default}.
+
+    Args:
+        parts: `name` or `name=weight` each.
+        kind: what the names are of, for messages, such as "loss".
+        known: the names there are; any where it is empty.
+        default: the weight of a name without one.
+        maximum: the largest weight allowed.
+
+    Raises:
+        ValueError: an unknown name, a name twice, or a weight that is not a number above 0 and up to `maximum`.
+    """
+    weights: dict[str, float] = {}
+    for part in parts:
+        name, equals, number = part.rpartition("=") if "=" in part else (part, "", "")
+        if known and name not in known:
+            raise ValueError(f"unknown {kind} '{name}': use {', '.join(known)}")
+        if name in weights:
+            raise ValueError(f"{kind} '{name}' is named twice")
+        try:
+            weight = float(number) if equals else default
+        except ValueError:
+            weight = 0.0
+        if not 0 < weight <= maximum or weight == float("inf"):
+            limit = f", {maximum:g} at most" if maximum < float("inf") else ""
+            raise ValueError(f"{kind} '{part}': the weight after = must be a number above 0{limit}")
+        weights[name] = weight
+    return weights

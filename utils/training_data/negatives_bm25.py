@@ -1,0 +1,46 @@
+"""Hard negatives by BM25: passages that share words with a query and do not answer it."""
+
+from collections.abc import Sequence
+
+from utils.documents.duplicates import NearDuplicateIndex
+from utils.documents.normalization import text_key
+from utils.records import Chunk, TrainingExample
+from utils.search.lexical import BM25Index
+from utils.training_data.negatives_mined import SKIPPED_TOP_RANKS, evenly_spaced
+
+
+def add_bm25_negatives(
+    examples: Sequence[TrainingExample],
+    chunks: Sequence[Chunk],
+    per_example: int,
+    near_duplicates: NearDuplicateIndex,
+    skip_top: int = SKIPPED_TOP_RANKS,
+    depth: int = 100,
+) -> None:
+    """Give each example that was made from a passage `per_example` negatives from BM25's ranks `skip_top` to `depth`,
+    evenly spread over them.
+
+    The top ranks are left out because they often answer a query made from another passage as well as its own passage
+    does. Never a passage of the positive's own document or of a related one, nor of one that has the same query, nor a
+    copy of the positive's text.
+    """
+    by_id = {chunk.id: position for position, chunk in enumerate(chunks)}
+    examples = [example for example in examples if example.positive_id in by_id]
+    if not per_example or not examples:
+        return
+    texts = [chunk.full_text for chunk in chunks]
+    keys = [text_key(chunk.text) for chunk in chunks]
+    hits = BM25Index(texts).search([example.query for example in examples], depth)
+    answers: dict[str, set[str]] = {}  # query -> families of the documents that answer it
+    for example in examples:
+        document = chunks[by_id[example.positive_id]].document_id
+        answers.setdefault(text_key(example.query), set()).add(near_duplicates.family(document))
+    for example, ranking in zip(examples, hits):
+        own = answers[text_key(example.query)]
+        candidates = []
+        seen = {keys[by_id[example.positive_id]], text_key(example.positive_document)}
+        for position, _ in ranking[skip_top:]:
+            if near_duplicates.family(chunks[position].document_id) not in own and keys[position] not in seen:
+                seen.add(keys[position])
+                candidates.append(texts[position])
+        example.negative_documents = [*example.negative_documents, *evenly_spaced(candidates, per_example)]
