@@ -1,4 +1,4 @@
-"""What the benchmarks share: their models and texts, alternating rounds, and how results are printed."""
+"""Shared by the benchmarks: models and texts, timing in alternating rounds, and the report."""
 
 import argparse
 import contextlib
@@ -26,7 +26,8 @@ from utils.documents.reading import read_documents
 from utils.models import resolve_model
 from utils.splade import vnni
 
-# Shapes with random weights. No model of 250,002 terms installs as a package; texts use the first 30,522 of them.
+# Models with random weights, by their BERT configuration. The tokenizer is SPLADE-tiny's, so texts use only the first
+# 30,522 of 250,002 terms: no model with that vocabulary installs as a package.
 SHAPES = {
     "bert-base": {"hidden_size": 768, "num_hidden_layers": 12, "num_attention_heads": 12, "intermediate_size": 3072},
     "xlm-r-vocabulary": {
@@ -37,30 +38,31 @@ SHAPES = {
         "intermediate_size": 1536,
     },
 }
-ACTIVE = 200  # mean active terms of a document, which the random models' bias is set to: about what SPLADE models have
+ACTIVE_TERMS = 200  # mean active terms of a document, set by the random models' bias; about what SPLADE models have
 PEER = "sentence-transformers"
-CHUNK = 64  # tokens, of its chunked pooling
+CHUNK = 64  # tokens per chunk of the peer's chunked pooling
 
 
 def parser(description: str | None, rounds: int, documents: int) -> argparse.ArgumentParser:
-    """The arguments that all benchmarks have."""
+    """Return a parser with the arguments that all benchmarks have; `rounds` and `documents` are defaults."""
     arguments = ScriptParser(description)
     add = arguments.add_argument
     add("--input-dir", required=True, metavar="PATH", help="documents to take texts from")
-    add("--model-name", default="splade-tiny", help=f"a model, or a shape with random weights: {', '.join(SHAPES)}")
+    add("--model-name", default="splade-tiny", help=f"model, or one with random weights: {', '.join(SHAPES)}")
     add("--documents", type=positive_int, default=documents, help="documents sampled")
-    add("--rounds", type=positive_int, default=rounds, help="rounds of each")
+    add("--rounds", type=positive_int, default=rounds, help="rounds per contestant")
     add("--device", default=None, help="cuda, mps or cpu; default: the best one here")
     return arguments
 
 
 def add_precisions(arguments: argparse.ArgumentParser) -> None:
+    """Add --precisions, by default all that this machine runs."""
     choices = [name for name in PRECISIONS if name != "int8" or vnni.available()]
-    arguments.add_argument("--precisions", nargs="+", choices=choices, default=choices, help="in which ours runs")
+    arguments.add_argument("--precisions", nargs="+", choices=choices, default=choices, help="precisions to run")
 
 
 def sample(args: argparse.Namespace) -> list[str]:
-    """`--documents` texts of the collection, always the same."""
+    """Return `--documents` texts of the collection, the same ones in every run."""
     quiet_libraries()
     documents = [d.full_text for d in read_documents(args.input_dir).documents if d.full_text.strip()]
     return random.Random(0).sample(documents, min(args.documents, len(documents)))
@@ -68,7 +70,7 @@ def sample(args: argparse.Namespace) -> list[str]:
 
 @contextlib.contextmanager
 def model_folder(name: str, texts: list[str]) -> Iterator[str]:
-    """The folder of a model; one of random weights is made for the occasion."""
+    """Yield the folder of a model; one with random weights is made in a temporary folder, from the first `texts`."""
     if name not in SHAPES:
         yield str(resolve_model(name))
         return
@@ -76,12 +78,12 @@ def model_folder(name: str, texts: list[str]) -> Iterator[str]:
     model = BertForMaskedLM(BertConfig(**SHAPES[name])).eval()
     tokenizer = AutoTokenizer.from_pretrained(resolve_model("splade-tiny"))
     with torch.inference_mode():
-        largest = [
+        max_logits = [
             model(**tokenizer(text, truncation=True, max_length=512, return_tensors="pt")).logits[0].amax(0)
             for text in texts[:8]
         ]
         model.cls.predictions.decoder.bias -= (
-            torch.stack(largest).quantile(1 - ACTIVE / model.config.vocab_size, dim=1).mean()
+            torch.stack(max_logits).quantile(1 - ACTIVE_TERMS / model.config.vocab_size, dim=1).mean()
         )
     with tempfile.TemporaryDirectory() as folder:
         model.save_pretrained(folder)
@@ -90,27 +92,27 @@ def model_folder(name: str, texts: list[str]) -> Iterator[str]:
 
 
 def open_peer(folder: str, device: str, dtype: torch.dtype = torch.float32, chunk: int | None = None) -> SparseEncoder:
-    """`chunk`: the size of the pooling's chunks, which it leaves out by default."""
+    """Load a model into sentence-transformers. `chunk`: tokens per chunk of its pooling; None, its default, for one."""
     model = MLMTransformer(folder, model_kwargs={"dtype": dtype})
     return SparseEncoder(modules=[model, SpladePooling("max", chunk_size=chunk)], device=device)
 
 
 def contest(contestants: dict[str, Callable[[], object]], rounds: int) -> dict[str, float]:
-    """Median seconds of each, in alternating rounds after one that is not counted."""
+    """Return the median seconds of each contestant, run in alternating rounds after an untimed warm-up round."""
     seconds: dict[str, list[float]] = {name: [] for name in contestants}
-    for number in range(rounds + 1):
+    for round_number in range(rounds + 1):
         for name, run in contestants.items():
             started = time.perf_counter()
             run()
             if torch.cuda.is_available():
                 torch.cuda.synchronize()
-            if number:
+            if round_number:
                 seconds[name].append(time.perf_counter() - started)
     return {name: statistics.median(times) for name, times in seconds.items()}
 
 
 def report(args: argparse.Namespace, setting: dict[str, Any], rows: list[dict[str, Any]], **results: Any) -> None:
-    """Print how it was measured and the figures, as a table and as JSON."""
+    """Print the setting of a measurement and its figures, as a table and as JSON."""
     setting = {
         "model": args.model_name,
         **setting,
@@ -127,13 +129,13 @@ def report(args: argparse.Namespace, setting: dict[str, Any], rows: list[dict[st
 
 
 def resident(field: str) -> int:
-    """Bytes of this process in memory: VmRSS now, VmHWM at most so far."""
+    """Return bytes of this process in memory, by field of /proc/self/status: VmRSS is current, VmHWM the peak."""
     lines = Path("/proc/self/status").read_text().splitlines()
     return next(int(line.split()[1]) * 1024 for line in lines if line.startswith(field))
 
 
 def processor() -> str:
-    """The processor's name as the system tells it, or the GPU's."""
+    """Return the name of the GPU, or of the processor where there is none."""
     if torch.cuda.is_available():
         return torch.cuda.get_device_name()
     try:

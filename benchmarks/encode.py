@@ -1,4 +1,4 @@
-"""Documents encoded a second: this toolkit against sentence-transformers' SparseEncoder, side by side in one run.
+"""Measure documents encoded per second: this toolkit against sentence-transformers' SparseEncoder, in one run.
 
     .venv/bin/pip install -r tests/requirements.txt -c constraints.txt
     .venv/bin/python -m benchmarks.encode --input-dir build/demo/python_docs
@@ -6,8 +6,8 @@
     .venv/bin/python -m benchmarks.encode --input-dir build/demo/python_docs --model-name xlm-r-vocabulary \
         --documents 24 --peer-batches 8 2
 
-Both encode the same documents with the same model. The peer runs at its default precision, float32, and in bfloat16,
-each with batches of 32 (its default) and of 8; on CUDA also with its chunked pooling.
+Both encode the same documents with the same model. The peer runs in float32, its default, and in bfloat16, each with
+batches of 32 (its default) and of 8; on CUDA also in bfloat16 with its chunked pooling.
 """
 
 import argparse

@@ -1,8 +1,9 @@
-"""Retrieval metrics of a judged collection: the plain formula in float32 against the default path of this toolkit.
+"""Measure retrieval quality on a judged collection: each of our precisions against the plain formula.
 
     .venv/bin/python -m benchmarks.fidelity --input-dir COLLECTION
 
-The plain formula is transformers' model as it is, a text at a time in float32: log1p(relu(logits)), then the maximum.
+The plain formula is transformers' own forward pass in float32, one text at a time: log1p(relu(logits)), then the
+maximum over tokens.
 """
 
 import argparse
@@ -21,7 +22,7 @@ from utils.splade.vectors import SparseVector
 
 
 class PlainFormula:
-    """What `evaluate_model` needs of an encoder, as the paper writes it."""
+    """SPLADE encoder as in the paper's formula, with the methods that `evaluate_model` calls."""
 
     def __init__(self, folder: str, max_length: int, query_max_length: int) -> None:
         self.model = AutoModelForMaskedLM.from_pretrained(folder).eval()

@@ -1,12 +1,12 @@
-"""The SPLADE head alone, forward and forward with backward: this toolkit against the plain formula, in one run.
+"""Measure the SPLADE head alone, forward and forward + backward: this toolkit against the plain formula, in one run.
 
     .venv/bin/python -m benchmarks.head --input-dir build/demo/python_docs
     .venv/bin/python -m benchmarks.head --input-dir build/demo/python_docs --model-name xlm-r-vocabulary --documents 16
 
-The plain formula is log1p(relu(h W^T + b)), mask, max over tokens, of padded batches of 8 texts sorted by length, in
-float32 and bfloat16, as written and under torch.compile. The hidden states are those of real texts. Rates are of the
-dense product's operations, tokens x hidden x vocabulary x 2, over the rate that torch reaches on a square float32
-product in this process.
+The plain formula is log1p(relu(h W^T + b)), mask, max over tokens, on padded batches of 8 texts sorted by length, in
+float32 and bfloat16, eager and under torch.compile. The hidden states are those of real texts. TOP/s count the dense
+product's operations, 2 x tokens x hidden x vocabulary; they are also given as a share of the rate that torch reaches on
+a square float32 product in this process.
 """
 
 import argparse
@@ -21,7 +21,7 @@ from utils.console import run_script
 from utils.splade.encoder import SpladeEncoder
 from utils.splade.head import active_terms, splade_head
 
-PEER_BATCH = 8  # texts
+PEER_BATCH = 8  # texts per padded batch of the plain formula
 
 
 def main(args: argparse.Namespace) -> None:
@@ -45,13 +45,13 @@ def main(args: argparse.Namespace) -> None:
         "ours": lambda: train(lambda h, w, b: splade_head(h, lengths, w, b), [packed, weight, bias])
     }
     for dtype in (torch.float32, torch.bfloat16):
-        format_table, offset = weight.to(dtype), bias.to(dtype)
+        cast_weight, cast_bias = weight.to(dtype), bias.to(dtype)
         for name, formula in (("plain", plain), ("torch.compile", compiled)):
             name = f"{name}, {str(dtype).removeprefix('torch.')}"
             run = functools.partial(
-                over_batches, formula, [(hidden.to(dtype), mask) for hidden, mask in batches], format_table, offset
+                over_batches, formula, [(hidden.to(dtype), mask) for hidden, mask in batches], cast_weight, cast_bias
             )
-            forward[name], backward[name] = run, functools.partial(run, learn=True)
+            forward[name], backward[name] = run, functools.partial(run, backward=True)
     operations = 2 * packed.numel() * len(weight)
     peak = matrix_rate()
     setting = {"texts": len(texts), "tokens": len(packed), "hidden": packed.shape[1], "vocabulary": len(weight)}
@@ -72,12 +72,13 @@ def main(args: argparse.Namespace) -> None:
 
 
 def plain(hidden: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
+    """Compute [texts, vocabulary] by the formula, through all logits of padded texts [texts, longest, hidden]."""
     logits = torch.nn.functional.linear(hidden, weight, bias)
     return (torch.log1p(torch.relu(logits)) * mask[:, :, None]).amax(1)
 
 
 def pad(states: list[torch.Tensor]) -> tuple[torch.Tensor, torch.Tensor]:
-    """[texts, longest, hidden] and mask [texts, longest]."""
+    """Return padded states [texts, longest, hidden] and their mask [texts, longest]."""
     lengths = torch.tensor([len(state) for state in states])
     padded = pad_sequence(states, batch_first=True)
     return padded, torch.arange(padded.shape[1]) < lengths[:, None]
@@ -88,22 +89,24 @@ def over_batches(
     batches: list[tuple[torch.Tensor, torch.Tensor]],
     weight: torch.Tensor,
     bias: torch.Tensor,
-    learn: bool = False,
+    backward: bool = False,
 ) -> None:
+    """Run `formula` on each batch, with its backward pass if `backward`."""
     for hidden, mask in batches:
-        if learn:
+        if backward:
             train(lambda h, w, b, mask=mask: formula(h, w, b, mask), [hidden, weight, bias])
         else:
             formula(hidden, weight, bias, mask)
 
 
 def train(head: Callable[..., torch.Tensor], tensors: list[torch.Tensor]) -> None:
+    """Run `head` forward and backward, with gradients of all `tensors`."""
     leaves = [tensor.detach().requires_grad_() for tensor in tensors]
     head(*leaves).square().sum().backward()
 
 
 def matrix_rate(size: int = 2048) -> float:
-    """Operations a second of a square float32 product."""
+    """Return the operations per second of a square float32 matrix product of this size."""
     a, b = torch.randn(size, size), torch.randn(size, size)
     return 2 * size**3 / contest({"product": lambda: a @ b}, 5)["product"]
 

@@ -1,9 +1,9 @@
-"""Milliseconds for one short query: this toolkit against sentence-transformers' SparseEncoder, in one run.
+"""Measure milliseconds per short query: this toolkit against sentence-transformers' SparseEncoder, in one run.
 
     .venv/bin/python -m benchmarks.query --input-dir build/demo/python_docs
 
-Queries are the first eight words of documents, one at a time, in the same order for both; medians over all of them.
-With `idf` a query does not pass the model: its vector is its tokens' weights.
+Queries are the first eight words of documents, encoded one at a time, in the same order for both; figures are the
+median and the 95th percentile. With `idf` a query does not pass the model: its vector is its tokens' weights.
 """
 
 import argparse
@@ -22,7 +22,7 @@ def main(args: argparse.Namespace) -> None:
     with model_folder(args.model_name, queries) as folder:
         ours = SpladeEncoder.from_pretrained(folder, args.device)
         exact = SpladeEncoder.from_pretrained(folder, args.device, precision="float32")
-        idf = SpladeEncoder.from_pretrained(folder, args.device)  # as --query-encoder idf trains it
+        idf = SpladeEncoder.from_pretrained(folder, args.device)  # as trained by --query-encoder idf
         idf.query_weights = torch.nn.Parameter(torch.ones(idf.model.config.vocab_size, device=idf.device))
         contestants = {"ours": ours.encode_query, "ours, float32": exact.encode_query, "ours, idf": idf.encode_query}
         for dtype in (torch.float32, torch.bfloat16):

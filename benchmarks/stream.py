@@ -1,9 +1,9 @@
-"""Resident memory while a generator of short documents is encoded: it must not grow with what has passed.
+"""Measure resident memory while a stream of short documents is encoded: it must not grow with their number.
 
     .venv/bin/python -m benchmarks.stream --input-dir build/demo/python_docs --documents 200000
 
-The documents are runs of 5 to 25 words from the collection, made as they are asked for; vectors are counted and
-dropped. sentence-transformers has no counterpart: its encode takes a list and holds every vector.
+The documents are runs of 5 to 25 words from the collection, generated on demand; vectors are counted and dropped.
+sentence-transformers has no counterpart: its encode takes a list and holds every vector.
 """
 
 import argparse
@@ -15,19 +15,19 @@ from benchmarks.common import model_folder, parser, report, resident, sample
 from utils.console import run_script
 from utils.splade.encoder import SpladeEncoder
 
-EVERY = 10_000  # documents between readings
+READING_INTERVAL = 10_000  # documents between readings of memory and rate
 MIB = 2**20
 
 
 def main(args: argparse.Namespace) -> None:
-    count, args.documents = args.documents, 1000
+    count, args.documents = args.documents, 1000  # documents of the collection that words are taken from
     words = " ".join(sample(args)).split()
     with model_folder(args.model_name, []) as folder:
         encoder = SpladeEncoder.from_pretrained(folder, args.device)
     rows, terms, started = [], 0, time.perf_counter()
     for number, vector in enumerate(encoder.encode_stream(short_documents(words, count)), 1):
         terms += len(vector.indices)
-        if number % EVERY == 0 or number == count:
+        if number % READING_INTERVAL == 0 or number == count:
             rate = number / (time.perf_counter() - started)
             rows.append({"documents": number, "resident MiB": resident("VmRSS") / MIB, "documents/s": rate})
     growth = rows[-1]["resident MiB"] - rows[0]["resident MiB"]
@@ -35,6 +35,7 @@ def main(args: argparse.Namespace) -> None:
 
 
 def short_documents(words: list[str], count: int) -> Iterator[str]:
+    """Yield `count` random runs of 5 to 25 consecutive words."""
     rng = random.Random(0)
     for _ in range(count):
         start = rng.randrange(len(words) - 25)

@@ -1,11 +1,11 @@
-"""Seconds and peak memory of a training step: this toolkit against sentence-transformers' SpladeLoss.
+"""Measure seconds and peak memory of a training step: this toolkit against sentence-transformers' SpladeLoss.
 
     .venv/bin/python -m benchmarks.train --input-dir build/demo/python_docs --batch-size 32
     .venv/bin/python -m benchmarks.train --input-dir build/demo/python_docs --batch-size 128 --rounds 1
 
-A step is collating, forward, loss, backward and AdamW on the same pairs: the first eight words of a document as the
-query, the document, cut to 192 tokens, as the positive. On CUDA the peer also runs with its cached loss. Memory is the
-process's peak over the step less what it held before it; on CUDA, the allocator's peak.
+A step is collation, forward, loss, backward and AdamW on the same pairs: the first eight words of a document as the
+query, the document, truncated to 192 tokens, as the positive. On CUDA the peer also runs with its cached loss. Memory
+is the process's peak during the step minus what it held before; on CUDA, the same of the allocator.
 """
 
 import argparse
@@ -27,9 +27,10 @@ from utils.training.batches import collate, gather_step, tokenize_examples
 from utils.training.losses import contrastive_loss
 from utils.training.sparsity import flops_loss
 
-QUERY_WORDS, MAX_LENGTH = 8, 192
-LAMBDA = 1e-4
-STEADY_STEPS = 20  # in which memory must not grow
+QUERY_WORDS = 8  # words of a document that make its query
+MAX_LENGTH = 192  # tokens per document
+LAMBDA = 1e-4  # weight of the FLOPS regularization, for queries and for documents
+STEADY_STEPS = 20  # steps after the timed ones over which memory must not grow
 GIB = 2**30
 
 
@@ -49,10 +50,10 @@ def main(args: argparse.Namespace) -> None:
         if torch.cuda.is_available():
             contestants[f"{PEER}, bfloat16, cached"] = peer_step(folder, args, pairs, torch.bfloat16, cached=True)
         memory: dict[str, list[float]] = {name: [] for name in contestants}
-        watched = {
+        measured = {
             name: lambda name=name, step=step: memory[name].append(peak(step)) for name, step in contestants.items()
         }
-        seconds = contest(watched, args.rounds)
+        seconds = contest(measured, args.rounds)
         contestants["ours"]()
         before = resident("VmRSS")
         for _ in range(STEADY_STEPS):
@@ -74,6 +75,7 @@ def main(args: argparse.Namespace) -> None:
 
 
 def our_step(folder: str, args: argparse.Namespace, pairs: list[tuple[str, str]], precision: str) -> Callable[[], None]:
+    """Return a function that takes one training step of this toolkit."""
     encoder = SpladeEncoder.from_pretrained(folder, args.device, MAX_LENGTH, precision).train()
     examples = tokenize_examples(
         [TrainingExample(query=query, positive_document=text) for query, text in pairs], encoder
@@ -83,9 +85,9 @@ def our_step(folder: str, args: argparse.Namespace, pairs: list[tuple[str, str]]
     def step() -> None:
         batch = collate(examples, encoder)
         with autocast(encoder.device, precision):
-            made = gather_step(encoder(**batch["texts"][0]), {**batch, "keys": batch["keys"].to(encoder.device)})
-            loss = contrastive_loss(made.queries @ made.documents.T, made.false_negatives)
-            loss = loss + LAMBDA * flops_loss(made.queries) + LAMBDA * flops_loss(made.documents)
+            vectors = gather_step(encoder(**batch["texts"][0]), {**batch, "keys": batch["keys"].to(encoder.device)})
+            loss = contrastive_loss(vectors.queries @ vectors.documents.T, vectors.false_negatives)
+            loss = loss + LAMBDA * flops_loss(vectors.queries) + LAMBDA * flops_loss(vectors.documents)
         loss.backward()
         optimizer.step()
         optimizer.zero_grad()
@@ -100,13 +102,13 @@ def peer_step(
     dtype: torch.dtype | None,
     cached: bool = False,
 ) -> Callable[[], None]:
-    """In float32, or under autocast to `dtype` as its trainer does with bf16=True; or with its cached loss and chunked
-    pooling."""
+    """Return a function that takes one training step of the peer: in float32, or under autocast to `dtype`, as its
+    trainer does with bf16=True; with its cached loss and chunked pooling if `cached`."""
     device = args.device or ("cuda" if torch.cuda.is_available() else "cpu")
     model = open_peer(folder, device, chunk=CHUNK if cached else None).train()
     model.max_seq_length = MAX_LENGTH
-    kind = CachedSpladeLoss if cached else SpladeLoss
-    loss = kind(model, SparseMultipleNegativesRankingLoss(model), LAMBDA, LAMBDA)
+    loss_class = CachedSpladeLoss if cached else SpladeLoss
+    loss = loss_class(model, SparseMultipleNegativesRankingLoss(model), LAMBDA, LAMBDA)
     optimizer = torch.optim.AdamW(model.parameters(), lr=1e-6, fused=True)
 
     def step() -> None:
@@ -124,14 +126,14 @@ def peer_step(
 
 
 def peak(step: Callable[[], None]) -> float:
-    """Bytes that a step needs at most beyond what is held before it."""
+    """Return the peak memory of a step, in bytes, beyond what is held before it."""
     if torch.cuda.is_available():
         torch.cuda.reset_peak_memory_stats()
         before = torch.cuda.memory_allocated()
         step()
         return torch.cuda.max_memory_allocated() - before
-    ctypes.CDLL(None).malloc_trim(0)  # what earlier steps have left in the allocator is not this one's
-    Path("/proc/self/clear_refs").write_text("5")  # the peak starts anew
+    ctypes.CDLL(None).malloc_trim(0)  # returns what earlier steps left in the allocator
+    Path("/proc/self/clear_refs").write_text("5")  # resets VmHWM
     before = resident("VmRSS")
     step()
     return resident("VmHWM") - before
@@ -139,5 +141,5 @@ def peak(step: Callable[[], None]) -> float:
 
 if __name__ == "__main__":
     arguments = parser(__doc__, rounds=3, documents=0)
-    arguments.add_argument("--batch-size", type=positive_int, default=32, help="pairs a step")
+    arguments.add_argument("--batch-size", type=positive_int, default=32, help="pairs per step")
     run_script(main, arguments.parse_args())

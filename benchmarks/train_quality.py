@@ -1,11 +1,11 @@
-"""What a training reaches and how long it takes: this toolkit against sentence-transformers' SparseEncoderTrainer.
+"""Measure time and result of a whole training: this toolkit against sentence-transformers' SparseEncoderTrainer.
 
     .venv/bin/python -m benchmarks.train_quality --train-file training_data.json --test-file COLLECTION --epochs 1
 
-Both start from the same model and train on the same pairs with the same epochs, batch size, learning rate and lambdas;
-the peer by SpladeLoss over SparseMultipleNegativesRankingLoss, with its own defaults for all else, and once more with
-bfloat16 where the processor has it, which ours takes by itself. Seconds are those of the training, saving included.
-Both models are then measured the same way, on a collection in the BEIR layout. The peer needs: pip install datasets
+Both start from the same model and train on the same pairs with the same epochs, batch size, learning rate and lambdas.
+The peer uses SpladeLoss over SparseMultipleNegativesRankingLoss, with its defaults for all else; it runs a second time
+in bfloat16 where the device is fast at it, which this toolkit uses by default. Seconds include saving the model.
+Both models are then evaluated the same way, on a collection in the BEIR layout. The peer needs: pip install datasets
 """
 
 import argparse
@@ -55,11 +55,11 @@ def main(args: argparse.Namespace) -> None:
             contestants[name](folder)
             seconds = time.perf_counter() - started
             model = SpladeEncoder.from_pretrained(folder, precision="float32")
-            found = evaluate_model(name, model, collection, METRICS)
-            rows.append({"trainer": name, "seconds": seconds} | {column: found[column] for column in COLUMNS})
-    first = rows[0]["seconds"]
+            metrics = evaluate_model(name, model, collection, METRICS)
+            rows.append({"trainer": name, "seconds": seconds} | {column: metrics[column] for column in COLUMNS})
+    first_seconds = rows[0]["seconds"]
     for row in rows:
-        row["times ours"] = row["seconds"] / first
+        row["times ours"] = row["seconds"] / first_seconds
     names = ("pairs", "epochs", "batch_size", "learning_rate", "regularization", "seed")
     args.rounds = 1
     report(args, {name: getattr(args, name) for name in names}, rows)
@@ -108,16 +108,16 @@ def train_peer(args: argparse.Namespace, folder: Path, bf16: bool) -> None:
 def parse_args() -> argparse.Namespace:
     parser = ScriptParser(__doc__)
     add = parser.add_argument
-    add("--train-file", required=True, help="training examples; their pairs of query and positive are used")
+    add("--train-file", required=True, help="training examples, of which query and positive are used")
     add("--test-file", required=True, metavar="PATH", help="a collection in the BEIR layout")
-    add("--examples", type=positive_int, default=None, help="the first so many of the file; default: all")
-    add("--model-name", default="splade-tiny", help="what both start from")
+    add("--examples", type=positive_int, default=None, help="number of examples, from the first on; default: all")
+    add("--model-name", default="splade-tiny", help="model that both start from")
     add("--epochs", type=positive_int, default=1, help="passes over the pairs")
-    add("--batch-size", type=positive_int, default=32, help="pairs a step")
+    add("--batch-size", type=positive_int, default=32, help="pairs per step")
     add("--learning-rate", type=float, default=1e-4, help="peak learning rate")
-    add("--regularization", type=float, default=1e-3, help="lambda of documents and of queries")
-    add("--seed", type=int, default=42, help="of order and dropout")
-    add("--only", nargs="+", default=None, help="some of the contestants, by name")
+    add("--regularization", type=float, default=1e-3, help="lambda_d and lambda_q")
+    add("--seed", type=int, default=42, help="seed of order and dropout")
+    add("--only", nargs="+", default=None, help="names of the contestants to run; default: all")
     add("--threads", type=positive_int, default=None, help="processor threads")
     return parser.parse_args()
 

@@ -1,4 +1,4 @@
-"""SpladeEncoder over the families of masked language models, and its folders."""
+"""Tests of SpladeEncoder on several model architectures, and of its model folders."""
 
 import json
 import string
@@ -42,6 +42,7 @@ TEXTS = ["a b c d e f g", "h", "i j k", "", "z y x w v u t s r q p"]
 
 
 def letter_tokenizer(pad_id: int) -> PreTrainedTokenizerFast:
+    """Return a tokenizer with the lowercase letters as its words; `pad_id` is 0 or 1."""
     special = ["[PAD]", "[UNK]"] if pad_id == 0 else ["[UNK]", "[PAD]"]
     words = [*special, "[CLS]", "[SEP]", "[MASK]", *string.ascii_lowercase]
     tokenizer = Tokenizer(models.WordLevel({word: i for i, word in enumerate(words)}, unk_token="[UNK]"))
@@ -54,6 +55,7 @@ def letter_tokenizer(pad_id: int) -> PreTrainedTokenizerFast:
 
 
 def family_model(family: str):
+    """Return a small model of the architecture `family` with random weights, and its tokenizer."""
     torch.manual_seed(0)
     options = FAMILIES[family]
     config = getattr(transformers, f"{family}Config")(**options)
@@ -65,7 +67,7 @@ def family_model(family: str):
 
 
 def plain_formula(folder, texts) -> torch.Tensor:
-    """[texts, vocabulary] through transformers alone."""
+    """Return [texts, vocabulary] weights computed with transformers alone."""
     model = AutoModelForMaskedLM.from_pretrained(folder).eval()
     batch = AutoTokenizer.from_pretrained(folder)(list(texts), padding=True, return_tensors="pt")
     mask = batch["attention_mask"]
@@ -75,6 +77,7 @@ def plain_formula(folder, texts) -> torch.Tensor:
 
 
 def dense(vectors, vocabulary: int) -> torch.Tensor:
+    """Return sparse vectors as a dense [vectors, vocabulary] tensor."""
     out = torch.zeros(len(vectors), vocabulary)
     for row, vector in zip(out, vectors):
         row[torch.from_numpy(vector.indices).long()] = torch.from_numpy(vector.values)
@@ -101,15 +104,15 @@ def test_gradients_of_all_parameters_are_those_of_the_plain_formula(family):
         batch = encoder.pad(encoder.tokenize(["a b c d e", "f", "g h"]))
         upstream = torch.randn(3, 64)
         (encoder(**batch) * upstream).sum().backward()
-        mine = {name: p.grad.clone() for name, p in model.named_parameters() if p.grad is not None}
+        fused = {name: p.grad.clone() for name, p in model.named_parameters() if p.grad is not None}
         model.zero_grad()
-        del model.get_output_embeddings().forward  # the model's own projection again
+        del model.get_output_embeddings().forward  # restores the model's own projection
         logits = model(**batch).logits.masked_fill(~batch["attention_mask"].bool()[:, :, None], -1e9)
         (torch.log1p(torch.relu(logits)).max(1).values * upstream).sum().backward()
-        assert mine
+        assert fused
         for name, parameter in model.named_parameters():
-            if name in mine:
-                torch.testing.assert_close(mine[name], parameter.grad)
+            if name in fused:
+                torch.testing.assert_close(fused[name], parameter.grad)
     finally:
         torch.set_default_dtype(torch.float32)
 
@@ -135,10 +138,10 @@ def test_results_come_in_input_order_whatever_the_batches(tiny):
 
 def test_padding_and_groups_do_not_change_a_vector(tiny):
     tokens = tiny.tokenize(["short", "a much longer text about engines " * 20, "middle sized text " * 15])
-    together, places = tiny.group_by_length(tokens)
-    assert len(together["input_ids"]) == 3
+    groups, rows = tiny.group_by_length(tokens)
+    assert len(groups["input_ids"]) == 3
     with torch.no_grad():
-        grouped = tiny(**together)[places]
+        grouped = tiny(**groups)[rows]
         padded = tiny(**tiny.pad(tokens))
     torch.testing.assert_close(grouped, padded, rtol=1e-4, atol=1e-4)
 
@@ -149,24 +152,24 @@ def test_an_empty_text_has_an_empty_vector(tiny, text):
     assert len(vector.indices) == len(vector.values) == 0
 
 
-def test_nothing_to_encode_gives_nothing(tiny):
+def test_an_empty_list_gives_an_empty_list(tiny):
     assert tiny.encode([]) == []
 
 
-def test_longer_texts_are_cut_at_the_limit(tiny):
+def test_longer_texts_are_truncated_to_the_limit(tiny):
     long = tiny.encode(["engine " * 600])[0]
     assert long.indices.tolist() == tiny.encode(["engine " * 510])[0].indices.tolist()
     assert len(tiny.tokenize(["engine " * 600], 16)[0]) == 16
 
 
-def test_roberta_positions_behind_the_padding_id_are_counted():
+def test_roberta_positions_start_after_the_padding_id():
     model, tokenizer = family_model("Roberta")
     encoder = SpladeEncoder(model, tokenizer)
     assert encoder.max_length == 38
     assert len(encoder.encode(["a b c d " * 20])) == 1
 
 
-def test_config_file_carries_limits_and_origin(tiny, tmp_path):
+def test_config_file_holds_limits_and_base_model(tiny, tmp_path):
     tiny.save_pretrained(tmp_path)
     config = json.loads((tmp_path / "splade_config.json").read_text())
     assert config["pooling"] == "max" and config["activation"] == "log1p_relu"
@@ -190,13 +193,13 @@ def test_a_failed_save_leaves_the_old_folder_readable(tiny, tmp_path, monkeypatc
 
 @pytest.mark.parametrize("family", FAMILIES)
 def test_packed_texts_give_the_vectors_of_padded_ones(family, monkeypatch):
-    monkeypatch.setattr(packing, "ROW_MULTIPLE", 16)  # so that a text of fill is added
+    monkeypatch.setattr(packing, "ROW_MULTIPLE", 16)  # so that filler tokens are added
     model, tokenizer = family_model(family)
     encoder = SpladeEncoder(model, tokenizer)
-    assert encoder._packs == (family != "ModernBert")  # its attention slides over a window
+    assert encoder._can_pack == (family != "ModernBert")  # ModernBert attends over a sliding window
     batch = encoder.pad([tokens for tokens in encoder.tokenize(TEXTS) if tokens])
     packed = encoder(**batch)
-    encoder._packs = False
+    encoder._can_pack = False
     torch.testing.assert_close(packed, encoder(**batch), rtol=1e-4, atol=1e-5)
 
 
@@ -211,7 +214,7 @@ def test_a_stream_is_encoded_a_window_at_a_time(tiny, monkeypatch):
 
     vectors = tiny.encode_stream(stream())
     first = next(vectors)
-    assert len(first.indices) == 0 and len(taken) <= 12  # this window and the one being tokenized
+    assert len(first.indices) == 0 and len(taken) <= 12  # the current window and the one being tokenized
     rest = [first, *vectors]
     for vector, expected in zip(rest, tiny.encode(list(stream())[:40])):
         assert vector.indices.tolist() == expected.indices.tolist()
@@ -219,7 +222,7 @@ def test_a_stream_is_encoded_a_window_at_a_time(tiny, monkeypatch):
 
 
 def test_a_batch_that_does_not_fit_the_memory_is_halved(tiny, monkeypatch):
-    monkeypatch.setattr(tiny._batches, "token_budget", dict(tiny._batches.token_budget))  # which the halving lowers
+    monkeypatch.setattr(tiny._batch_encoder, "token_budget", dict(tiny._batch_encoder.token_budget))  # is lowered
     texts = [f"engine {number}" for number in range(10)]
     expected = tiny.encode(texts)
     sizes, head_inputs = [], SpladeEncoder._head_inputs
@@ -249,9 +252,9 @@ def test_a_query_has_the_vector_of_the_same_text_and_follows_the_weights(family)
             model.base_model.get_input_embeddings().weight.mul_(1.5)
 
 
-def test_a_model_that_cannot_be_traced_runs_as_it_is(monkeypatch):
+def test_a_model_that_cannot_be_traced_runs_eagerly(monkeypatch):
     def refuse(*arguments, **options):
-        raise RuntimeError("not this one")
+        raise RuntimeError("cannot be traced")
 
     model, tokenizer = family_model("Bert")
     expected = SpladeEncoder(model, tokenizer, precision="float32").encode(["a b c"])[0]

@@ -1,4 +1,4 @@
-"""The fused head against the plain formula, in float64."""
+"""Tests of the fused head against the plain formula, in float64."""
 
 import pytest
 import torch
@@ -8,7 +8,7 @@ from utils.splade.head import splade_head
 
 
 def plain(hidden, lengths, weight, bias):
-    """max over tokens of log(1 + relu(h W^T + b)), a text at a time, with autograd's own backward."""
+    """Compute max over tokens of log(1 + relu(h W^T + b)), one text at a time; autograd differentiates it."""
     rows = []
     for tokens in hidden.split(lengths):
         logits = tokens @ weight.T + (0 if bias is None else bias)
@@ -18,6 +18,7 @@ def plain(hidden, lengths, weight, bias):
 
 
 def inputs(lengths, vocabulary=50, size=8, shift=0.0, seed=0):
+    """Return random hidden [tokens, size], weight [vocabulary, size] and bias, in float64; `shift` moves all logits."""
     torch.manual_seed(seed)
     hidden = torch.randn(sum(lengths), size, dtype=torch.float64, requires_grad=True)
     weight = torch.randn(vocabulary, size, dtype=torch.float64, requires_grad=True)
@@ -38,7 +39,7 @@ CASES = {
 @pytest.mark.parametrize("with_bias", [True, False])
 @pytest.mark.parametrize("path", ["_fill_from_blocks", "_fill_from_padded"])
 def test_forward_and_gradients_are_those_of_the_plain_formula(lengths, with_bias, path, monkeypatch):
-    monkeypatch.setattr(module, "_fill_from_blocks", getattr(module, path))  # the accelerators' path on the CPU too
+    monkeypatch.setattr(module, "_fill_from_blocks", getattr(module, path))  # runs the accelerators' path on the CPU
     monkeypatch.setattr(module, "TILE_TERMS", 16)  # several tiles, the last one narrower
     hidden, weight, bias = inputs(lengths)
     leaves = [hidden, weight] + ([bias] if with_bias else [])
@@ -46,9 +47,9 @@ def test_forward_and_gradients_are_those_of_the_plain_formula(lengths, with_bias
     fused, expected = splade_head(hidden, lengths, weight, bias), plain(hidden, lengths, weight, bias)
     torch.testing.assert_close(fused, expected)
     upstream = torch.randn_like(expected)
-    got = torch.autograd.grad(fused, leaves, upstream)
-    for mine, theirs in zip(got, torch.autograd.grad(expected, leaves, upstream, allow_unused=True)):
-        torch.testing.assert_close(mine, torch.zeros_like(mine) if theirs is None else theirs)
+    gradients = torch.autograd.grad(fused, leaves, upstream)
+    for gradient, reference in zip(gradients, torch.autograd.grad(expected, leaves, upstream, allow_unused=True)):
+        torch.testing.assert_close(gradient, torch.zeros_like(gradient) if reference is None else reference)
 
 
 def test_negative_logits_give_zero_weights_and_zero_gradients():
@@ -64,7 +65,7 @@ def test_gradcheck():
     assert torch.autograd.gradcheck(lambda h, w, b: splade_head(h, [4, 1, 0, 6], w, b), (hidden, weight, bias))
 
 
-def test_gradient_of_a_projection_tied_to_the_embedding_is_the_sum_of_both_ways():
+def test_gradient_of_a_projection_tied_to_the_embedding_sums_both_uses():
     torch.manual_seed(1)
     table = torch.randn(30, 6, dtype=torch.float64, requires_grad=True)
     ids = torch.randint(30, (12,))
@@ -76,12 +77,12 @@ def test_gradient_of_a_projection_tied_to_the_embedding_is_the_sum_of_both_ways(
     torch.testing.assert_close(*results)
 
 
-def test_bfloat16_stays_within_its_rounding():
+def test_bfloat16_stays_within_its_rounding_error():
     hidden, weight, bias = inputs([20, 30], vocabulary=400, size=64)
     exact = plain(hidden, [20, 30], weight, bias)
-    rough = splade_head(hidden.bfloat16(), [20, 30], weight.float(), bias.float())
-    assert rough.dtype == torch.float32
-    torch.testing.assert_close(rough.double(), exact, rtol=0.02, atol=0.02)
+    rounded = splade_head(hidden.bfloat16(), [20, 30], weight.float(), bias.float())
+    assert rounded.dtype == torch.float32
+    torch.testing.assert_close(rounded.double(), exact, rtol=0.02, atol=0.02)
 
 
 def test_no_tensor_of_batch_by_tokens_by_vocabulary_is_made():
@@ -89,7 +90,7 @@ def test_no_tensor_of_batch_by_tokens_by_vocabulary_is_made():
     hidden, weight, _ = inputs(lengths, vocabulary=vocabulary)
     largest = 0
 
-    class Watch(torch.utils._python_dispatch.TorchDispatchMode):
+    class LargestTensor(torch.utils._python_dispatch.TorchDispatchMode):
         def __torch_dispatch__(self, function, types, args=(), kwargs=None):
             nonlocal largest
             out = function(*args, **(kwargs or {}))
@@ -98,6 +99,6 @@ def test_no_tensor_of_batch_by_tokens_by_vocabulary_is_made():
                     largest = max(largest, tensor.numel())
             return out
 
-    with Watch():
+    with LargestTensor():
         splade_head(hidden, lengths, weight).sum().backward()
     assert largest <= len(lengths) * vocabulary * 4 < sum(lengths) * vocabulary / 10

@@ -1,4 +1,4 @@
-"""The C++ head against the plain formula in float64, and what happens where it cannot be had."""
+"""Tests of the C++ head against the plain formula in float64, and of the fallback where it cannot be compiled."""
 
 import os
 import subprocess
@@ -19,7 +19,7 @@ needs_library = pytest.mark.skipif(
 
 
 def inputs(lengths, vocabulary, size, shift, seed=0):
-    """float32 inputs; `shift` moves all logits, which spread over about the root of `size`."""
+    """Return random hidden, weight and bias in float32; logits deviate by about sqrt(size) from `shift`."""
     torch.manual_seed(seed)
     bias = torch.randn(vocabulary) + shift
     return torch.randn(sum(lengths), size), torch.randn(vocabulary, size), bias
@@ -40,17 +40,17 @@ def threads(request):
 def test_forward_and_gradients_are_those_of_the_plain_formula(lengths, vocabulary, size, shift, with_bias, threads):
     tensors = inputs(lengths, vocabulary, size, shift)
     tensors = tensors if with_bias else (*tensors[:2], None)
-    mine = [None if t is None else t.clone().requires_grad_() for t in tensors]
+    ours = [None if t is None else t.clone().requires_grad_() for t in tensors]
     exact = [None if t is None else t.double().requires_grad_() for t in tensors]
-    fused = splade_head(mine[0], lengths, *mine[1:])
+    fused = splade_head(ours[0], lengths, *ours[1:])
     expected = plain(exact[0], lengths, *exact[1:])
     torch.testing.assert_close(fused.double(), expected, rtol=1e-4, atol=1e-4)
     upstream = torch.randn_like(fused)
     fused.backward(upstream)
     expected.backward(upstream.double())
-    for got, want in zip(mine, exact):
-        if got is not None and want.grad is not None:
-            torch.testing.assert_close(got.grad.double(), want.grad, rtol=1e-3, atol=1e-3)
+    for tensor, reference in zip(ours, exact):
+        if tensor is not None and reference.grad is not None:
+            torch.testing.assert_close(tensor.grad.double(), reference.grad, rtol=1e-3, atol=1e-3)
 
 
 @needs_library
@@ -66,7 +66,7 @@ def test_screening_misses_no_active_term_of_a_real_model(tiny):
 
 
 @needs_library
-def test_bfloat16_inputs_are_taken_as_they_are():
+def test_bfloat16_inputs_are_computed_in_float32():
     hidden, weight, bias = inputs([20, 30], 400, 64, -10.0)
     rounded = [t.bfloat16() for t in (hidden, weight, bias)]
     weights = splade_head(rounded[0], [20, 30], *rounded[1:])
@@ -77,7 +77,7 @@ def test_bfloat16_inputs_are_taken_as_they_are():
 
 @needs_library
 @pytest.mark.parametrize("bad", [float("nan"), float("inf")])
-def test_a_state_that_is_not_a_number_is_not_hidden(bad):
+def test_a_non_finite_value_is_not_hidden_by_the_maximum(bad):
     hidden, weight, bias = inputs([3, 4], 100, 8, 0.0)
     hidden[1, 2] = bad
     weights = splade_head(hidden, [3, 4], weight, bias)
@@ -88,7 +88,7 @@ def test_a_state_that_is_not_a_number_is_not_hidden(bad):
 
 
 @needs_library
-def test_changed_weights_are_packed_anew():
+def test_changed_weights_are_packed_again():
     hidden, weight, bias = inputs([5], 200, 16, -4.0)
     before = splade_head(hidden, [5], weight, bias)
     weight.mul_(-1)
@@ -109,7 +109,7 @@ def test_gradients_do_not_depend_on_the_number_of_threads():
         assert torch.equal(one, two)
 
 
-def test_without_a_compiler_torch_takes_over(tmp_path):
+def test_without_a_compiler_the_torch_head_is_used(tmp_path):
     code = (
         "import torch; from utils.splade import vnni; from utils.splade.head import active_terms\n"
         "(terms, weights), = active_terms(torch.ones(2, 4), [2], 3 * torch.eye(4))\n"
@@ -121,7 +121,7 @@ def test_without_a_compiler_torch_takes_over(tmp_path):
 
 
 @needs_library
-def test_a_compiler_that_fails_leaves_nothing_behind(tmp_path, monkeypatch):
+def test_a_failed_compilation_leaves_no_file(tmp_path, monkeypatch):
     compiler = tmp_path / "g++"
     compiler.write_text("#!/bin/sh\nwhile [ $1 != -o ]; do shift; done; echo half > $2; exit 1\n")
     compiler.chmod(0o755)

@@ -1,6 +1,6 @@
-"""The Triton kernels against the plain formula in float64: on a GPU where there is one, else in Triton's interpreter.
+"""Tests of the Triton kernels against the plain formula in float64, on a GPU or else in Triton's interpreter.
 
-The interpreter runs the same code on the CPU; it says nothing of its speed or of what the compiler makes of it.
+The interpreter runs the same code on the CPU; it tests neither the kernels' speed nor their compilation.
 """
 
 import pytest
@@ -13,9 +13,7 @@ from utils.splade import head_cuda as module
 DEVICE = "cuda" if torch.cuda.is_available() else "cpu"
 pytestmark = [
     pytest.mark.skipif(module.triton is None, reason="NOT RUN: no Triton for this system"),
-    pytest.mark.filterwarnings(
-        "ignore:.*encountered in divide:RuntimeWarning"
-    ),  # the interpreter's, in a branch not taken
+    pytest.mark.filterwarnings("ignore:.*encountered in divide:RuntimeWarning"),  # from a branch not taken
 ]
 
 
@@ -29,17 +27,17 @@ def head(hidden, lengths, weight, bias):
 def test_forward_and_gradients_are_those_of_the_plain_formula(lengths, vocabulary, size, shift, with_bias):
     tensors = inputs(lengths, vocabulary, size, shift)
     tensors = tensors if with_bias else (*tensors[:2], None)
-    mine = [None if t is None else t.to(DEVICE).requires_grad_() for t in tensors]
+    ours = [None if t is None else t.to(DEVICE).requires_grad_() for t in tensors]
     exact = [None if t is None else t.detach().double().requires_grad_() for t in tensors]
-    fused = head(mine[0], lengths, *mine[1:])
+    fused = head(ours[0], lengths, *ours[1:])
     expected = plain(exact[0], lengths, *exact[1:])
     torch.testing.assert_close(fused.double().cpu(), expected, rtol=1e-4, atol=1e-4)
     upstream = torch.randn(fused.shape)
     fused.backward(upstream.to(DEVICE))
     expected.backward(upstream.double())
-    for got, want in zip(mine, exact):
-        if got is not None and want.grad is not None:
-            torch.testing.assert_close(got.grad.double().cpu(), want.grad, rtol=1e-3, atol=1e-3)
+    for tensor, reference in zip(ours, exact):
+        if tensor is not None and reference.grad is not None:
+            torch.testing.assert_close(tensor.grad.double().cpu(), reference.grad, rtol=1e-3, atol=1e-3)
 
 
 on_gpu = pytest.mark.skipif(DEVICE == "cpu", reason="NOT RUN: no GPU (Triton's interpreter has no bfloat16 product)")
@@ -57,7 +55,7 @@ def test_half_precision_inputs_are_summed_in_float32(dtype):
     assert rounded.grad.dtype == dtype and rounded.grad.isfinite().all()
 
 
-def test_a_state_that_is_not_a_number_is_not_hidden():
+def test_a_nan_is_not_hidden_by_the_maximum():
     hidden, weight, bias = (t.to(DEVICE) for t in inputs([3, 4], 100, 8, 0.0))
     hidden[1, 2] = float("nan")
     weights = head(hidden, [3, 4], weight, bias)
@@ -65,5 +63,5 @@ def test_a_state_that_is_not_a_number_is_not_hidden():
 
 
 @on_gpu
-def test_compiled_kernels_are_chosen_on_a_gpu():
+def test_compiled_kernels_are_available_on_a_gpu():
     assert module.available()

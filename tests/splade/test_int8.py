@@ -1,4 +1,4 @@
-"""Linear layers, and whole layers of a transformer, on 8-bit codes."""
+"""Tests of linear layers and whole transformer layers in int8."""
 
 import copy
 
@@ -14,7 +14,7 @@ from utils.splade.encoder import SpladeEncoder
 
 
 def rounded(rows: torch.Tensor) -> torch.Tensor:
-    """Each row in steps of its largest element's 127th, as the codes hold it."""
+    """Round each row to multiples of its largest magnitude / 127, as the 8-bit codes do."""
     step = rows.abs().amax(1, keepdim=True) / 127
     return (rows / step).round().double() * step.double()
 
@@ -31,7 +31,7 @@ def test_the_product_is_that_of_the_rounded_matrices(tokens, size, outputs, with
 
 
 @needs_library
-def test_a_state_that_is_not_a_number_stays_in_its_row():
+def test_a_nan_stays_in_its_row():
     states = torch.ones(3, 20)
     states[1, 5] = float("nan")
     product = vnni.linear(states, torch.ones(4, 20), None)
@@ -45,22 +45,22 @@ def test_vectors_stay_close_to_those_of_float32(tiny):
     for vector, exact in zip(encoder.encode(texts), tiny.encode(texts)):
         a, b = torch.zeros(2, 30522)
         a[vector.indices.tolist()], b[exact.indices.tolist()] = map(torch.from_numpy, (vector.values, exact.values))
-        assert 0.995 < torch.cosine_similarity(a, b, dim=0) < 1 - 1e-6  # near, and not the float32 way in disguise
+        assert 0.995 < torch.cosine_similarity(a, b, dim=0) < 1 - 1e-6  # close, but not float32 itself
 
 
 @needs_library
-def test_gradients_are_those_of_the_weights_themselves(tiny):
+def test_with_gradients_the_model_runs_in_float32(tiny):
     encoder = SpladeEncoder.from_pretrained("splade-tiny", "cpu", precision="int8")
     batch = tiny.pad(tiny.tokenize(["how do jet engines burn fuel"]))
     torch.testing.assert_close(encoder(**batch), tiny(**batch))
 
 
-def test_a_machine_that_cannot_says_so(monkeypatch):
+def test_a_machine_without_vnni_is_reported_in_one_line(monkeypatch):
     monkeypatch.setattr(vnni, "available", lambda: False)
     fails_with_one_line(run("embedder.py", "--model-dir", "splade-tiny", "--text", "a", "--precision", "int8"), "VNNI")
 
 
-def test_training_refuses_it(tmp_path):
+def test_training_refuses_int8(tmp_path):
     from train_splade import SpladeTrainer
 
     with pytest.raises(ValueError, match="encoding"):
@@ -69,81 +69,81 @@ def test_training_refuses_it(tmp_path):
 
 @pytest.fixture(scope="module")
 def layer():
-    """A layer of BERT with sharp attention, and the same on 8-bit codes."""
+    """Return a layer of BERT with sharp attention, and the same layer in int8."""
     torch.manual_seed(0)
     shape = {"hidden_size": 96, "num_attention_heads": 3, "intermediate_size": 200, "num_hidden_layers": 1}
     model = BertForMaskedLM(BertConfig(**shape, vocab_size=50)).eval()
-    own = model.bert.encoder.layer[0]
+    exact = model.bert.encoder.layer[0]
     with torch.no_grad():
-        for parameter in own.parameters():
+        for parameter in exact.parameters():
             parameter.add_(torch.randn_like(parameter) * 0.1)
-        own.attention.self.query.weight *= 3
+        exact.attention.self.query.weight *= 3
     assert packing.enable_packing(model)
-    coded = copy.deepcopy(model)
-    int8.quantize(coded)
-    return own, coded.bert.encoder.layer[0]
+    quantized = copy.deepcopy(model)
+    int8.quantize(quantized)
+    return exact, quantized.bert.encoder.layer[0]
 
 
-LENGTHS = [1, 7, 64, 65, 100, 3, 210, 2]  # tokens: below and above a panel's 64, a block's 96 and a group's 192
+LENGTHS = [1, 7, 64, 65, 100, 3, 210, 2]  # tokens: below and above a panel (64), a block (96) and a group (192)
 
 
 @needs_library
 def test_a_whole_layer_is_close_to_the_models_own(layer):
-    own, coded = layer
+    exact, quantized = layer
     states = torch.randn(1, sum(LENGTHS), 96, generator=torch.Generator().manual_seed(1))
     with torch.inference_mode():
-        expected, found = own(states, text_lengths=LENGTHS), coded(states, text_lengths=LENGTHS)
-    for a, b in zip(found[0].split(LENGTHS), expected[0].split(LENGTHS)):
+        expected, result = exact(states, text_lengths=LENGTHS), quantized(states, text_lengths=LENGTHS)
+    for a, b in zip(result[0].split(LENGTHS), expected[0].split(LENGTHS)):
         assert 1e-4 < (a - b).norm() / b.norm() < 0.03
 
 
 @needs_library
 def test_attention_keeps_the_many_small_weights_beside_a_large_one(layer):
-    own, coded = copy.deepcopy(layer)
-    for part in (own, coded):
-        attention = part.attention.self
+    exact, quantized = copy.deepcopy(layer)
+    for module in (exact, quantized):
+        attention = module.attention.self
         with torch.no_grad():  # the first token scores 5 above the others: each of them has 0.0067 of its weight
             attention.query.weight.zero_()
             attention.query.bias.fill_(1)
             attention.key.weight.zero_()[:, 0] = 5 / 32**0.5
-            part.attention.output.dense.weight *= 5
+            module.attention.output.dense.weight *= 5
     states = torch.randn(1, 400, 96, generator=torch.Generator().manual_seed(3))
     states[0, :, 0] = 0
     states[0, 0, 0] = 1
     states[0, 1:, 1:] += 1
     with torch.inference_mode():
-        expected, found = own(states, text_lengths=[400])[0, 1:], coded(states, text_lengths=[400])[0, 1:]
-    assert (found - expected).norm() / expected.norm() < 0.03
+        expected, result = exact(states, text_lengths=[400])[0, 1:], quantized(states, text_lengths=[400])[0, 1:]
+    assert (result - expected).norm() / expected.norm() < 0.03
 
 
 @needs_library
-def test_a_text_comes_out_of_a_layer_the_same_in_any_company_and_with_any_number_of_threads(layer):
-    coded = layer[1]
+def test_a_layers_output_for_a_text_depends_on_neither_other_texts_nor_threads(layer):
+    quantized = layer[1]
     states = torch.randn(1, sum(LENGTHS), 96, generator=torch.Generator().manual_seed(2))
     threads = torch.get_num_threads()
     with torch.inference_mode():
-        together = coded(states, text_lengths=LENGTHS)[0].split(LENGTHS)
+        together = quantized(states, text_lengths=LENGTHS)[0].split(LENGTHS)
         try:
             torch.set_num_threads(3)
-            alone = [coded(text[None], text_lengths=[len(text)])[0] for text in states[0].split(LENGTHS)]
+            alone = [quantized(text[None], text_lengths=[len(text)])[0] for text in states[0].split(LENGTHS)]
         finally:
             torch.set_num_threads(threads)
     assert all(torch.equal(a, b) for a, b in zip(together, alone))
 
 
 @needs_library
-def test_a_state_that_is_not_a_number_stays_in_its_text(layer):
-    coded = layer[1]
+def test_a_nan_stays_in_its_text(layer):
+    quantized = layer[1]
     states = torch.randn(1, 30, 96)
     states[0, 12, 3] = float("nan")
     with torch.inference_mode():
-        before, hit, after = coded(states, text_lengths=[10, 10, 10])[0].split(10)
-    assert before.isfinite().all() and hit.isnan().all() and after.isfinite().all()
+        before, affected, after = quantized(states, text_lengths=[10, 10, 10])[0].split(10)
+    assert before.isfinite().all() and affected.isnan().all() and after.isfinite().all()
 
 
 @needs_library
 @pytest.mark.parametrize("family", FAMILIES)
-def test_layers_as_in_bert_run_as_a_whole_and_others_by_their_linear_layers(family, monkeypatch):
+def test_bert_like_layers_run_whole_and_others_by_their_linear_layers(family, monkeypatch):
     model, tokenizer = family_model(family)
     encoder = SpladeEncoder(model, tokenizer, precision="int8")
     exact = dense(encoder.encode(["a b c d e", "f g"]), 64)

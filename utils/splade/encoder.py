@@ -1,4 +1,4 @@
-"""A masked language model seen as a SPLADE encoder: text -> sparse vector over the vocabulary."""
+"""SPLADE encoder on top of a masked language model: text -> sparse vector over the vocabulary."""
 
 import functools
 import json
@@ -22,26 +22,27 @@ from utils.splade.streaming import BatchEncoder
 from utils.splade.vectors import EMPTY_VECTOR, SparseVector
 
 CONFIG_NAME = "splade_config.json"
-TRACED_PRECISIONS = ("auto", "float32")  # that run a query in float32
-MIN_LENGTH_RATIO = 0.7  # shortest text of a padded group over its longest,
-SHORT_TEXT_TOKENS = 32  # where texts shorter than this count as this long
+TRACED_PRECISIONS = ("auto", "float32")  # precisions in which a single query runs in float32
+MIN_LENGTH_RATIO = 0.7  # shortest over longest text of a padded group; bounds the share of padding in it
+SHORT_TEXT_TOKENS = 32  # tokens; texts below this length count as this long, so that short ones share a group
 
 
 class SpladeEncoder(torch.nn.Module):
-    """Token ids and mask -> [batch, vocabulary] weights, max over tokens of log(1 + relu(logit)).
+    """SPLADE encoder: a term's weight is the maximum over a text's tokens of log(1 + relu(logit)).
 
-    Works with any masked language model of transformers whose logits are a projection of its last hidden states; the
-    projection is taken out of the model's forward pass and runs in the fused head.
+    Works with any masked language model of transformers whose logits are a linear projection of its last hidden
+    states; the projection is taken out of the model's forward pass and runs in the fused head.
 
     Attributes:
-        model: the masked language model. Its own forward returns hidden states while it is in here.
+        model: the masked language model. Inside the encoder its forward returns hidden states instead of logits.
         tokenizer: its tokenizer.
         max_length, query_max_length: limits in tokens for documents and queries.
-        base_model: name of the model that this one was tuned from.
+        base_model: name of the model that this one was fine-tuned from.
         precision: one of utils.device.PRECISIONS, for `encode`.
         training_notes: how the model was trained; stored in splade_config.json.
-        query_weights: [vocabulary], where queries do not pass the model: a query's vector is the weights of its own
-            tokens (SPLADE-doc, arXiv 2109.10086, section 3.3; inference-free retrievers, arXiv 2411.04403). Else None.
+        query_weights: [vocabulary] for an inference-free query encoder, where a query's vector is the weights of its
+            own tokens (SPLADE-doc, arXiv 2109.10086, section 3.3; arXiv 2411.04403); None where the model encodes
+            queries too.
 
     Raises:
         ValueError: the model's logits are not a projection of its hidden states.
@@ -66,8 +67,8 @@ class SpladeEncoder(torch.nn.Module):
         self.training_notes: dict[str, Any] = {}
         self.query_weights: torch.nn.Parameter | None = None
         self._detach_projection()
-        self._packs = packing.enable_packing(model)
-        self._batches = BatchEncoder(self._encode_batch)
+        self._can_pack = packing.enable_packing(model)
+        self._batch_encoder = BatchEncoder(self._encode_batch)
         self._traced_forward: Callable[[torch.Tensor], torch.Tensor] | None = None
 
     @classmethod
@@ -79,7 +80,7 @@ class SpladeEncoder(torch.nn.Module):
         precision: str = "auto",
         threads: int | None = None,
     ) -> "SpladeEncoder":
-        """Open a model folder or hub id, or a name that utils.models knows. `threads`: see `utils.device.use_threads`.
+        """Load a model from a folder, a hub id or a name in utils.models. `threads`: see `utils.device.use_threads`.
 
         Raises:
             ValueError, OSError: see `utils.models.load_masked_lm` and `utils.device.resolve_device`.
@@ -111,7 +112,7 @@ class SpladeEncoder(torch.nn.Module):
 
     @property
     def vocabulary_size(self) -> int:
-        """Number of terms that a vector may have."""
+        """Return the number of terms in the vocabulary."""
         return self.model.config.vocab_size
 
     def forward(
@@ -120,11 +121,11 @@ class SpladeEncoder(torch.nn.Module):
         attention_mask: torch.Tensor | Sequence[torch.Tensor],
         query_ids: torch.Tensor | None = None,
     ) -> torch.Tensor:
-        """[batch, tokens] ids and mask -> [batch, vocabulary] term weights. Padding never counts.
+        """Compute [batch, vocabulary] term weights from [batch, tokens] ids and mask; padding is left out.
 
-        Both may also be sequences of such tensors, each padded to a length of its own (`group_by_length`); the
-        weights of all their texts come one group after the other. Last come those of `query_ids` [queries, tokens], by
-        `query_weights`.
+        Both may also be sequences of such tensors, each padded to a length of its own (`group_by_length`); the rows
+        are then those of the first group's texts, the second's, and so on. Rows for `query_ids` [queries, tokens] come
+        last; their weights are those of `query_weights`.
         """
         weights = splade_head(*self._head_inputs(input_ids, attention_mask))
         if query_ids is None:
@@ -139,7 +140,7 @@ class SpladeEncoder(torch.nn.Module):
         batch_size: int | None = None,
         show_progress: bool = False,
     ) -> list[SparseVector]:
-        """Sparse vectors of `texts`, in their order; see `encode_stream`."""
+        """Return the sparse vectors of `texts`, in input order; see `encode_stream`."""
         return list(self.encode_stream(texts, max_length, batch_size, show_progress))
 
     def encode_stream(
@@ -149,18 +150,18 @@ class SpladeEncoder(torch.nn.Module):
         batch_size: int | None = None,
         show_progress: bool = False,
     ) -> Iterator[SparseVector]:
-        """Sparse vectors of a stream of texts, in their order; a text without tokens gets an empty vector.
+        """Yield the sparse vectors of a stream of texts, in input order; a text without tokens gets an empty vector.
 
-        WINDOW texts are held at a time, however many come, and sorted by length; the next ones are tokenized while
-        these are encoded. Texts are cut to `max_length` tokens (default: the model's). A batch has `batch_size` texts,
-        or, without it, as many as suit the device, by their tokens. One that does not fit the memory is halved until
-        it does.
+        Memory is constant: texts are read and sorted by length in windows of SORT_WINDOW (utils.splade.streaming), and
+        the next window is tokenized while the current one is encoded. Texts are truncated to `max_length` tokens
+        (default: the model's). A batch has `batch_size` texts (default: up to the device's token budget); one that
+        does not fit into memory is halved until it does.
         """
         tokenize = functools.partial(self.tokenize, max_length=max_length)
-        yield from self._batches.encode_stream(texts, tokenize, self.device, batch_size, show_progress)
+        yield from self._batch_encoder.encode_stream(texts, tokenize, self.device, batch_size, show_progress)
 
     def encode_query(self, text: str) -> SparseVector:
-        """One query's sparse vector."""
+        """Return the sparse vector of one query."""
         tokens = self.tokenize_queries([text])[0]
         if not tokens:
             return EMPTY_VECTOR
@@ -169,12 +170,12 @@ class SpladeEncoder(torch.nn.Module):
             weights = self.query_weights.detach()[ids].cpu().numpy()
             return SparseVector(ids[weights > 0], weights[weights > 0])
         if (
-            not self._packs
+            not self._can_pack
             or self.device.type != "cpu"
             or self.precision not in TRACED_PRECISIONS
             or self.model.training
         ):
-            return self._batches.encode_batch([tokens], self.device)[0]
+            return self._batch_encoder.encode_batch([tokens], self.device)[0]
         if self._traced_forward is None:
             self._traced_forward = packing.trace_forward(self.model)
         projection = self.model.get_output_embeddings()
@@ -183,7 +184,7 @@ class SpladeEncoder(torch.nn.Module):
             return SparseVector(*active_terms(hidden, [len(tokens)], projection.weight, projection.bias)[0])
 
     def tokenize(self, texts: Sequence[str], max_length: int | None = None) -> list[list[int]]:
-        """Token ids of each text with the special tokens; [] for a text that has no others."""
+        """Return the token ids of each text, special tokens included; [] for a text that has no other tokens."""
         if not texts:
             return []
         limit = min(max_length or self.max_length, self.max_length)
@@ -192,43 +193,46 @@ class SpladeEncoder(torch.nn.Module):
         return [row if len(row) > special else [] for row in ids]
 
     def tokenize_queries(self, texts: Sequence[str]) -> list[list[int]]:
-        """As `tokenize`, to the limit for queries; without special tokens where queries do not pass the model."""
+        """Tokenize as `tokenize` does, up to `query_max_length`; without special tokens if there are query weights."""
         if self.query_weights is None or not texts:
             return self.tokenize(texts, self.query_max_length)
         options = {"add_special_tokens": False, "truncation": True, "max_length": self.query_max_length}
         return self.tokenizer(list(texts), **options, verbose=False)["input_ids"]
 
     def count_truncated(self, texts: Sequence[str], limit: int) -> int:
-        """How many of `texts` have more than `limit` tokens, the special ones included."""
+        """Count the texts that have more than `limit` tokens, special tokens included."""
         if not texts:
             return 0
         return sum(len(ids) > limit for ids in self.tokenizer(list(texts), verbose=False)["input_ids"])
 
     def pad(self, tokens: Sequence[list[int]]) -> dict[str, torch.Tensor]:
-        """input_ids and attention_mask, [batch, longest text]."""
+        """Return input_ids and attention_mask, each [batch, longest text]."""
         padded = self.tokenizer.pad({"input_ids": list(tokens)}, return_tensors="pt", return_attention_mask=True)
         return {"input_ids": padded["input_ids"], "attention_mask": padded["attention_mask"]}
 
     def group_by_length(self, tokens: Sequence[list[int]]) -> tuple[dict[str, list[torch.Tensor]], torch.Tensor]:
-        """(input_ids and attention_mask in groups of texts of like length, so that little of the work is padding;
-        each text's place among the groups' texts, [texts])."""
+        """Pad texts in groups of similar length, so that little of the work is padding.
+
+        Returns:
+            (input_ids and attention_mask as lists with a tensor per group; [texts] each text's row among all groups').
+        """
         order = sorted(range(len(tokens)), key=lambda i: -len(tokens[i]))
         groups: list[list[int]] = []
         for i in order:
             if not groups or max(len(tokens[i]), SHORT_TEXT_TOKENS) < MIN_LENGTH_RATIO * len(tokens[groups[-1][0]]):
                 groups.append([])
             groups[-1].append(i)
-        places = torch.empty(len(tokens), dtype=torch.long)
-        places[order] = torch.arange(len(tokens))
+        rows = torch.empty(len(tokens), dtype=torch.long)
+        rows[order] = torch.arange(len(tokens))
         padded = [self.pad([tokens[i] for i in group]) for group in groups]
-        return {name: [group[name] for group in padded] for name in ("input_ids", "attention_mask")}, places
+        return {name: [group[name] for group in padded] for name in ("input_ids", "attention_mask")}, rows
 
     def decode_terms(self, indices: Sequence[int]) -> list[str]:
-        """The vocabulary's words for term ids, as a person reads them."""
+        """Return the terms with these vocabulary ids, as readable text."""
         return [self.tokenizer.decode([int(index)]).strip() for index in indices]
 
     def save_pretrained(self, folder: str | Path) -> None:
-        """Write model, tokenizer and splade_config.json; each file appears in `folder` only when it is whole."""
+        """Write model, tokenizer and splade_config.json; a file appears in `folder` only once it is complete."""
         with replacing_files(folder) as unfinished:
             self.model.save_pretrained(unfinished)
             self.tokenizer.save_pretrained(unfinished)
@@ -255,11 +259,12 @@ class SpladeEncoder(torch.nn.Module):
     def _head_inputs(
         self, input_ids: torch.Tensor | Sequence[torch.Tensor], attention_mask: torch.Tensor | Sequence[torch.Tensor]
     ) -> tuple[torch.Tensor, list[int], torch.Tensor, torch.Tensor | None]:
-        """Hidden states of all tokens without padding, texts' lengths, and the projection's weight and bias."""
+        """Return the hidden states of all tokens without padding, the texts' lengths, and the projection's weight and
+        bias."""
         if isinstance(input_ids, torch.Tensor):
             input_ids, attention_mask = [input_ids], [attention_mask]
         lengths = [length for mask in attention_mask for length in mask.sum(1).tolist()]
-        if self._packs and self.device.type == "cpu":
+        if self._can_pack and self.device.type == "cpu":
             ids = torch.cat([ids[mask.bool()] for ids, mask in zip(input_ids, attention_mask)])
             hidden = packing.hidden_states(self.model, ids, lengths)  # (tokens, H)
         else:
@@ -269,8 +274,11 @@ class SpladeEncoder(torch.nn.Module):
         return hidden, lengths, projection.weight, projection.bias
 
     def _detach_projection(self) -> None:
-        """Let the model's forward return what the projection would have been given, after a check that the two
-        together are still the model."""
+        """Make the model's forward return the input of its vocabulary projection.
+
+        Raises:
+            ValueError: there is no linear projection, or forward and projection together do not give the logits.
+        """
         projection = self.model.get_output_embeddings()
         if not isinstance(projection, torch.nn.Linear):
             raise ValueError(f"{type(self.model).__name__} has no linear projection to the vocabulary")
@@ -285,13 +293,17 @@ class SpladeEncoder(torch.nn.Module):
 
 
 def _position_limit(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> int:
-    """The longest input in tokens that the model has positions for."""
+    """Return the longest input, in tokens, that the model has positions for."""
     positions = getattr(model.config, "max_position_embeddings", None) or tokenizer.model_max_length
     return min(positions - packing.first_position(model), tokenizer.model_max_length)
 
 
 def _stored_config(name: str | Path) -> dict[str, Any]:
-    """splade_config.json beside the model, or {} for a model that was not made here."""
+    """Read splade_config.json beside the model; {} for a model that this toolkit did not write.
+
+    Raises:
+        ValueError: the file is not valid JSON.
+    """
     path = cached_file(
         resolve_model(name),
         CONFIG_NAME,

@@ -4,12 +4,12 @@ For a text with hidden states h_1..h_n, the weight of vocabulary term t is (Form
 
     max over i of log(1 + relu(h_i . W_t + b_t))
 
-log(1 + relu(x)) grows with x and b_t does not depend on the token, so the maximum is taken on the raw product while a
-tile of it is still in cache; bias, relu and log then touch [batch, vocabulary] once. Nothing of the size
-[batch, tokens, vocabulary] is ever made. The gradient of a term reaches one token, its winner, and only if the
-weight is not zero, so the backward pass visits the non-zero weights alone.
+log(1 + relu(x)) is non-decreasing in x and b_t does not depend on the token, so the maximum is taken over the raw
+product while a tile of it is still in cache; bias, relu and log are then applied once, to [batch, vocabulary]. No
+tensor of size [batch, tokens, vocabulary] is ever made. The gradient of a term flows to one token, the one with the
+maximum, and only if the weight is not zero, so the backward pass visits the non-zero weights alone.
 
-This file holds the head in torch's own operations, for every device; faster ones take over where they can run.
+This module holds the head in torch operations, for every device, and dispatches to the faster kernels where they run.
 """
 
 import numpy as np
@@ -18,14 +18,14 @@ from torch.nn.utils.rnn import pad_sequence
 
 from utils.splade import head_cpu, vnni
 
-TILE_TERMS = 2048  # vocabulary terms a product; 256 tokens by 2,048 float32 products stay in cache
-BLOCK_TOKENS = 256  # tokens a product, where texts are short
+TILE_TERMS = 2048  # vocabulary terms per matrix product; 2,048 by 256 tokens in float32 (2 MiB) stay in cache
+BLOCK_TOKENS = 256  # most tokens per matrix product on the CPU, but for a longer text, which is a block of its own
 
 
 def splade_head(
     hidden: torch.Tensor, lengths: list[int], weight: torch.Tensor, bias: torch.Tensor | None = None
 ) -> torch.Tensor:
-    """Term weights of a batch of texts whose tokens are packed without padding.
+    """Compute the term weights of a batch of texts whose tokens are packed without padding.
 
     Args:
         hidden: [tokens, hidden] states of all texts, one text after the other.
@@ -42,7 +42,7 @@ def splade_head(
         hidden = hidden.to(torch.get_autocast_dtype(hidden.device.type))
     head = _TiledHead
     if hidden.is_cuda and hidden.dtype != torch.float64:
-        from utils.splade import head_cuda  # Triton takes a second to import
+        from utils.splade import head_cuda  # imported late: Triton takes a second to import
 
         if head_cuda.available():
             head = head_cuda.TritonHead
@@ -52,7 +52,10 @@ def splade_head(
 def active_terms(
     hidden: torch.Tensor, lengths: list[int], weight: torch.Tensor, bias: torch.Tensor | None = None
 ) -> list[tuple[np.ndarray, np.ndarray]]:
-    """(vocabulary ids, ascending, int32; weights, float32) of each text's non-zero terms. Arguments as above."""
+    """Return (vocabulary ids, ascending, int32; weights, float32) of each text's active terms.
+
+    Arguments as in `splade_head`.
+    """
     if _use_native_head(hidden):
         active = head_cpu.active_terms(hidden, lengths, weight, bias)
         borders = active.offsets[1:-1].numpy()
@@ -69,9 +72,11 @@ def _use_native_head(hidden: torch.Tensor) -> bool:
 
 
 class _TiledHead(torch.autograd.Function):
+    """The head in torch operations, tile of the vocabulary by tile."""
+
     @staticmethod
     def forward(ctx, hidden, lengths, weight, bias):
-        # A text without tokens keeps -inf here, which relu turns into 0.
+        # A text without tokens has -inf here, which relu turns into 0.
         weights = _max_product(hidden, lengths, weight.to(hidden.dtype))
         weights = weights.to(torch.promote_types(weights.dtype, torch.float32))
         if bias is not None:
@@ -99,7 +104,7 @@ class _TiledHead(torch.autograd.Function):
                 continue
             # d log(1 + x) / dx = 1 / (1 + x) = exp(-log(1 + x))
             slope = grad[row, terms] * torch.exp(-weights[row, terms])  # (K,)
-            winner = (hidden[tokens] @ projection[terms].T).argmax(0)  # (K,) the token that each term's maximum is from
+            winner = (hidden[tokens] @ projection[terms].T).argmax(0)  # (K,) token of each term's maximum
             grad_hidden[tokens].index_add_(0, winner, slope[:, None] * weight[terms].to(wide))
             grad_weight.index_add_(0, terms, slope[:, None] * hidden[tokens][winner].to(wide))
             if grad_bias is not None:
@@ -109,7 +114,7 @@ class _TiledHead(torch.autograd.Function):
 
 
 def _max_product(hidden: torch.Tensor, lengths: list[int], weight: torch.Tensor) -> torch.Tensor:
-    """max over a text's tokens of hidden @ weight.T: [batch, vocabulary], -inf for a text without tokens."""
+    """Return the maximum over each text's tokens of hidden @ weight.T: [batch, vocabulary], -inf for an empty text."""
     out = torch.full((len(lengths), len(weight)), float("-inf"), dtype=hidden.dtype, device=hidden.device)
     if len(hidden):
         fill = _fill_from_blocks if hidden.device.type == "cpu" else _fill_from_padded
@@ -118,7 +123,7 @@ def _max_product(hidden: torch.Tensor, lengths: list[int], weight: torch.Tensor)
 
 
 def _fill_from_blocks(out: torch.Tensor, hidden: torch.Tensor, lengths: list[int], weight: torch.Tensor) -> None:
-    """For the CPU: few tokens at a time, so that there is no padding and their product stays in cache."""
+    """Fill `out` on the CPU: a few tokens at a time, without padding, so that each product stays in cache."""
     blocks = _group_tokens(lengths)
     for start in range(0, len(weight), TILE_TERMS):
         tile = weight[start : start + TILE_TERMS].T  # (H, T)
@@ -129,7 +134,7 @@ def _fill_from_blocks(out: torch.Tensor, hidden: torch.Tensor, lengths: list[int
 
 
 def _fill_from_padded(out: torch.Tensor, hidden: torch.Tensor, lengths: list[int], weight: torch.Tensor) -> None:
-    """For accelerators: few large products."""
+    """Fill `out` on accelerators: texts padded to one length, so that there are few and large products."""
     padded = pad_sequence(hidden.split(lengths), batch_first=True)  # (B, L, H)
     positions = torch.arange(padded.shape[1], device=hidden.device)
     padding = (positions >= torch.tensor(lengths, device=hidden.device)[:, None])[:, :, None]  # (B, L, 1)
@@ -139,7 +144,7 @@ def _fill_from_padded(out: torch.Tensor, hidden: torch.Tensor, lengths: list[int
 
 
 def _group_tokens(lengths: list[int]) -> list[tuple[slice, list[int]]]:
-    """(tokens, texts) of neighboring texts that have at most BLOCK tokens together; empty texts are left out."""
+    """Group neighboring texts into blocks (tokens, texts) of at most BLOCK_TOKENS; empty texts are left out."""
     blocks: list[tuple[slice, list[int]]] = []
     start = 0
     for row, length in enumerate(lengths):

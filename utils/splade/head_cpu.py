@@ -1,13 +1,13 @@
 """The SPLADE head on a processor with AVX-512 VNNI, in C++ (vnni_head.cpp): exact in float32, at the speed of int8.
 
-A SPLADE vector has a few hundred non-zero terms among tens of thousands. Which they are is found on a product of
-tokens and terms rounded to 8 bits, with a bound of what the rounding can have changed: by Cauchy-Schwarz, for a token
-h = q + e and a term w = r + f (rounded part and rest),
+A SPLADE vector has a few hundred active terms among tens of thousands. Candidates are found on the product of tokens
+and terms rounded to 8 bits, with a bound on the rounding error: by Cauchy-Schwarz, for a token h = q + e and a term
+w = r + f (rounded part and rounding error),
 
     h . w  <=  q . r + |e| |w| + |q| |f|
 
 A term whose bound plus bias is not above zero for any token has weight zero. The others, about twice as many as are
-active, are computed in float32, with the token that won. Both stages take the maximum in registers.
+active, are computed in float32, together with the token of the maximum. Both stages keep the maximum in registers.
 """
 
 from itertools import accumulate
@@ -19,16 +19,16 @@ from utils.splade import vnni
 
 
 class ActiveTerms(NamedTuple):
-    """The non-zero weights of B texts, one text after the other, terms ascending."""
+    """Active terms of B texts, K in all: one text after the other, each with its terms in ascending order."""
 
-    offsets: torch.Tensor  # [B + 1] int64: where each text's begin, and the end
+    offsets: torch.Tensor  # [B + 1] int64: where each text's terms begin; last, K
     terms: torch.Tensor  # [K] int32
     weights: torch.Tensor  # [K] float32
-    winners: torch.Tensor  # [K] int32: the token that each weight is from, counted from its text's first
+    winners: torch.Tensor  # [K] int32: token of each weight's maximum, counted from its text's first
 
 
 class NativeHead(torch.autograd.Function):
-    """(hidden, lengths, weight, bias) -> [batch, vocabulary] float32; see `utils.splade.head.splade_head`."""
+    """The head in C++: (hidden, lengths, weight, bias) -> [batch, vocabulary] float32; see `head.splade_head`."""
 
     @staticmethod
     def forward(ctx, hidden, lengths, weight, bias):
@@ -67,7 +67,7 @@ def active_terms(
     bias: torch.Tensor | None,
     dense: torch.Tensor | None = None,
 ) -> ActiveTerms:
-    """The non-zero weights, and the same in zeroed float32 `dense` [batch, vocabulary] where it is given."""
+    """Return the active terms; write their weights also into `dense`, zeroed float32 [batch, vocabulary], if given."""
     hidden, weight, bias = _as_float32(hidden), _as_float32(weight), _as_float32(bias)
     counts = torch.empty(len(lengths), dtype=torch.int64)
     inputs = (hidden, _offsets(lengths), len(lengths), weight, bias, *vnni.pack(weight), *weight.shape)
@@ -89,4 +89,5 @@ def _as_float32(tensor: torch.Tensor | None) -> torch.Tensor | None:
 
 
 def _offsets(lengths: list[int]) -> torch.Tensor:
+    """Return the [len(lengths) + 1] starts of consecutive runs of these lengths, and their end."""
     return torch.tensor([0, *accumulate(lengths)])

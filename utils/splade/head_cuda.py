@@ -1,12 +1,12 @@
 """The SPLADE head on CUDA, in Triton.
 
-Forward: one program takes the product of a text's tokens with a tile of the vocabulary, block of tokens by block, and
-keeps the running maximum and its token in registers; only [texts, vocabulary] is ever written. Texts are packed, so a
-short one costs no more than its own tokens, rounded up to a block.
+Forward: one program multiplies a text's tokens with a tile of the vocabulary, block of tokens by block, and keeps the
+running maximum and its token in registers; only [texts, vocabulary] is ever written. Texts are packed, so a short one
+costs no more than its own tokens, rounded up to a block.
 
-Backward: active terms are listed once, sorted by the token that won and by the term. Both gradients are then sums of
-rows over such a list (a token's gradient sums projection rows, a term's sums hidden states), made by one kernel whose
-programs own a row each: no atomics, the same result every time.
+Backward: the active terms are listed once, then sorted by the token of their maximum and by the term. Either gradient
+is a sum of rows over such a list (a token's gradient sums projection rows, a term's sums hidden states), computed by
+one kernel in which each program owns a row: no atomics, so results are deterministic.
 """
 
 import functools
@@ -17,25 +17,25 @@ import torch
 try:
     import triton
     import triton.language as tl
-except ImportError:  # not for this system; torch's tiles take over
+except ImportError:  # no Triton for this system; the tiled head of head.py takes over
     triton = None
 
 
 @functools.cache
 def available() -> bool:
-    """Whether the kernels run on this machine's CUDA devices; Triton needs a C compiler there."""
+    """Return whether the kernels run on this machine's CUDA devices; Triton needs a C compiler there."""
     if triton is None:
         return False
     try:
         TritonHead.apply(torch.ones(1, 16, device="cuda"), [1], torch.ones(16, 16, device="cuda"), None)
-    except Exception as error:  # whatever a compiler or driver may throw: there is another way
+    except Exception as error:  # a compiler or driver may fail in any way; the tiled head takes over
         warnings.warn(f"the SPLADE head runs without its Triton kernels, and slower: {error}", stacklevel=2)
         return False
     return True
 
 
 class TritonHead(torch.autograd.Function):
-    """(hidden, lengths, weight, bias) -> [batch, vocabulary] float32; see `utils.splade.head.splade_head`."""
+    """The head in Triton: (hidden, lengths, weight, bias) -> [batch, vocabulary] float32; see `head.splade_head`."""
 
     @staticmethod
     def forward(ctx, hidden, lengths, weight, bias):
@@ -53,7 +53,7 @@ class TritonHead(torch.autograd.Function):
                 offsets,
                 projection,
                 projection if bias is None else bias.contiguous(),
-                _taint(hidden, lengths),
+                _nan_for_nonfinite_texts(hidden, lengths),
                 weights,
                 winners,
                 *weight.shape,
@@ -83,15 +83,16 @@ class TritonHead(torch.autograd.Function):
         return grad_hidden, None, grad_weight, grad_bias
 
 
-def _taint(hidden: torch.Tensor, lengths: list[int]) -> torch.Tensor:
-    """[batch] zeros, but NaN for a text with a state that is not finite: a maximum would hide it."""
-    taint = hidden.float().sum(1) * 0  # (tokens,)
+def _nan_for_nonfinite_texts(hidden: torch.Tensor, lengths: list[int]) -> torch.Tensor:
+    """Return [batch] zeros, with NaN for a text that has a non-finite state; it is added after the maximum, which would
+    hide such a state."""
+    zero_or_nan = hidden.float().sum(1) * 0  # (tokens,)
     rows = torch.arange(len(lengths)).repeat_interleave(torch.tensor(lengths)).to(hidden.device)
-    return torch.zeros(len(lengths), device=hidden.device).index_add_(0, rows, taint)
+    return torch.zeros(len(lengths), device=hidden.device).index_add_(0, rows, zero_or_nan)
 
 
 def _blocks(longest: int, hidden: torch.Tensor) -> dict[str, int]:
-    """Sizes of a program's blocks, for texts of at most `longest` tokens; large ones need an A100's shared memory."""
+    """Return a program's block sizes for texts of at most `longest` tokens; large ones need an A100's shared memory."""
     shared = torch.cuda.get_device_properties(hidden.device).shared_memory_per_block_optin if hidden.is_cuda else 0
     tokens = min(128 if shared >= 96 * 1024 else 64, max(16, triton.next_power_of_2(longest)))
     return {
@@ -106,7 +107,7 @@ def _blocks(longest: int, hidden: torch.Tensor) -> dict[str, int]:
 def _sum_rows(
     table: torch.Tensor, sources: torch.Tensor, targets: torch.Tensor, scales: torch.Tensor, out: torch.Tensor
 ) -> torch.Tensor:
-    """out[t] = sum of scales[i] * table[sources[i]] over the i whose targets[i] is t; every row of `out` is written."""
+    """Set out[t] to the sum of scales[i] * table[sources[i]] over all i with targets[i] == t, for every row t."""
     targets, order = targets.sort(stable=True)
     borders = torch.searchsorted(targets, torch.arange(len(out) + 1, device=out.device))
     size = out.shape[1]
@@ -125,7 +126,7 @@ if triton is not None:
         offsets,  # [texts + 1]
         weight,  # [vocabulary, size], in hidden's dtype
         bias,  # [vocabulary]
-        taint,  # [texts]
+        zero_or_nan,  # [texts], NaN for a text with a non-finite state
         weights,  # [texts, vocabulary] out
         winners,  # [texts, vocabulary] out
         vocabulary,
@@ -136,7 +137,7 @@ if triton is not None:
         TERMS: tl.constexpr,
         DEPTH: tl.constexpr,
     ):
-        # Neighboring programs share a tile of the vocabulary and differ in the text: the tile stays in the L2 cache.
+        # Neighboring programs take different texts and the same tile of the vocabulary, which stays in the L2 cache.
         text = tl.program_id(0)
         terms = tl.program_id(1) * TERMS + tl.arange(0, TERMS)
         inside = terms < vocabulary
@@ -160,13 +161,13 @@ if triton is not None:
             larger = top > best
             winner = tl.where(larger, (first - begin).to(tl.int32) + place, winner)
             best = tl.where(larger, top, best)
-        logit = best + tl.load(taint + text)
+        logit = best + tl.load(zero_or_nan + text)
         if HAS_BIAS:
             logit += tl.load(bias + terms, mask=inside, other=0.0).to(tl.float32)
         logit = tl.where(logit <= 0, 0.0, logit)  # NaN stays
-        # log(1 + x) without what 1 + x rounds away (Kahan's form)
-        more = 1.0 + logit
-        value = tl.where(more == 1.0, logit, tl.log(more) * (logit / (more - 1.0)))
+        # log(1 + x), with a correction for the rounding of 1 + x (Kahan's form)
+        one_plus = 1.0 + logit
+        value = tl.where(one_plus == 1.0, logit, tl.log(one_plus) * (logit / (one_plus - 1.0)))
         at = text.to(tl.int64) * vocabulary + terms
         tl.store(weights + at, value, mask=inside)
         tl.store(winners + at, winner, mask=inside)

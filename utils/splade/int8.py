@@ -1,12 +1,12 @@
-"""A transformer on 8-bit codes, for encoding on a processor with AVX-512 VNNI.
+"""Int8 inference of a transformer, for encoding on a processor with AVX-512 VNNI.
 
-Each output of a linear layer has a step of its own, and so has each token, found as it comes (LLM.int8(), Dettmers et
-al., arXiv 2208.07339, without its columns of outliers). Sums are exact; rounding changes a layer's output by about 1 %,
-so vectors are close to the model's own, not the same.
+Each output of a linear layer has its own quantization step, and so has each token, computed at run time (LLM.int8(),
+Dettmers et al., arXiv 2208.07339, without its outlier columns). Sums are exact; rounding changes a layer's output by
+about 1 %, so vectors are close to those in float32, not the same.
 
-Layers as in BERT (attention, feed-forward network, each with a sum and a normalization after it) run as a whole over
-packed texts, in parts that stay in cache. In attention, queries, keys and values are 8-bit codes, and its weights have
-14 bits. In other layers it is the linear ones alone.
+Layers as in BERT (attention and feed-forward network, each followed by a residual sum and a normalization) run as a
+whole over packed texts, in groups of texts that stay in cache. In attention, queries, keys and values have 8 bits, the
+attention weights 14. In other architectures only the linear layers are quantized.
 """
 
 import functools
@@ -17,14 +17,16 @@ from transformers import PreTrainedModel
 
 from utils.splade import vnni
 
-MAX_LAYER_ERROR = 0.05  # of a layer's change of its states: what a whole layer may differ by from the model's own
+MAX_LAYER_ERROR = (
+    0.05  # norm of an int8 layer's error over that of the change a layer makes; above it, it stays in float32
+)
 
 
 def quantize(model: PreTrainedModel) -> None:
-    """Let `model` run on 8-bit codes wherever no gradient is wanted.
+    """Make `model` run in int8 wherever gradients are off.
 
     Raises:
-        ValueError: this machine cannot.
+        ValueError: the model is not on a CPU, or this machine lacks AVX-512 VNNI or the compiler.
     """
     if model.device.type != "cpu" or not vnni.available():
         raise ValueError("precision 'int8' needs the CPU, one with AVX-512 VNNI, and the compiler g++: use auto")
@@ -44,6 +46,7 @@ def _linear_forward(linear: torch.nn.Linear, states: torch.Tensor) -> torch.Tens
 
 
 def _layer_forward(forward, linears, norms, heads, states, *args, **kwargs) -> torch.Tensor:
+    """Run a whole layer in int8 on packed texts; with gradients, or without packed texts, the model's own `forward`."""
     lengths = kwargs.get("text_lengths")
     if torch.is_grad_enabled() or lengths is None:
         return forward(states, *args, **kwargs)
@@ -65,30 +68,32 @@ def _layer_forward(forward, linears, norms, heads, states, *args, **kwargs) -> t
 
 
 def _layer_parts(module, config):
-    """The six linear layers, two normalizations and number of heads of a layer as vnni_layers.cpp computes it, which is
-    found out by trying; None where `module` is something else."""
+    """Return the six linear layers, two normalizations and number of heads of a layer that vnni_layers.cpp computes;
+    None if `module` is no such layer, which a run on random states decides."""
     linears = [part for part in module.modules() if isinstance(part, torch.nn.Linear)]
     norms = [part for part in module.modules() if isinstance(part, torch.nn.LayerNorm)]
     heads = getattr(config, "num_attention_heads", 0)
     if len(linears) != 6 or len(norms) != 2 or any(norm.bias is None for norm in norms) or not heads:
         return None
     size, inner = linears[0].in_features, linears[4].out_features
-    head = size // heads
+    head_size = size // heads
     shapes = [(size, size)] * 4 + [(inner, size), (size, inner)]
     if (
         [linear.weight.shape for linear in linears] != shapes
-        or head * heads != size
-        or head % 16
-        or head > vnni.PANEL_ROWS
+        or head_size * heads != size
+        or head_size % 16
+        or head_size > vnni.PANEL_ROWS
     ):
         return None
     lengths = [5, 3]
     states = torch.randn(1, sum(lengths), size, generator=torch.Generator().manual_seed(0))
     with torch.inference_mode():
         try:
-            own = module(states, text_lengths=lengths)
-        except Exception:  # a module that takes something else
+            expected = module(states, text_lengths=lengths)
+        except Exception:  # a module that takes other arguments
             return None
-        ours = _layer_forward(module.forward, linears, norms, heads, states, text_lengths=lengths)
-    same = isinstance(own, torch.Tensor) and (ours - own).norm() < MAX_LAYER_ERROR * (own - states).norm()
-    return (linears, norms, heads) if same else None
+        result = _layer_forward(module.forward, linears, norms, heads, states, text_lengths=lengths)
+    close = (
+        isinstance(expected, torch.Tensor) and (result - expected).norm() < MAX_LAYER_ERROR * (expected - states).norm()
+    )
+    return (linears, norms, heads) if close else None

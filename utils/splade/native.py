@@ -1,4 +1,4 @@
-"""C++ beside a module, compiled at its first use and kept in the user's cache folder."""
+"""C++ sources of this folder, compiled at their first use into the user's cache folder."""
 
 import ctypes
 import functools
@@ -9,18 +9,21 @@ import shutil
 import subprocess
 from pathlib import Path
 
-import torch  # noqa: F401  its OpenMP must be in the process first, so that ours shares its threads
+import torch  # noqa: F401  loads its OpenMP runtime first, so that the library shares its threads
 
 from utils.files import replacing
 
-# Sums may be reordered, so that loops vectorize; NaN and infinity keep their meaning.
+# Sums may be reordered, which lets loops vectorize; NaN and infinity keep their meaning.
 FLAGS = "-std=c++17 -O3 -fno-math-errno -fno-trapping-math -fno-signed-zeros -fassociative-math -fopenmp -fPIC -shared"
 
 
 @functools.cache
 def load_library(name: str) -> ctypes.CDLL | None:
-    """The library made of utils/`name`.h and `name`*.cpp, or None where it cannot be had: no GNU C++ compiler (CXX
-    names another than g++), no cache folder to write to, or a processor that its `supported()` says no to."""
+    """Load the library built from `name`.h and `name`*.cpp in this folder, compiling it if it is not cached.
+
+    Returns None on systems other than Linux on x86-64, without a working GNU C++ compiler (g++, or what CXX names) or a
+    writable cache folder, and on a processor for which the library's `supported()` returns 0.
+    """
     compiler = shutil.which(os.environ.get("CXX", "g++"))
     if compiler is None or (platform.system(), platform.machine()) != ("Linux", "x86_64"):
         return None
@@ -38,7 +41,7 @@ def load_library(name: str) -> ctypes.CDLL | None:
 
 
 def _compile(compiler: str, sources: list[Path], library: Path) -> None:
-    """Write `library` whole or not at all: another process may be doing the same."""
+    """Compile into `library`, which appears complete or not at all: another process may be compiling it too."""
     with replacing(library) as unfinished:
         command = [compiler, *FLAGS.split(), "-o", str(unfinished), *map(str, sources)]
-        subprocess.run(command, check=True, capture_output=True, timeout=300)
+        subprocess.run(command, check=True, capture_output=True, timeout=300)  # seconds

@@ -1,8 +1,8 @@
-"""Texts end to end through a transformer: one row of all their tokens, without padding and without masks.
+"""Packed texts through a transformer: one row with the tokens of all texts, without padding or masks.
 
-The layers of a transformer work on each token alone, but for attention, which is taken within each text here. It is
-registered with transformers as an attention implementation and reads the texts' lengths from the keyword argument
-that travels through the model with them; without it, it is transformers' own scaled dot product.
+All layers of a transformer but attention work on each token alone, so only attention must be confined to each text.
+The implementation here is registered with transformers and reads the texts' lengths from the keyword argument
+`text_lengths`, which the model passes on; without it, it is transformers' own scaled dot-product attention.
 """
 
 import warnings
@@ -15,25 +15,26 @@ from transformers.integrations.sdpa_attention import sdpa_attention_forward
 from transformers.masking_utils import AttentionMaskInterface, sdpa_mask
 
 ATTENTION_NAME = "within_texts"
-ROW_MULTIPLE = 32  # what packed tokens are filled up to a multiple of; more where there are many
+ROW_MULTIPLE = 32  # tokens; packed rows are padded to a multiple of this, or of a larger power of 2 where they are long
 
 
 def enable_packing(model: PreTrainedModel) -> bool:
-    """Let `model` take packed texts too. False where it cannot: attention of its own, or over a sliding window."""
+    """Enable packed texts in `model`; return False, and leave it as it is, where its attention is its own or slides
+    over a window."""
     windowed = any(getattr(model.config, name, None) for name in ("sliding_window", "local_attention"))
     if windowed or getattr(model.config, "_attn_implementation", None) != "sdpa":
         return False
     model.set_attn_implementation(ATTENTION_NAME)
-    texts = [5, 3]
-    ids = torch.tensor([i for i in range(sum(texts) + 1) if i != model.config.pad_token_id], device=model.device)[
-        : sum(texts)
+    lengths = [5, 3]
+    ids = torch.tensor([i for i in range(sum(lengths) + 1) if i != model.config.pad_token_id], device=model.device)[
+        : sum(lengths)
     ]
     with torch.inference_mode():
         try:
-            packed = hidden_states(model, ids, texts)
-        except (TypeError, ValueError, RuntimeError):  # a family that takes no positions, or passes on no arguments
+            packed = hidden_states(model, ids, lengths)
+        except (TypeError, ValueError, RuntimeError):  # the model takes no position_ids or passes no arguments on
             packed = torch.empty(0)
-        alone = torch.cat([model(input_ids=row[None]).logits[0] for row in ids.split(texts)])
+        alone = torch.cat([model(input_ids=row[None]).logits[0] for row in ids.split(lengths)])
     if packed.shape == alone.shape and torch.allclose(packed, alone, rtol=1e-3, atol=1e-3):
         return True
     model.set_attn_implementation("sdpa")
@@ -41,61 +42,63 @@ def enable_packing(model: PreTrainedModel) -> bool:
 
 
 def hidden_states(model: PreTrainedModel, ids: torch.Tensor, lengths: list[int]) -> torch.Tensor:
-    """[tokens, hidden] of texts whose token ids [tokens] stand one after the other."""
+    """Return the [tokens, hidden] states of packed texts, whose token ids [tokens] stand one after the other."""
     first = first_position(model)
     positions = torch.cat([torch.arange(first, first + length) for length in lengths]).to(ids.device)
-    # oneDNN compiles and keeps a product for each number of rows: a last text of fill keeps these numbers few.
-    fill = -len(ids) % max(ROW_MULTIPLE, 2 ** (len(ids).bit_length() - 5)) if len(ids) > ROW_MULTIPLE else 0
-    filled, places = (torch.nn.functional.pad(row, (0, fill), value=row[0]) for row in (ids, positions))
-    states = model(input_ids=filled[None], position_ids=places[None], text_lengths=[*lengths, fill]).logits[0]
+    # oneDNN compiles and caches a kernel for each number of rows; a last text of filler tokens keeps these numbers few.
+    filler = -len(ids) % max(ROW_MULTIPLE, 2 ** (len(ids).bit_length() - 5)) if len(ids) > ROW_MULTIPLE else 0
+    ids_row, positions_row = (torch.nn.functional.pad(row, (0, filler), value=row[0]) for row in (ids, positions))
+    states = model(input_ids=ids_row[None], position_ids=positions_row[None], text_lengths=[*lengths, filler]).logits[0]
     return states[: len(ids)]
 
 
 def trace_forward(model: PreTrainedModel) -> Callable[[torch.Tensor], torch.Tensor]:
-    """[tokens] ids of one text -> its [tokens, hidden] states, on the CPU, without the Python between the operations,
-    which takes longer than a query's products. It follows the model's weights; a model that cannot be traced runs as
-    it is."""
+    """Return a function from the [tokens] ids of one text to its [tokens, hidden] states, on the CPU.
 
-    class OneText(torch.nn.Module):
+    It is traced, because the Python between the operations takes longer than a query's matrix products. It shares the
+    model's weights, so it follows their changes; a model that cannot be traced runs eagerly.
+    """
+
+    class SingleText(torch.nn.Module):
         def __init__(self) -> None:
             super().__init__()
             self.model, self.first = model, first_position(model)
 
         def forward(self, ids: torch.Tensor) -> torch.Tensor:
-            positions = torch.arange(ids.shape[0]) + self.first  # not len(): the tracer would keep it
+            positions = torch.arange(ids.shape[0]) + self.first  # len() would be traced as a constant
             return self.model(input_ids=ids[None], position_ids=positions[None]).logits[0]
 
-    plain = OneText().eval()
+    eager = SingleText().eval()
     short, long = (torch.arange(length) % 3 + 5 for length in (4, 17))
     try:
         with torch.inference_mode(), warnings.catch_warnings():
             warnings.simplefilter("ignore")
-            traced = torch.jit.trace(plain, short, check_trace=False)
-            same = torch.allclose(traced(long), plain(long), rtol=1e-4, atol=1e-5)
-    except Exception:  # whatever a model's code may not let the tracer do: there is another way
+            traced = torch.jit.trace(eager, short, check_trace=False)
+            same = torch.allclose(traced(long), eager(long), rtol=1e-4, atol=1e-5)
+    except Exception:  # a model's code may fail under the tracer in any way; the eager model takes over
         same = False
-    return (lambda ids: traced(ids)) if same else (lambda ids: plain(ids))  # functions, so as not to be submodules
+    return (lambda ids: traced(ids)) if same else (lambda ids: eager(ids))  # lambdas do not register as submodules
 
 
 def first_position(model: PreTrainedModel) -> int:
-    """The position of a text's first token: 0, but behind the padding id for RoBERTa and its kin."""
+    """Return the position of a text's first token: 0, or the one after the padding id in models like RoBERTa."""
     table = getattr(getattr(model.base_model, "embeddings", None), "position_embeddings", None)
     padding = getattr(table, "padding_idx", None)
     return 0 if padding is None else padding + 1
 
 
 def _attend(module, query, key, value, attention_mask, text_lengths=None, dropout=0.0, scaling=None, **kwargs):
-    """query, key, value: [1, heads, tokens, size] -> [1, tokens, heads, size], each text for itself."""
+    """Attend within each text: query, key, value [1, heads, tokens, size] -> [1, tokens, heads, size]."""
     if text_lengths is None:
         return sdpa_attention_forward(
             module, query, key, value, attention_mask, dropout=dropout, scaling=scaling, **kwargs
         )
-    # In float32: as fast on a CPU without AMX, and in bfloat16 every length of text leaves a compiled kernel behind.
+    # float32 is as fast on a CPU without AMX; in bfloat16 every text length would leave a compiled kernel in memory.
     dtype, wide = query.dtype, torch.promote_types(query.dtype, torch.float32)
     query, key, value = query.to(wide), key.to(wide), value.to(wide)
     results, start = [], 0
     for length, run in groupby(text_lengths):
-        count = len(list(run))  # neighbors of one length go together
+        count = len(list(run))  # neighboring texts of the same length share one call
         if not length:
             continue
         q, k, v = (

@@ -1,7 +1,7 @@
-"""Weights of query terms where queries do not pass the model, in a folder that sentence-transformers opens too.
+"""Query term weights of an inference-free query encoder, stored so that sentence-transformers opens the folder too.
 
-A query's vector is then the weights of its own tokens (SPLADE-doc, arXiv 2109.10086, section 3.3; inference-free
-retrievers, arXiv 2411.04403).
+The model does not encode queries then: a query's vector is the weights of its own tokens (SPLADE-doc, arXiv 2109.10086,
+section 3.3; inference-free retrievers, arXiv 2411.04403).
 """
 
 import json
@@ -14,7 +14,7 @@ from transformers.utils import cached_file
 
 from utils.models import resolve_model
 
-IDF_FOLDER = "query_idf"  # within a model folder
+IDF_FOLDER = "query_idf"  # subfolder of a model folder
 
 
 def load_query_weights(name: str | Path) -> torch.Tensor:
@@ -23,11 +23,11 @@ def load_query_weights(name: str | Path) -> torch.Tensor:
 
 
 def save_query_weights(folder: Path, weights: torch.Tensor, tokenizer: PreTrainedTokenizerBase) -> None:
-    """Write [vocabulary] query weights into a model folder, in the layout of sentence-transformers' Router: one way for
-    queries, another one for documents."""
-    queries = folder / IDF_FOLDER
-    tokenizer.save_pretrained(queries)
-    save_file({"weight": weights.detach().cpu().contiguous()}, queries / "model.safetensors")
+    """Write [vocabulary] query weights into a model folder, in the layout of sentence-transformers' Router: one route
+    for queries, another for documents."""
+    query_folder = folder / IDF_FOLDER
+    tokenizer.save_pretrained(query_folder)
+    save_file({"weight": weights.detach().cpu().contiguous()}, query_folder / "model.safetensors")
     (folder / "pooling").mkdir()
     parts = {IDF_FOLDER: "SparseStaticEmbedding", ".": "MLMTransformer", "pooling": "SpladePooling"}
     kinds = {name: f"sentence_transformers.sparse_encoder.models.{kind}" for name, kind in parts.items()}

@@ -1,4 +1,4 @@
-"""A stream of texts of any length through a model, in batches that suit the device and in constant memory."""
+"""Batched encoding of a stream of texts in constant memory, with batch sizes that suit the device."""
 
 from collections.abc import Callable, Iterable, Iterator, Sequence, Sized
 from concurrent.futures import ThreadPoolExecutor
@@ -10,21 +10,21 @@ from tqdm import tqdm
 from utils.console import progress_bar
 from utils.splade.vectors import EMPTY_VECTOR, SparseVector
 
-SORT_WINDOW = 2048  # texts tokenized and sorted by length together
-CPU_BATCH_TOKENS = 2048  # tokens in a batch, padding included
-ACCELERATOR_BATCH_TOKENS = 65_536  # the same on CUDA and MPS
-MIN_BATCH_TOKENS = 512  # that a batch is not made smaller than for the sake of more threads
-BATCHES_PER_THREAD = 4  # of a window, at least, so that no thread waits long for the last batch of another one
+SORT_WINDOW = 2048  # texts tokenized and sorted by length together; more means less padding, and more memory
+CPU_BATCH_TOKENS = 2048  # most tokens in a batch on the CPU, padding included
+ACCELERATOR_BATCH_TOKENS = 65_536  # most tokens in a batch on CUDA and MPS, padding included
+MIN_BATCH_TOKENS = 512  # tokens; the CPU's budget is not lowered below this to give every thread enough batches
+BATCHES_PER_THREAD = 4  # batches of a window per CPU thread aimed for, so that threads finish at about the same time
 
 
 class BatchEncoder:
-    """Encodes texts in batches, and halves a batch that does not fit the memory.
+    """Batch encoder that halves a batch which does not fit into memory.
 
     Args:
-        encode: token ids of a batch of texts -> their vectors.
+        encode: maps the token ids of a batch of texts to their vectors.
 
     Attributes:
-        token_budget: by type of device, the tokens of a batch at most, padding included.
+        token_budget: by device type, the most tokens in a batch, padding included.
     """
 
     def __init__(self, encode: Callable[[list[list[int]]], list[SparseVector]]) -> None:
@@ -43,9 +43,9 @@ class BatchEncoder:
         batch_size: int | None,
         show_progress: bool,
     ) -> Iterator[SparseVector]:
-        """Yield the vectors of `texts` in their order; a text without tokens has an empty one.
+        """Yield the vectors of `texts` in input order; a text without tokens has an empty one.
 
-        SORT_WINDOW texts are held at a time, and the next ones are tokenized while these are encoded.
+        Texts are read in windows of SORT_WINDOW; the next window is tokenized while the current one is encoded.
         """
         total = len(texts) if isinstance(texts, Sized) else None
         texts = iter(texts)
@@ -53,23 +53,23 @@ class BatchEncoder:
             progress_bar(total=total, desc="encoding", unit="texts", show=show_progress) as bar,
             ThreadPoolExecutor(1) as pool,
         ):
-            coming = pool.submit(tokenize, list(islice(texts, SORT_WINDOW)))
-            while tokens := coming.result():
-                coming = pool.submit(tokenize, list(islice(texts, SORT_WINDOW)))
+            next_window = pool.submit(tokenize, list(islice(texts, SORT_WINDOW)))
+            while tokens := next_window.result():
+                next_window = pool.submit(tokenize, list(islice(texts, SORT_WINDOW)))
                 yield from self._encode_window(tokens, device, batch_size, bar)
 
     def encode_batch(self, tokens: list[list[int]], device: torch.device) -> list[SparseVector]:
-        """Encode one batch, in halves where it does not fit the memory.
+        """Encode one batch, halved as often as needed to fit into memory.
 
         Raises:
-            torch.OutOfMemoryError: one text alone does not fit.
+            torch.OutOfMemoryError: a single text does not fit.
         """
         try:
             return self._encode(tokens)
         except torch.OutOfMemoryError:
             if len(tokens) == 1:
                 raise
-        self.token_budget[device.type] = max(1, self.token_budget[device.type] // 2)  # for the windows to come
+        self.token_budget[device.type] = max(1, self.token_budget[device.type] // 2)  # for later windows
         half = len(tokens) // 2
         return self.encode_batch(tokens[:half], device) + self.encode_batch(tokens[half:], device)
 
@@ -77,7 +77,7 @@ class BatchEncoder:
         self, tokens: list[list[int]], device: torch.device, batch_size: int | None, bar: tqdm
     ) -> list[SparseVector]:
         vectors = [EMPTY_VECTOR] * len(tokens)
-        # Longest first, so that a batch that does not fit the memory comes at once.
+        # Longest first, so that a batch that does not fit into memory is met at once.
         order = sorted((i for i, ids in enumerate(tokens) if ids), key=lambda i: -len(tokens[i]))
         bar.update(len(tokens) - len(order))
         budget = self.token_budget[device.type]
@@ -99,7 +99,8 @@ class BatchEncoder:
         return vectors
 
     def _encode_batches(self, batches: list[list[list[int]]], device: torch.device) -> Iterator[list[SparseVector]]:
-        """Encode a batch a thread on the CPU, which scales better than threads within each of its small products."""
+        """Yield the vectors of each batch. On the CPU every thread encodes a batch of its own, which scales better than
+        splitting each small matrix product between threads."""
         threads = torch.get_num_threads()
         if device.type != "cpu" or threads == 1 or len(batches) == 1:
             for batch in batches:

@@ -1,5 +1,4 @@
-"""Products of 8-bit codes on a processor with AVX-512 VNNI: the Python face of vnni_head.cpp and
-vnni_layers.cpp."""
+"""Int8 matrix products on a processor with AVX-512 VNNI: ctypes bindings of vnni_head.cpp and vnni_layers.cpp."""
 
 import ctypes
 from typing import NamedTuple
@@ -9,54 +8,69 @@ from torch.utils.weak import WeakTensorKeyDictionary
 
 from utils.splade.native import load_library
 
-PANEL_ROWS = 64  # rows of weights side by side; as in vnni.h
+PANEL_ROWS = 64  # rows of weights that the kernels read side by side; must equal PANEL in vnni.h
 
 
-class Packed(NamedTuple):
-    """A matrix of weights in 8-bit codes, in the order that the kernels read it, and for each of its rows the size of a
-    step, the norm of what rounding lost, and its own norm."""
+class PackedWeights(NamedTuple):
+    """A float32 weight matrix [rows, size] quantized to 8 bits, in the order in which the kernels read it."""
 
-    codes: torch.Tensor
-    scale: torch.Tensor
-    error: torch.Tensor
-    norm: torch.Tensor
+    codes: torch.Tensor  # uint8, rows padded to PANEL_ROWS, size to 4
+    scale: torch.Tensor  # [rows] size of a quantization step
+    error: torch.Tensor  # [rows] norm of the rounding error
+    norm: torch.Tensor  # [rows] norm before rounding
 
 
 _packed: WeakTensorKeyDictionary = WeakTensorKeyDictionary()
 
 
 def available() -> bool:
-    """Whether this machine has the processor and the compiler that they need."""
+    """Return whether this machine has the processor and the compiler that the kernels need."""
     return load_library("vnni") is not None
 
 
-def pack(weight: torch.Tensor) -> Packed:
-    """Codes of float32 weights [rows, size], kept until the weights change, as in training they do at every step. Torch
-    counts changes; one made through `weight.data` it does not see, and neither does this."""
+def pack(weight: torch.Tensor) -> PackedWeights:
+    """Quantize contiguous float32 weights [rows, size]; the result is cached until the weights change.
+
+    A change is detected by torch's version counter, which does not count in-place changes through `weight.data`;
+    inference tensors have no counter and are quantized at each call.
+    """
     version = None if weight.is_inference() else (weight.data_ptr(), weight._version)
-    kept = _packed.get(weight)
-    if kept and version and kept[0] == version:
-        return kept[1]
+    cached = _packed.get(weight)
+    if cached and version and cached[0] == version:
+        return cached[1]
     rows, size = weight.shape
     codes = torch.empty(-(-rows // PANEL_ROWS) * PANEL_ROWS * -(-size // 4) * 4, dtype=torch.uint8)
-    packed = Packed(codes, *(torch.empty(rows) for _ in range(3)))
+    packed = PackedWeights(codes, *(torch.empty(rows) for _ in range(3)))
     call("pack", weight, rows, size, *packed)
     _packed[weight] = (version, packed)
     return packed
 
 
 def linear(states: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor | None) -> torch.Tensor:
-    """states @ weight.T + bias, both rounded to 8 bits and summed exactly: [..., size] -> [..., rows], float32."""
+    """Compute states @ weight.T + bias, both factors rounded to 8 bits and summed exactly.
+
+    Args:
+        states: [..., size].
+        weight: [outputs, size], contiguous float32.
+        bias: [outputs] or None.
+
+    Returns:
+        [..., outputs], float32.
+    """
     flat = states.flatten(0, -2).float().contiguous()
-    out = torch.empty(len(flat), len(weight))
+    outputs = len(weight)
+    out = torch.empty(len(flat), outputs)
     packed = pack(weight)
-    call("linear", flat, *flat.shape, packed.codes, packed.scale, bias, len(weight), out)
-    return out.view(*states.shape[:-1], len(weight))
+    call("linear", flat, *flat.shape, packed.codes, packed.scale, bias, outputs, out)
+    return out.view(*states.shape[:-1], outputs)
 
 
 def call(name: str, *arguments: torch.Tensor | int | None) -> int | None:
-    """Call the library's function with tensors as pointers, the number of threads behind them; what it returns is a
-    pointer."""
+    """Call a function of the library: tensors become pointers, and torch's number of threads comes as last argument.
+
+    Returns:
+        The result as a pointer, which has a meaning for `find` alone.
+    """
     values = [
         ctypes.c_int64(a) if isinstance(a, int) else ctypes.c_void_p(None if a is None else a.data_ptr())
         for a in arguments

@@ -1,13 +1,14 @@
-// The SPLADE head; utils/splade/head_cpu.py tells what is computed and why.
+// The SPLADE head; the algorithm is described in head_cpu.py.
 
 #include "vnni.h"
 
 namespace {
 
-constexpr int64_t GROUP_TOKENS = 256; // short texts share a pass over the projection while they fill the second-level cache
-constexpr int64_t TASKS_PER_THREAD = 4;
-constexpr int64_t MIN_SLICE = 8;      // panels
+constexpr int64_t GROUP_TOKENS = 256;   // tokens of texts that share a pass over the projection; they fill the L2 cache
+constexpr int64_t TASKS_PER_THREAD = 4; // tasks aimed for, each a group and a slice of the vocabulary; balances load
+constexpr int64_t MIN_SLICE_PANELS = 8; // fewest panels in a slice of the vocabulary; bounds the overhead of a task
 
+// Keep the larger of each sum and its best so far, and with it the token it is from.
 INLINE void keep_larger(__m512 sum, int32_t token, float* best, int32_t* winner) {
   __m512 top = _mm512_loadu_ps(best);
   __mmask16 larger = _mm512_cmp_ps_mask(sum, top, _CMP_NLE_UQ); // NaN counts as larger
@@ -15,6 +16,7 @@ INLINE void keep_larger(__m512 sum, int32_t token, float* best, int32_t* winner)
   _mm512_mask_storeu_epi32(winner, larger, _mm512_set1_epi32(token));
 }
 
+// Finish function of multiply_codes that keeps the maximum over tokens.
 struct KeepMaximum {
   int32_t* best; // [64]
   INLINE void operator()(int, int quarter, __m512i sum) const {
@@ -23,8 +25,8 @@ struct KeepMaximum {
   }
 };
 
-// best[term], winner[term] = largest token . term over M tokens, which start at position `first`, and 64 terms in
-// float32; `panel` is [dimension][64].
+// Update best[term] and winner[term], the largest product and its token, with M tokens from position `first` on, for 64
+// terms in float32; `panel` is [dimension][64].
 template <int M, int... I>
 KERNEL void multiply(const float* tokens, const float* panel, int64_t size, int32_t first, float* best, int32_t* winner,
                      std::integer_sequence<int, I...>) {
@@ -38,12 +40,13 @@ KERNEL void multiply(const float* tokens, const float* panel, int64_t size, int3
 }
 
 struct Text {
-  int64_t begin, end;       // tokens
-  float scale, error, norm; // of its quantization; the largest error and norm among its tokens
+  int64_t begin, end; // tokens
+  float scale;        // quantization step
+  float error, norm;  // largest norm of the rounding error, and largest norm of the rounded states, among its tokens
   bool finite;
 };
 
-struct Active {
+struct ActiveTerm {
   int32_t term, winner;
   float weight;
 };
@@ -51,56 +54,57 @@ struct Active {
 // Active terms of each text, in slices of the vocabulary: lists[text * slices + slice].
 struct Found {
   int64_t slices;
-  std::vector<std::vector<Active>> lists;
+  std::vector<std::vector<ActiveTerm>> lists;
 };
 
 struct Projection {
   const float *weight, *bias; // [vocabulary, size], [vocabulary] or null
   const uint8_t* packed;
-  const float *scale, *error, *norm; // [vocabulary], of its quantization
+  const float *scale, *error, *norm; // [vocabulary]: quantization step, norm of the rounding error, norm
   int64_t vocabulary, size, stride;
 };
 
-// One int8 step for all tokens of a text, so that their products compare as integers. start[token] takes back the
-// 128 that is added to every weight to make it unsigned.
-AVX512 void quantize_text(const float* hidden, int64_t size, int64_t stride, Text& text, int8_t* tokens, int32_t* start) {
-  float largest = largest_of(hidden + text.begin * size, (text.end - text.begin) * size);
+// Quantize the tokens of a text with one step for all, so that their products compare as integers. start[token]
+// compensates for the 128 that is added to every weight code to make it unsigned.
+AVX512 void quantize_text(const float* hidden, int64_t size, int64_t stride, Text& text, int8_t* tokens,
+                          int32_t* start) {
+  float largest = largest_magnitude(hidden + text.begin * size, (text.end - text.begin) * size);
   text.finite = true;
-  text.scale = step_of(largest);
-  const __m512 steps_in_one = _mm512_set1_ps(1 / text.scale);
+  text.scale = step_size(largest);
+  const __m512 inverse_step = _mm512_set1_ps(1 / text.scale);
   text.error = text.norm = 0;
   for (int64_t token = text.begin; token < text.end; token++) {
     const float* row = hidden + token * size;
     __m512 errors = _mm512_setzero_ps(), norms = _mm512_setzero_ps();
     __m512i sums = _mm512_setzero_si512();
     for (int64_t d = 0; d < stride; d += 16) {
-      __mmask16 inside = first_lanes(size - d), kept = first_lanes(stride - d); // the rest of the row is zeros
+      __mmask16 inside = first_lanes(size - d), kept = first_lanes(stride - d); // the row is padded with zeros
       __m512 values = _mm512_maskz_loadu_ps(inside, row + d);
-      __m512i codes = _mm512_cvtps_epi32(_mm512_mul_ps(values, steps_in_one)); // to the nearest
+      __m512i codes = _mm512_cvtps_epi32(_mm512_mul_ps(values, inverse_step)); // rounds to nearest
       __m512 steps = _mm512_cvtepi32_ps(codes);
-      __m512 rest = _mm512_fnmadd_ps(steps, _mm512_set1_ps(text.scale), values);
+      __m512 residual = _mm512_fnmadd_ps(steps, _mm512_set1_ps(text.scale), values);
       _mm512_mask_cvtepi32_storeu_epi8(tokens + token * stride + d, kept, codes);
       sums = _mm512_add_epi32(sums, codes);
-      errors = _mm512_fmadd_ps(rest, rest, errors);
+      errors = _mm512_fmadd_ps(residual, residual, errors);
       norms = _mm512_fmadd_ps(steps, steps, norms);
     }
     start[token] = -128 * _mm512_reduce_add_epi32(sums);
     float error = _mm512_reduce_add_ps(errors), norm = _mm512_reduce_add_ps(norms);
-    text.finite = text.finite && std::isfinite(error); // a code of what is not finite leaves a rest that is not
+    text.finite = text.finite && std::isfinite(error); // a non-finite value has a non-finite residual
     text.error = std::max(text.error, std::sqrt(error));
     text.norm = std::max(text.norm, std::sqrt(norm) * text.scale);
   }
 }
 
-// Appends to `candidates` the terms of a panel whose weight may be above zero: by Cauchy-Schwarz the exact product is at
+// Append to `candidates` the terms of a panel whose weight may be above zero: by Cauchy-Schwarz the exact product is at
 // most the quantized one + |token's error| |term| + |quantized token| |term's error|.
-AVX512 void screen_panel(const Projection& p, const Text& text, const int8_t* tokens, const int32_t* start, int64_t panel,
-                         std::vector<int32_t>& candidates) {
+AVX512 void screen_panel(const Projection& p, const Text& text, const int8_t* tokens, const int32_t* start,
+                         int64_t panel, std::vector<int32_t>& candidates) {
   alignas(64) int32_t best[PANEL];
   std::fill(best, best + PANEL, INT32_MIN);
   multiply_all(tokens, start, text.begin, text.end, p.packed + panel * p.stride * PANEL, p.stride,
                [&](int64_t) { return KeepMaximum{best}; });
-  constexpr float ROUNDING = 1.0001f; // of the float32 sums that the bound is made of
+  constexpr float ROUNDING = 1.0001f; // covers the rounding of the float32 sums in the bound
   int64_t first = panel * PANEL;
   int32_t count = int32_t(std::min(PANEL, p.vocabulary - first));
   for (int32_t j = 0; j < count; j += 16) {
@@ -112,19 +116,20 @@ AVX512 void screen_panel(const Projection& p, const Text& text, const int8_t* to
     __m512 margin = _mm512_mul_ps(load(p.norm), _mm512_set1_ps(text.error * ROUNDING));
     margin = _mm512_fmadd_ps(load(p.error), _mm512_set1_ps(text.norm * ROUNDING), margin);
     bound = _mm512_add_ps(bound, _mm512_add_ps(margin, _mm512_set1_ps(1e-4f)));
-    __mmask16 may = _mm512_mask_cmp_ps_mask(inside, bound, _mm512_setzero_ps(), _CMP_NLE_UQ); // NaN stays in
-    if (!may) continue;
+    __mmask16 may_be_active = _mm512_mask_cmp_ps_mask(inside, bound, _mm512_setzero_ps(), _CMP_NLE_UQ); // keeps NaN
+    if (!may_be_active) continue;
     alignas(64) int32_t found[16];
     __m512i ids = _mm512_add_epi32(_mm512_set1_epi32(int32_t(first) + j),
                                    _mm512_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15));
-    _mm512_store_si512(found, _mm512_maskz_compress_epi32(may, ids));
-    candidates.insert(candidates.end(), found, found + __builtin_popcount(may));
+    _mm512_store_si512(found, _mm512_maskz_compress_epi32(may_be_active, ids));
+    candidates.insert(candidates.end(), found, found + __builtin_popcount(may_be_active));
   }
 }
 
-// The candidates' exact weights in float32; those above zero are appended to `active`.
-AVX512 void weigh(const Projection& p, const Text& text, const float* hidden, const std::vector<int32_t>& candidates,
-                  std::vector<float>& gathered, std::vector<Active>& active) {
+// Compute the candidates' exact weights in float32 and append those above zero to `active`. `gathered` is scratch.
+AVX512 void append_active(const Projection& p, const Text& text, const float* hidden,
+                          const std::vector<int32_t>& candidates, std::vector<float>& gathered,
+                          std::vector<ActiveTerm>& active) {
   gathered.resize(p.size * PANEL);
   for (size_t begin = 0; begin < candidates.size(); begin += PANEL) {
     int64_t count = std::min<int64_t>(PANEL, candidates.size() - begin);
@@ -138,9 +143,11 @@ AVX512 void weigh(const Projection& p, const Text& text, const float* hidden, co
     std::fill(best, best + PANEL, -INFINITY);
     int64_t token = text.begin;
     for (; token + ROWS <= text.end; token += ROWS)
-      multiply<ROWS>(hidden + token * p.size, gathered.data(), p.size, int32_t(token - text.begin), best, winner, std::make_integer_sequence<int, 4 * ROWS>());
+      multiply<ROWS>(hidden + token * p.size, gathered.data(), p.size, int32_t(token - text.begin), best, winner,
+                     std::make_integer_sequence<int, 4 * ROWS>());
     for (; token < text.end; token++)
-      multiply<1>(hidden + token * p.size, gathered.data(), p.size, int32_t(token - text.begin), best, winner, std::make_integer_sequence<int, 4 * 1>());
+      multiply<1>(hidden + token * p.size, gathered.data(), p.size, int32_t(token - text.begin), best, winner,
+                  std::make_integer_sequence<int, 4 * 1>());
     for (int64_t j = 0; j < count; j++) {
       float logit = best[j] + (p.bias ? p.bias[terms[j]] : 0);
       if (!(logit <= 0)) active.push_back({terms[j], winner[j], std::log1p(logit)});
@@ -152,13 +159,15 @@ AVX512 void weigh(const Projection& p, const Text& text, const float* hidden, co
 
 extern "C" {
 
+// 1 on a processor that runs the kernels, else 0.
 int supported() {
-  return __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") && __builtin_cpu_supports("avx512dq") &&
-         __builtin_cpu_supports("avx512vl") && __builtin_cpu_supports("avx512vnni") && __builtin_cpu_supports("fma");
+  return __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") &&
+         __builtin_cpu_supports("avx512dq") && __builtin_cpu_supports("avx512vl") &&
+         __builtin_cpu_supports("avx512vnni") && __builtin_cpu_supports("fma");
 }
 
-// weight [vocabulary, size] -> packed [panels, stride / 4, 64, 4] and, for each term, its step, the norm of what rounding
-// lost and its own norm.
+// Quantize weight [vocabulary, size] into packed [panels, stride / 4, 64, 4] and, for each row, its step, the norm of
+// the rounding error and the row's norm.
 AVX512 void pack(const float* weight, int64_t vocabulary, int64_t size, uint8_t* packed, float* scale, float* error,
                  float* norm, int threads) {
   int64_t stride = round_up(size, 4);
@@ -169,42 +178,43 @@ AVX512 void pack(const float* weight, int64_t vocabulary, int64_t size, uint8_t*
     for (int64_t j = 0; j < std::min(PANEL, vocabulary - panel * PANEL); j++) {
       int64_t term = panel * PANEL + j;
       const float* row = weight + term * size;
-      float largest = 0, lost = 0, whole = 0;
+      float largest = 0, squared_error = 0, squared_norm = 0;
       for (int64_t d = 0; d < size; d++) largest = std::max(largest, std::fabs(row[d]));
-      float step = step_of(largest);
+      float step = step_size(largest);
       for (int64_t d = 0; d < size; d++) {
-        float rounded = std::nearbyint(row[d] / step), rest = row[d] - rounded * step;
+        float rounded = std::nearbyint(row[d] / step), residual = row[d] - rounded * step;
         out[d / 4 * 4 * PANEL + 4 * j + d % 4] = uint8_t(int32_t(rounded) + 128);
-        lost += rest * rest;
-        whole += row[d] * row[d];
+        squared_error += residual * residual;
+        squared_norm += row[d] * row[d];
       }
       scale[term] = step;
-      error[term] = std::sqrt(lost);
-      norm[term] = std::sqrt(whole);
+      error[term] = std::sqrt(squared_error);
+      norm[term] = std::sqrt(squared_norm);
     }
   }
 }
 
-// hidden [tokens, size], offsets [texts + 1] -> counts [texts] of active terms, and the terms themselves, which `collect`
-// hands out.
+// Find the active terms of texts with states hidden [tokens, size], split by offsets [texts + 1]. Writes their number
+// into counts [texts]; the result is to be passed to `collect`, which writes out the terms and frees it.
 AVX512 Found* find(const float* hidden, const int64_t* offsets, int64_t texts, const float* weight, const float* bias,
                    const uint8_t* packed, const float* scale, const float* error, const float* norm, int64_t vocabulary,
                    int64_t size, int64_t* counts, int threads) {
   int64_t stride = round_up(size, 4), panels = round_up(vocabulary, PANEL) / PANEL;
   Projection p{weight, bias, packed, scale, error, norm, vocabulary, size, stride};
   std::vector<Text> all(texts);
-  std::vector<int64_t> groups{0}; // texts that begin a group, and the end
+  std::vector<int64_t> groups{0}; // first text of each group; last, the number of texts
   for (int64_t i = 0; i < texts; i++) {
     all[i] = {offsets[i], offsets[i + 1], 1, 0, 0, true};
     if (i > groups.back() && offsets[i + 1] - offsets[groups.back()] > GROUP_TOKENS) groups.push_back(i);
   }
   groups.push_back(texts);
   int64_t group_count = groups.size() - 1, slices = 1;
-  if (threads > 1) // few groups are cut along the vocabulary, so that every thread has work
-    slices = std::clamp<int64_t>(TASKS_PER_THREAD * threads / group_count, 1, std::max<int64_t>(1, panels / MIN_SLICE));
+  if (threads > 1) // where groups are few, the vocabulary is split too, so that every thread has work
+    slices = std::clamp<int64_t>(TASKS_PER_THREAD * threads / group_count, 1,
+                                 std::max<int64_t>(1, panels / MIN_SLICE_PANELS));
   std::vector<int8_t> tokens(offsets[texts] * stride);
   std::vector<int32_t> start(offsets[texts]);
-  auto* found = new Found{slices, std::vector<std::vector<Active>>(texts * slices)};
+  auto* found = new Found{slices, std::vector<std::vector<ActiveTerm>>(texts * slices)};
 #pragma omp parallel num_threads(threads)
   {
 #pragma omp for schedule(dynamic)
@@ -221,9 +231,9 @@ AVX512 Found* find(const float* hidden, const int64_t* offsets, int64_t texts, c
           if (all[i].end > all[i].begin && all[i].finite)
             screen_panel(p, all[i], tokens.data(), start.data(), panel, candidates[i - begin]);
       for (int64_t i = begin; i < end; i++) {
-        std::vector<Active>& active = found->lists[i * slices + slice];
-        weigh(p, all[i], hidden, candidates[i - begin], gathered, active);
-        // What is not a number in a text makes all its weights that, as it would in the plain formula.
+        std::vector<ActiveTerm>& active = found->lists[i * slices + slice];
+        append_active(p, all[i], hidden, candidates[i - begin], gathered, active);
+        // A non-finite state makes all weights of its text NaN, as a NaN state does in the plain formula.
         for (int64_t term = first * PANEL; !all[i].finite && term < std::min(vocabulary, last * PANEL); term++)
           active.push_back({int32_t(term), 0, NAN});
       }
@@ -236,15 +246,15 @@ AVX512 Found* find(const float* hidden, const int64_t* offsets, int64_t texts, c
   return found;
 }
 
-// Ids, ascending, weights and winning tokens (counted from the text's first) of what `find` found, text i's from
-// starts[i]; the weights also into zeroed dense [texts, vocabulary], unless it is null. `found` is gone after.
+// Write out and free the result of `find`: ids in ascending order, weights and winning tokens (counted from the text's
+// first), those of text i from starts[i] on; the weights also into zeroed dense [texts, vocabulary], unless it is null.
 void collect(Found* found, const int64_t* starts, int64_t texts, int64_t vocabulary, int32_t* terms, float* weights,
              int32_t* winners, float* dense, int threads) {
 #pragma omp parallel for num_threads(threads)
   for (int64_t i = 0; i < texts; i++) {
     int64_t at = starts[i];
     for (int64_t slice = 0; slice < found->slices; slice++)
-      for (const Active& active : found->lists[i * found->slices + slice]) {
+      for (const ActiveTerm& active : found->lists[i * found->slices + slice]) {
         terms[at] = active.term;
         weights[at] = active.weight;
         winners[at++] = active.winner;
@@ -254,13 +264,13 @@ void collect(Found* found, const int64_t* starts, int64_t texts, int64_t vocabul
   delete found;
 }
 
-// The gradients' sums, into zeroed grad_hidden [tokens, size], grad_weight [vocabulary, size] and grad_bias [vocabulary]
-// (or null). slopes is scratch, as long as `terms`. Every element has one owner, so results do not depend on the number
-// of threads.
-AVX512 void backward(const float* grad, const float* hidden, const int64_t* offsets, int64_t texts, const float* weight,
-                     int64_t vocabulary, int64_t size, const int64_t* starts, const int32_t* terms, const float* weights,
-                     const int32_t* winners, float* slopes, float* grad_hidden, float* grad_weight, float* grad_bias,
-                     int threads) {
+// Add the gradients to zeroed grad_hidden [tokens, size], grad_weight [vocabulary, size] and grad_bias [vocabulary] (or
+// null). slopes is scratch space, as long as `terms`. Each element is summed by one thread, so results do not depend on
+// the number of threads.
+AVX512 void backward(const float* grad, const float* hidden, const int64_t* offsets, int64_t texts,
+                     const float* weight, int64_t vocabulary, int64_t size, const int64_t* starts,
+                     const int32_t* terms, const float* weights, const int32_t* winners, float* slopes,
+                     float* grad_hidden, float* grad_weight, float* grad_bias, int threads) {
 #pragma omp parallel num_threads(threads)
   {
 #pragma omp for schedule(dynamic)
@@ -272,10 +282,10 @@ AVX512 void backward(const float* grad, const float* hidden, const int64_t* offs
         float* out = grad_hidden + (offsets[i] + winners[at]) * size;
         for (int64_t d = 0; d < size; d++) out[d] += slope * row[d];
       }
-    int64_t shares = 16 * threads;
+    int64_t slices = 16 * threads; // of the vocabulary; more than threads, to balance their load
 #pragma omp for schedule(dynamic)
-    for (int64_t share = 0; share < shares; share++) {
-      int32_t low = int32_t(vocabulary * share / shares), high = int32_t(vocabulary * (share + 1) / shares);
+    for (int64_t slice = 0; slice < slices; slice++) {
+      int32_t low = int32_t(vocabulary * slice / slices), high = int32_t(vocabulary * (slice + 1) / slices);
       for (int64_t i = 0; i < texts; i++) {
         const int32_t* end = terms + starts[i + 1];
         for (const int32_t* term = std::lower_bound(terms + starts[i], end, low); term != end && *term < high; term++) {
