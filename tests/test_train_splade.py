@@ -27,7 +27,8 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 from train_splade import SpladeTrainer
 from utils.models import resolve_model
 from utils.splade.encoder import SpladeEncoder
-from utils.training import trainer as trainer_module
+from utils.training import checkpoints
+from utils.training.batches import corpus_idf, tokenize_examples
 from utils.training.trainer import EncoderTrainer
 
 SCRIPT = "train_splade.py"
@@ -109,9 +110,10 @@ def doc_only(data):
 
 
 def test_queries_without_a_model_are_their_own_tokens_by_trained_weights(data, doc_only):
-    before = trainer(data, query_encoder="idf", output_dir=data / "new").encoder
+    untrained = trainer(data, query_encoder="idf", output_dir=data / "new")
+    encoder = untrained.load()
+    idf = corpus_idf(tokenize_examples(untrained.examples, encoder), encoder)
     engine, page, number = (doc_only.tokenizer.convert_tokens_to_ids(word) for word in ("engine", "page", "number"))
-    idf = before.query_weights.detach()
     # 32 documents: all say "page", two say "engine"; "number" is in none.
     expected = torch.log1p(torch.tensor([(32 - count + 0.5) / (count + 0.5) for count in (2.0, 32.0, 0.0)]))
     torch.testing.assert_close(idf[[engine, page, number]] / idf[number], expected / expected[2])
@@ -149,7 +151,7 @@ def test_queries_without_a_model_work_in_every_script_and_in_sentence_transforme
 
 def test_a_model_without_a_query_encoder_is_tuned_further_as_such_or_given_one(data, doc_only):
     again = trainer(data, model_name=data / "model", output_dir=data / "again", epochs=1)
-    assert torch.equal(again.encoder.query_weights, doc_only.query_weights)
+    assert torch.equal(again.load().query_weights, doc_only.query_weights)
     again.train()
     tuned = SpladeEncoder.from_pretrained(data / "again", "cpu")
     assert tuned.query_weights is not None
@@ -259,7 +261,7 @@ def test_a_killed_training_resumes_to_the_same_weights(data, step, extra):
 @pytest.mark.parametrize("validated", [True, False])
 def test_a_full_disk_leaves_the_checkpoint_before(data, validated):
     options = {"epochs": 3, "val_file": data / "validation_data.json" if validated else None}
-    write, written = trainer_module.write_json, []
+    write, written = checkpoints.write_json, []
 
     def fill(path, value):
         if len(written) == 1:
@@ -268,7 +270,7 @@ def test_a_full_disk_leaves_the_checkpoint_before(data, validated):
         write(path, value)
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(trainer_module, "write_json", fill)
+        patch.setattr(checkpoints, "write_json", fill)
         with pytest.raises(OSError, match="No space left"):
             trainer(data, **options).train()
     history = trainer(data, **options, resume=True).train()
@@ -352,8 +354,8 @@ def test_a_batch_that_does_not_fit_the_memory_goes_in_parts(data):
 def test_adapters_alone_are_trained_and_the_saved_model_is_a_plain_one(data):
     options = {"lora_rank": 4, "learning_rate": 1e-2, "precision": "float32"}
     training = trainer(data, **options, epochs=3)
-    trained = sum(part.numel() for part in training.encoder.parameters() if part.requires_grad)
-    assert trained < 0.02 * sum(part.numel() for part in training.encoder.parameters())
+    sizes = [(part.numel(), part.requires_grad) for part in training.load().parameters()]
+    assert sum(size for size, trained in sizes if trained) < 0.02 * sum(size for size, _ in sizes)
     files = []
     save = EncoderTrainer._save
 
@@ -392,7 +394,7 @@ def test_batch_sizes_follow_their_schedule(data):
     sizes = []
 
     def remember(self, model, inputs, *arguments):
-        sizes.append(len(inputs["rows"]))
+        sizes.append(len(inputs["examples"]))
         return STEP(self, model, inputs, *arguments)
 
     with pytest.MonkeyPatch.context() as patch:
@@ -464,36 +466,36 @@ def test_a_teachers_view_of_the_batch_is_learned(data):
     history = training.train()
     assert history[-1]["loss"] < 0.7 * history[0]["loss"]
     scores = training.objective.teacher(np.arange(3), np.arange(5))
-    expected = training.teacher.block_scores(np.arange(3), np.arange(5)) * 2 / training.teacher.deviation
+    teacher = training.objective.teacher.scorer
+    expected = teacher.block_scores(np.arange(3), np.arange(5)) * 2 / teacher.deviation
     np.testing.assert_allclose(scores, expected, rtol=1e-5)
     both = trainer(data, teacher=["bm25"], output_dir=data / "both")
-    assert both.settings["loss"] == ["contrastive=0.5", "kl-batch=0.5"]
+    assert both.settings.losses == ["contrastive=0.5", "kl-batch=0.5"]
 
 
 def test_a_cross_encoder_does_not_teach_batches(data, cross_encoder):
     with pytest.raises(ValueError, match="is a cross-encoder"):
-        trainer(data, teacher=[str(cross_encoder)])
+        trainer(data, teacher=[str(cross_encoder)]).train()
 
 
 def test_negatives_are_mined_again_before_each_epoch_but_the_first(data):
     (data / "training_data.json").write_text(json.dumps([row | {"scores": [2.0, 1.0]} for row in examples(40)]))
-    training = trainer(data, refresh_negatives=3, epochs=3)
-    own = [row["texts"][0] for row in training.rows]
-    seen = []
+    seen, refreshed = [], []
 
     def remember(self, model, inputs, *arguments):
         if self.state.global_step % len(self.batches) == 0:
-            seen.append([list(row["numbers"]) for row in training.rows])
+            refreshed[:] = self.train_dataset
+            seen.append([list(example.document_indices) for example in refreshed])
         return STEP(self, model, inputs, *arguments)
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(EncoderTrainer, "training_step", remember)
-        training.train()
-    assert [len(numbers) for numbers in seen[0]] == [3] * 40  # as in the file
+        trainer(data, refresh_negatives=3, epochs=3).train()
+    assert [len(indices) for indices in seen[0]] == [2] * 40  # as in the file
     assert seen[0] != seen[1] != seen[2]
-    for row, positive in zip(training.rows, own):
-        assert len(row["numbers"]) == 5 and training.documents[row["numbers"][1]] == positive
-        assert len(row["documents"]) == len(row["keys"]) == 4 and positive not in row["keys"][1:]
+    for example, first in zip(refreshed, seen[0]):
+        assert len(example.document_indices) == 4 and example.document_indices[0] == first[0]
+        assert len(example.documents) == len(example.keys) == 4 and example.texts[0] not in example.keys[1:]
 
 
 def test_texts_that_the_limits_cut_are_counted(data):
@@ -528,7 +530,7 @@ def test_the_number_of_terms_arrives_at_its_target(docstrings, tmp_path, start, 
     training = trainer(tmp_path, **options, **files, target_doc_terms=targets[0], target_query_terms=targets[1])
     if start == "new":  # a head that has learned nothing: half of the vocabulary is active
         torch.manual_seed(0)
-        projection = training.encoder.model.get_output_embeddings()
+        projection = training.load().model.get_output_embeddings()
         torch.nn.init.zeros_(projection.bias)
         torch.nn.init.normal_(training.encoder.model.cls.predictions.transform.dense.weight, std=0.02)
     history = training.train()
@@ -555,7 +557,7 @@ def test_training_that_goes_wrong_stops_within_a_few_steps(data, options, messag
 def test_vectors_that_become_full_stop_the_training(data):
     training = trainer(data, epochs=50, val_file=None)
     with torch.no_grad():
-        training.encoder.model.get_output_embeddings().bias += 20
+        training.load().model.get_output_embeddings().bias += 20
     with pytest.raises(ValueError, match=r"active terms of 30522; raise --lambda-d"):
         training.train()
 
@@ -628,12 +630,12 @@ def test_bad_input_is_one_line(data, arguments, message):
 
 def test_the_defaults_follow_the_width_of_the_model(data):
     training = SpladeTrainer("splade-tiny", data / "model", data / "training_data.json", None, device="cpu", epochs=1)
-    assert training.settings["learning_rate"] == pytest.approx(5e-5 * (768 / 128) ** 0.5)
+    assert training.settings.learning_rate == pytest.approx(5e-5 * (768 / 128) ** 0.5)
     adapted = trainer(data, learning_rate=None, lora_rank=4)
-    assert adapted.settings["learning_rate"] == pytest.approx(5 * training.settings["learning_rate"])
+    assert adapted.settings.learning_rate == pytest.approx(5 * training.settings.learning_rate)
     assert len(training.train()) == 1
     settings = json.loads((data / "model" / "training_history.json").read_text())["settings"]
-    assert settings["learning_rate"] == training.settings["learning_rate"] and settings["batch_size"] is None
+    assert settings["learning_rate"] == training.settings.learning_rate and settings["batch_size"] is None
 
 
 @pytest.mark.parametrize(

@@ -8,21 +8,16 @@ from typing import Any
 
 
 class ScriptParser(argparse.ArgumentParser):
-    """argparse with the script's docstring as the help's text, `--debug`, and one line for a bad argument."""
+    """argparse with the script's docstring, which has its examples, as the help's text, and one line for a bad
+    argument. Defaults are shown in the help."""
 
     def __init__(self, doc: str) -> None:
-        super().__init__(description=doc, formatter_class=argparse.RawDescriptionHelpFormatter)
-        self.add_argument("--debug", action="store_true", default=False, help="show the traceback of an error")
-
-    def add_argument(self, *names: str, **options: Any) -> argparse.Action:
-        """As argparse's, but a default is shown in the help text."""
-        if options.get("default") not in (None, False, []):
-            options["help"] = f"{options['help']} (default: {options['default']})"
-        return super().add_argument(*names, **options)
+        super().__init__(usage="python %(prog)s [flags]", description=doc, formatter_class=_HelpFormatter)
+        self.add_argument("--debug", action="store_true", help="show the traceback of an error")
 
     def add_device_arguments(self, *precisions: str) -> None:
-        """--device, --threads and, where there are any to choose from, --precision, one of `precisions`."""
-        add = self.add_argument
+        """Add --device, --threads and, where there are any to choose from, --precision, one of `precisions`."""
+        add = self.add_argument_group("hardware").add_argument
         add("--device", default=None, help="cuda, mps or cpu; default: the best one here")
         threads = "processor threads; default: OMP_NUM_THREADS, or one a core; where processes share cores: 1"
         add("--threads", type=positive_int, default=None, help=threads)
@@ -30,11 +25,17 @@ class ScriptParser(argparse.ArgumentParser):
             add("--precision", choices=precisions, default="auto", help="of the model's products")
 
     def error(self, message: str) -> None:
+        """Print one line and exit with code 2."""
         self.exit(2, f"error: {message} (see: python {os.path.basename(sys.argv[0])} --help)\n")
 
 
+class _HelpFormatter(argparse.RawDescriptionHelpFormatter, argparse.ArgumentDefaultsHelpFormatter):
+    def _get_help_string(self, action: argparse.Action) -> str | None:
+        return action.help if action.default in (None, False, []) else super()._get_help_string(action)
+
+
 def number_in_range(kind: type, low: float, high: float = float("inf")) -> Callable[[str], Any]:
-    """An argparse type: a number of `kind` from `low` to `high`, both included."""
+    """Return an argparse type: a number of `kind` from `low` to `high`, both included."""
 
     def parse(text: str) -> Any:
         span = f"at least {low}" if high == float("inf") else f"from {low} to {high}"
@@ -53,7 +54,7 @@ positive_int = number_in_range(int, 1)
 
 
 def auto_or_positive_int(text: str) -> int | None:
-    """An argparse type: a whole number of at least 1, or `auto`, which is None."""
+    """Parse, as an argparse type, a whole number of at least 1, or `auto`, which is None."""
     return None if text == "auto" else positive_int(text)
 
 

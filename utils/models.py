@@ -5,7 +5,14 @@ import importlib.metadata
 from collections.abc import Iterator
 from pathlib import Path
 
-from transformers import AutoModelForMaskedLM, AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
+from transformers import (
+    AutoConfig,
+    AutoModelForMaskedLM,
+    AutoTokenizer,
+    PretrainedConfig,
+    PreTrainedModel,
+    PreTrainedTokenizerBase,
+)
 
 # name -> (package that carries the weights, folder inside it, hub id of the same model)
 PACKAGED = {
@@ -41,6 +48,17 @@ def resolve_model(name: str | Path) -> str:
     elif path.is_absolute() or name.startswith((".", "~")) or name.count("/") > 1:
         raise FileNotFoundError(f"{name}: no such model folder")
     return name
+
+
+def load_config(name: str | Path) -> PretrainedConfig:
+    """Load the config of the model called `name`, which tells what the model is without its weights.
+
+    Raises:
+        OSError, ValueError: see `loading`.
+    """
+    source = resolve_model(name)
+    with loading(name):
+        return AutoConfig.from_pretrained(source, trust_remote_code=False)
 
 
 def load_masked_lm(name: str | Path) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:

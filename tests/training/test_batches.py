@@ -39,7 +39,11 @@ def test_texts_come_back_in_order_with_their_scores(tiny):
         found = step(made, tiny, micro_batch)
         assert (found.queries[:, 0] - 2).tolist() == [2, 1, 3]
         assert (found.documents[:, 0] - 2).tolist() == [3, 5, 2, 1, 4, 6]  # positives, then negatives
-        assert found.own.tolist()[0] == [0, 3, 4] and found.own[1, 0] == 1 and found.own.tolist()[2][:2] == [2, 5]
+        assert (
+            found.own_documents.tolist()[0] == [0, 3, 4]
+            and found.own_documents[1, 0] == 1
+            and found.own_documents.tolist()[2][:2] == [2, 5]
+        )
         inf = float("-inf")
         assert found.teacher.tolist() == [[9, 3, 5], [7, inf, inf], [8, 1, inf]]
 

@@ -1,4 +1,4 @@
-"""A picture of a training: loss, validation metric and active terms, over its steps."""
+"""Curves of a training over its steps: loss, validation metric and active terms."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -8,16 +8,16 @@ from matplotlib.figure import Figure
 
 from utils.files import replacing
 
-SMOOTHING_POINTS = 20  # points of a curve around each that its mean is taken of
+SMOOTHING_POINTS = 20  # width of the moving average that is drawn over the raw curve
 
 
 def save_curves(path: Path, steps: Sequence[dict[str, Any]], epochs: Sequence[dict[str, Any]], metric: str) -> None:
-    """Write a PNG, whole or not at all.
+    """Draw the curves as a PNG, written whole or not at all.
 
     Args:
         steps: records with step, loss, query_terms and doc_terms.
         epochs: the history's records, each with the number of its last `step`.
-        metric: what the validation examples are measured by; the middle curve is left out where there are none.
+        metric: name of the validation metric; the middle plot is left out where no epoch has one.
     """
     validated = [epoch for epoch in epochs if f"val_{metric}" in epoch]
     figure = Figure(figsize=(5 + 4 * bool(validated) + 4, 3.6), layout="constrained")

@@ -1,29 +1,30 @@
-"""Notices within a few steps that a training goes wrong, and says what to change."""
+"""Stops a training that goes wrong within a few steps, and says what to change."""
 
 import math
 from typing import Any
 
-PATIENCE_STEPS = 5  # steps in a row that something is wrong for before the training stops
-MIN_TERMS = 1.0  # active terms of a text, on average, below which vectors count as empty
-MAX_VOCABULARY_SHARE = 0.5  # share of the vocabulary, above which they count as not sparse at all
+PATIENCE_STEPS = 5  # steps in a row with the same trouble, after which the training stops
+MIN_TERMS = 1.0  # mean active terms of a text below which vectors count as empty
+MAX_VOCABULARY_SHARE = 0.5  # share of the vocabulary above which vectors count as not sparse
 
 
 class TrainingGuard:
-    """Watches the steps of a training.
+    """Watches the loss and the active terms of a training's steps.
 
     Args:
         vocabulary: the model's number of terms.
-        warm_up: first steps in which a plain masked language model, which begins full, may still be full.
+        warm_up: number of first steps in which a plain masked language model, whose vectors start dense, may still have
+            dense ones.
         learning_rate: for the message.
     """
 
     def __init__(self, vocabulary: int, warm_up: float, learning_rate: float) -> None:
         self.vocabulary, self.warm_up, self.learning_rate = vocabulary, warm_up, learning_rate
         self.first_terms: float | None = None  # active terms of a document in the first step
-        self.steps_in_a_row = {"empty": 0, "full": 0}  # steps in a row
+        self.steps_in_a_row = {"empty": 0, "full": 0}  # by kind of trouble
 
     def check(self, step: int, loss: float, query_terms: float, doc_terms: float) -> None:
-        """Look at a step, counted from 1: its loss and the mean active terms of its queries and documents.
+        """Check a step, counted from 1: its loss and the mean active terms of its queries and documents.
 
         Raises:
             ValueError: the loss is no number, or vectors have been empty or full for PATIENCE steps.
@@ -34,10 +35,10 @@ class TrainingGuard:
                 "--precision float32"
             )
         self.first_terms = self.first_terms or doc_terms
-        begins = step <= self.warm_up and doc_terms <= 1.1 * self.first_terms
-        now = {
+        still_dense = step <= self.warm_up and doc_terms <= 1.1 * self.first_terms
+        trouble = {
             "empty": min(query_terms, doc_terms) < MIN_TERMS,
-            "full": doc_terms > MAX_VOCABULARY_SHARE * self.vocabulary and not begins,
+            "full": doc_terms > MAX_VOCABULARY_SHARE * self.vocabulary and not still_dense,
         }
         advice = {
             "empty": f"nearly all vectors are empty ({query_terms:.1f} terms a query, {doc_terms:.1f} a document); "
@@ -45,14 +46,15 @@ class TrainingGuard:
             "full": f"documents have {doc_terms:.0f} active terms of {self.vocabulary}; raise --lambda-d and "
             "--lambda-q, or say --target-doc-terms and --target-query-terms",
         }
-        for kind, seen in now.items():
+        for kind, seen in trouble.items():
             self.steps_in_a_row[kind] = self.steps_in_a_row[kind] + 1 if seen else 0
             if self.steps_in_a_row[kind] >= PATIENCE_STEPS:
                 raise ValueError(f"step {step}: {advice[kind]}")
 
     def state_dict(self) -> dict[str, Any]:
-        """What a resumed training needs, for `load_state_dict`."""
+        """Return what a resumed training needs, for `load_state_dict`."""
         return {"first_terms": self.first_terms, "trouble": self.steps_in_a_row}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Go on from an earlier training's state."""
         self.first_terms, self.steps_in_a_row = state_dict["first_terms"], state_dict["trouble"]

@@ -1,17 +1,17 @@
-"""Low-rank adapters (LoRA, Hu et al., arXiv 2106.09685), by peft: a few per cent of the weights are trained, and the
-model that is saved is a plain one."""
+"""Low-rank adapters (LoRA, Hu et al., arXiv 2106.09685), by peft: a few percent of the weights are trained, and the
+model that is saved has the plain architecture."""
 
 import copy
 
 import torch
 from transformers import PreTrainedModel
 
-ALPHA_PER_RANK = 2  # lora_alpha over the rank
+ALPHA_PER_RANK = 2  # lora_alpha over the rank: the factor on an adapter's output
 
 
 def add_adapters(model: PreTrainedModel, rank: int) -> None:
-    """Give each linear layer but the projection to the vocabulary an adapter of `rank`; only these and the projection's
-    bias, which sets how sparse vectors are, stay trainable.
+    """Give each linear layer but the vocabulary projection an adapter of `rank`. Only the adapters stay trainable, and
+    the projection's bias, which sets how sparse vectors are.
 
     Raises:
         ImportError: peft is not installed.
@@ -28,7 +28,8 @@ def add_adapters(model: PreTrainedModel, rank: int) -> None:
 
 
 def merge_adapters(model: PreTrainedModel) -> dict[str, torch.nn.Module]:
-    """Put plain layers, with their adapters added, in the adapted ones' place; returns those for `restore_adapters`."""
+    """Replace adapted layers by plain ones with the adapters merged in; return the adapted ones by name, for
+    `restore_adapters`."""
     from peft.tuners.lora import LoraLayer
 
     adapted = {name: part for name, part in model.named_modules() if isinstance(part, LoraLayer)}

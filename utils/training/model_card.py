@@ -1,4 +1,4 @@
-"""The README.md of a tuned model's folder: what it is, what it was made of, and how that went."""
+"""The model card of a tuned model, README.md of its folder: what it is, its data, and how its training went."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -6,23 +6,23 @@ from typing import Any
 
 from utils.console import format_table
 
-PATH_SETTINGS = ("model_name", "train_file", "val_file")  # settings that may tell of the machine
+PATH_SETTINGS = ("model_name", "train_file", "val_file")  # shown by their last part, without the machine's folders
 HIDDEN_SETTINGS = ("output_dir", "device", "threads", *PATH_SETTINGS)
 
 
 def model_card(settings: dict[str, Any], history: Sequence[dict[str, Any]], best_epoch: int, examples: int) -> str:
-    """Markdown with the front matter that model hubs read.
+    """Return Markdown with the front matter that model hubs read.
 
     Args:
-        settings: SpladeTrainer's, by name. Of paths only the last part is told.
-        history: its records of the epochs.
+        settings: by name, as TrainingSettings.to_json returns them.
+        history: one record an epoch, see SpladeTrainer.train.
         best_epoch: the epoch whose weights are in the folder.
-        examples: how many it was trained on.
+        examples: number of training examples.
     """
     base = str(settings["model_name"])
     base = Path(base).name if Path(base).exists() else base
     files = [Path(settings[name]).name for name in PATH_SETTINGS[1:] if settings[name]]
-    told = [
+    rows = [
         {"setting": name, "value": _format_setting(value)}
         for name, value in settings.items()
         if name not in HIDDEN_SETTINGS
@@ -65,13 +65,13 @@ Epoch {best_epoch} of {len(history)} is the one kept.
 ## Settings
 
 ```
-{format_table(told)}
+{format_table(rows)}
 ```
 """
 
 
 def _format_setting(value: Any) -> str:
-    """As it would be typed; a path without the folders that lead to it."""
+    """Format a value as it would be typed; of a path, its last part."""
     if isinstance(value, list):
         return " ".join(map(_format_setting, value))
     return Path(value).name if isinstance(value, str) and Path(value).exists() else str(value)

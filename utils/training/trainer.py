@@ -1,9 +1,7 @@
-"""transformers' Trainer around a SpladeEncoder: what a step does, what a checkpoint holds, what is told of both."""
+"""transformers' Trainer for a SpladeEncoder: the steps, evaluation, checkpoints and records of a training."""
 
 import contextlib
-import json
-import shutil
-import time
+import os
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -11,90 +9,131 @@ from typing import Any
 import torch
 from safetensors.torch import load_file, save_file
 from torch.utils.data import DataLoader
-from transformers import PrinterCallback, Trainer, TrainerCallback, TrainingArguments
+from transformers import PrinterCallback, Trainer, TrainingArguments
 
-from utils.console import print_line, progress_bar
+from utils.console import print_line
 from utils.evaluation.collection import Collection
 from utils.evaluation.metrics import evaluate_model
-from utils.files import write_json
 from utils.splade.encoder import SpladeEncoder
-from utils.training.batches import StepBatchSampler, collate, gather_step
+from utils.training.batches import StepBatchSampler, TokenizedExample, collate, gather_step
+from utils.training.checkpoints import load_state, save_state
 from utils.training.guards import TrainingGuard
 from utils.training.lora import merge_adapters, restore_adapters
 from utils.training.losses import RankingLoss
-from utils.training.sparsity import SparsityController, bias_shift
+from utils.training.progress import SIDES, ProgressCallback, StepStats
+from utils.training.settings import VALIDATION_METRIC, TrainingSettings
+from utils.training.sparsity import WARM_UP_SHARE, SparsityController, bias_shift
 
-VALIDATION_METRIC = "nDCG@10"
-SIDES = ("query", "doc")
-STATE_NAME = "splade_training.json"  # written last: a checkpoint with it is whole
-ADAPTERS_NAME = "adapters.safetensors"  # beside a checkpoint's merged model
-IDF_RATE_FACTOR = 20  # learning rate of query weights over the model's
-TARGET_TOLERANCE = 0.1  # of a target number of terms
+ADAPTERS_NAME = "adapters.safetensors"  # in a checkpoint, beside its merged model
+IDF_RATE_FACTOR = 20  # learning rate of query weights, one number a term, over that of the model's weights
+TARGET_TOLERANCE = 0.1  # relative distance from a target number of terms within which an epoch may be the best
+CURVE_POINTS = 200  # steps of a training that are logged, for its curves
+
+
+def training_arguments(
+    settings: TrainingSettings, folder: Path, device: torch.device, dtype: torch.dtype, validate: bool
+) -> TrainingArguments:
+    """Return transformers' arguments for these settings, with checkpoints in `folder`."""
+    arguments = TrainingArguments(
+        output_dir=str(folder),
+        num_train_epochs=settings.epochs,
+        per_device_eval_batch_size=settings.batch_sizes[-1],
+        learning_rate=settings.learning_rate,
+        warmup_steps=settings.warmup_ratio,
+        weight_decay=0.01,
+        bf16=dtype == torch.bfloat16,
+        fp16=dtype == torch.float16,
+        use_cpu=device.type == "cpu",
+        ddp_broadcast_buffers=False,
+        ddp_find_unused_parameters=False,
+        ddp_backend="gloo" if device.type == "cpu" and "WORLD_SIZE" in os.environ else None,
+        seed=settings.seed,
+        eval_strategy="epoch" if validate else "no",
+        save_strategy="epoch",
+        load_best_model_at_end=validate,
+        metric_for_best_model="score",
+        greater_is_better=True,
+        prediction_loss_only=True,
+        disable_tqdm=True,
+        report_to="none",
+        remove_unused_columns=False,
+        dataloader_pin_memory=device.type == "cuda",
+    )
+    arguments._n_gpu = min(1, arguments.n_gpu)  # several devices mean several processes, never DataParallel
+    return arguments
 
 
 class EncoderTrainer(Trainer):
-    """Trains a SpladeEncoder on tokenized examples: the loss, in as many passes as memory asks for; what makes vectors
-    sparse; and a watch over both.
+    """Trains a SpladeEncoder on tokenized examples.
 
     Args:
         model: what is trained.
-        arguments: transformers' settings.
-        batches: which rows make each step.
-        rows, validation_rows: `utils.training.batches.tokenize_examples` examples.
-        collection: what to retrieve from after each epoch, with `validation_rows`.
-        objective, sparsity, guard: the loss; the regularization of queries and of documents; the watch.
-        settings: SpladeTrainer's, by name; stored with each checkpoint.
+        arguments: transformers' settings, see `training_arguments`.
+        settings: ours, with a learning rate.
+        batches: which examples make each step.
+        examples, validation: tokenized examples.
+        collection: what `validation`'s queries search after each epoch.
+        objective: the ranking loss.
         refresh: called before each epoch but the first.
 
     Attributes:
         history: one record an epoch, see SpladeTrainer.train.
+        sparsity: the controllers of the regularization of queries and of documents.
+        last_step: the stats of the last step.
     """
 
     def __init__(
         self,
         model: SpladeEncoder,
         arguments: TrainingArguments,
+        settings: TrainingSettings,
         batches: StepBatchSampler,
-        rows: list[dict[str, Any]],
-        validation_rows: list[dict[str, Any]],
+        examples: list[TokenizedExample],
+        validation: list[TokenizedExample],
         collection: Collection,
         objective: RankingLoss,
-        sparsity: dict[str, SparsityController],
-        guard: TrainingGuard,
-        settings: dict[str, Any],
         refresh: Callable[[], None] | None = None,
     ) -> None:
+        steps = len(batches) * settings.epochs
+        arguments.logging_steps = max(1, steps // CURVE_POINTS)
         super().__init__(
             model=model,
             args=arguments,
-            train_dataset=rows,
-            eval_dataset=validation_rows or None,
+            train_dataset=examples,
+            eval_dataset=validation or None,
             data_collator=lambda part: collate(part, model, self.micro_batch),
         )
         self.batches, self.collection, self.settings = batches, collection, settings
-        self.objective, self.sparsity, self.guard = objective, sparsity, guard
-        self.refresh = refresh
-        self.micro_batch: int | None = settings["micro_batch_size"]
+        self.objective, self.refresh = objective, refresh
+        lambdas = {"query": settings.lambda_q, "doc": settings.lambda_d}
+        if model.query_weights is not None:
+            lambdas["query"] = 0.0  # a query's terms are its own tokens: there is nothing to make sparser
+        targets = {"query": settings.target_query_terms, "doc": settings.target_doc_terms}
+        self.sparsity = {
+            side: SparsityController(lambdas[side], steps, settings.regulariser, targets[side]) for side in SIDES
+        }
+        self.guard = TrainingGuard(model.vocabulary_size, WARM_UP_SHARE * steps, settings.learning_rate)
+        self.micro_batch = settings.micro_batch_size
         self.history: list[dict[str, Any]] = []
-        self.last = (0.0, 0.0, 0.0)  # the last step's loss, and active terms of its queries and documents
+        self.last_step = StepStats(0.0, 0.0, 0.0)
         self.model_accepts_loss_kwargs = False
         self.remove_callback(PrinterCallback)
         self.add_callback(ProgressCallback(self))
 
     @property
     def _adapted(self) -> bool:
-        return self.settings["lora_rank"] is not None
+        return self.settings.lora_rank is not None
 
     @property
     def best_epoch(self) -> int:
-        """The epoch whose weights are kept, counted from 1."""
+        """Epoch whose weights are kept, counted from 1."""
         best = self.state.best_global_step
         return best // len(self.batches) if best else len(self.history)
 
     def create_optimizer(self, model=None):
         optimizer = super().create_optimizer(model)
         weights = self.model.query_weights
-        if weights is not None:  # a single number a term, which has a long way to go
+        if weights is not None:
             for group in optimizer.param_groups:
                 group["params"] = [part for part in group["params"] if part is not weights]
             rate = IDF_RATE_FACTOR * self.args.learning_rate
@@ -102,13 +141,13 @@ class EncoderTrainer(Trainer):
         return optimizer
 
     def get_train_dataloader(self) -> DataLoader:
-        return _StepLoader(self.train_dataset, batch_sampler=self.batches, collate_fn=lambda rows: {"rows": rows})
+        return _StepLoader(self.train_dataset, batch_sampler=self.batches, collate_fn=_as_inputs)
 
     def training_step(self, model, inputs, num_items_in_batch=None):
         model.train()
-        loss = self._step(model, inputs["rows"])
-        self.guard.check(self.state.global_step + 1, *self.last)
-        for side, terms in zip(SIDES, self.last[1:]):
+        loss = self._step(model, inputs["examples"])
+        self.guard.check(self.state.global_step + 1, *self.last_step)
+        for side, terms in zip(SIDES, self.last_step[1:]):
             self.sparsity[side].observe(terms)
         shift = bias_shift(self.sparsity["query"], self.sparsity["doc"])
         bias = self.model.model.get_output_embeddings().bias
@@ -117,10 +156,10 @@ class EncoderTrainer(Trainer):
                 bias += shift
         return loss.detach()
 
-    def _step(self, model, rows: list[dict[str, Any]]) -> torch.Tensor:
-        """Forward and backward; with fewer texts at a time where they do not fit the memory."""
+    def _step(self, model, examples: list[TokenizedExample]) -> torch.Tensor:
+        """Run forward and backward; with fewer texts at a time where they do not fit the memory."""
         while True:
-            inputs = self._prepare_inputs(collate(rows, self.model, self.micro_batch))
+            inputs = self._prepare_inputs(collate(examples, self.model, self.micro_batch))
             try:
                 return (self._whole_step if len(inputs["texts"]) == 1 else self._cached_step)(model, inputs)
             except torch.OutOfMemoryError:
@@ -138,8 +177,8 @@ class EncoderTrainer(Trainer):
         return loss
 
     def _cached_step(self, model, inputs) -> torch.Tensor:
-        """Forward and backward of a batch in parts: weights without gradients, the loss's gradient for them, then each
-        part once more, with the same dropout, to pass that gradient on (GradCache, arXiv 2101.06983)."""
+        """Run a batch in parts: weights without gradients, the loss's gradient for them, then each part once more, with
+        the same dropout, to pass that gradient on (GradCache, arXiv 2101.06983)."""
         states, weights = [], []
         for part in inputs["texts"]:
             states.append(_random_state(self.args.device))
@@ -167,17 +206,18 @@ class EncoderTrainer(Trainer):
         return (loss, {}) if return_outputs else loss
 
     def _loss(self, weights: torch.Tensor, inputs: dict[str, Any], regularized: bool) -> torch.Tensor:
-        """The loss of a batch's weights; without the regularizers it is comparable between epochs."""
+        """Return the loss of a batch's weights; without the regularizers it is comparable between epochs."""
         step = gather_step(weights, inputs)
         loss = self.objective(step)
         if regularized:
             loss = loss + self.sparsity["query"].loss(step.queries) + self.sparsity["doc"].loss(step.documents)
-        active = ((side.detach() > 0).sum(1).float().mean().item() for side in (step.queries, step.documents))
-        self.last = (loss.item(), *active)
+        terms = [(side.detach() > 0).sum(1).float().mean().item() for side in (step.queries, step.documents)]
+        self.last_step = StepStats(loss.item(), *terms)
         return loss
 
     def _backward(self, loss: torch.Tensor) -> None:
-        """Each process has the loss of all, and the gradient of its own texts; processes average their gradients."""
+        """Run backward. Each process has the loss of all processes and the gradient of its own texts, and gradients are
+        averaged: the factor makes up for that."""
         self.accelerator.backward(loss * self.args.world_size)
 
     def prediction_step(self, model, inputs, prediction_loss_only, ignore_keys=None):
@@ -189,18 +229,18 @@ class EncoderTrainer(Trainer):
         self.model.eval()
         found = evaluate_model("validation", self.model, self.collection, [VALIDATION_METRIC])
         output.metrics.update({f"eval_{name}": found[name] for name in (VALIDATION_METRIC, "query_terms", "doc_terms")})
-        by_loss = self.settings["best_by"] == "loss"
+        by_loss = self.settings.best_by == "loss"
         score = -output.metrics["eval_loss"] if by_loss else found[VALIDATION_METRIC]
-        for side in SIDES:  # an epoch that is not as sparse as asked cannot be the best
-            target = self.settings[f"target_{side}_terms"]
-            if target:
+        for side, controller in self.sparsity.items():
+            target = controller.target
+            if target:  # the penalty keeps an epoch that is not as sparse as asked from being the best
                 score -= 10 * max(0.0, abs(found[f"{side}_terms"] / target - 1) - TARGET_TOLERANCE)
         output.metrics["eval_score"] = score
         return output
 
     def log(self, logs, start_time=None):
         if "grad_norm" in logs:  # a step's
-            logs |= {"query_terms": self.last[1], "doc_terms": self.last[2]}
+            logs |= {"query_terms": self.last_step.query_terms, "doc_terms": self.last_step.doc_terms}
             logs |= {f"lambda_{side[0]}": self.sparsity[side].current_lambda for side in SIDES}
         super().log(logs, start_time)
 
@@ -216,25 +256,21 @@ class EncoderTrainer(Trainer):
         super()._save_checkpoint(model, trial)
         if not self.args.should_save:
             return
-        folder = Path(self.args.output_dir, f"checkpoint-{self.state.global_step}")
         state = {
-            "settings": self.settings,
+            "settings": self.settings.to_json(),
             "history": self.history,
-            "sparsity": {side: part.state_dict() for side, part in self.sparsity.items()},
+            "sparsity": {side: controller.state_dict() for side, controller in self.sparsity.items()},
             "guard": self.guard.state_dict(),
         }
-        write_json(folder / STATE_NAME, state)
-        kept = {str(folder), self.state.best_model_checkpoint}
-        for other in folder.parent.glob("checkpoint-*"):  # only now that there is a whole one after it
-            if str(other) not in kept:
-                shutil.rmtree(other)
+        folder = Path(self.args.output_dir, f"checkpoint-{self.state.global_step}")
+        save_state(folder, state, self.state.best_model_checkpoint)
 
     def _load_from_checkpoint(self, resume_from_checkpoint, model=None):
-        state = json.loads(Path(resume_from_checkpoint, STATE_NAME).read_text(encoding="utf-8"))
+        state = load_state(resume_from_checkpoint)
         self.history[:] = state["history"]
         self.guard.load_state_dict(state["guard"])
-        for side, part in self.sparsity.items():
-            part.load_state_dict(state["sparsity"][side])
+        for side, controller in self.sparsity.items():
+            controller.load_state_dict(state["sparsity"][side])
         self._load_weights(resume_from_checkpoint)
 
     def _load_best_model(self):
@@ -247,61 +283,18 @@ class EncoderTrainer(Trainer):
             self.model.load_state_dict(SpladeEncoder.from_pretrained(folder, self.model.device).state_dict())
 
 
+def _as_inputs(examples: list[TokenizedExample]) -> dict[str, list[TokenizedExample]]:
+    """Leave collating to the step, which does it anew where the memory asks for smaller parts."""
+    return {"examples": examples}
+
+
 class _StepLoader(DataLoader):
     def set_epoch(self, epoch: int) -> None:
         self.batch_sampler.set_epoch(epoch)
 
 
-class ProgressCallback(TrainerCallback):
-    """Progress bar with the running loss and active terms, one line an epoch, and the history's records."""
-
-    def __init__(self, trainer: EncoderTrainer) -> None:
-        self.trainer = trainer
-
-    def on_train_begin(self, args, state, control, **kwargs):
-        self.bar = progress_bar(total=state.max_steps, initial=state.global_step, desc="training", unit="steps")
-
-    def on_epoch_begin(self, args, state, control, **kwargs):
-        self.started, self.steps = time.perf_counter(), []
-        if self.trainer.refresh and state.global_step:
-            self.trainer.refresh()
-
-    def on_step_end(self, args, state, control, **kwargs):
-        loss, query_terms, doc_terms = self.trainer.last
-        self.steps.append(self.trainer.last)
-        self.bar.set_postfix_str(
-            f"loss {loss:.3f}, query terms {query_terms:.0f}, doc terms {doc_terms:.0f}", refresh=False
-        )
-        self.bar.update()
-
-    def on_epoch_end(self, args, state, control, **kwargs):
-        means = [sum(values) / len(values) for values in zip(*self.steps)]
-        record = {
-            "epoch": round(state.epoch),
-            "step": state.global_step,
-            **dict(zip(("loss", "query_terms", "doc_terms"), means)),
-        }
-        for side in SIDES:
-            record[f"lambda_{side[0]}"] = self.trainer.sparsity[side].current_lambda
-        record["seconds"] = round(time.perf_counter() - self.started, 1)
-        self.trainer.history.append(record)
-        if args.eval_strategy == "no":
-            self._print_record(record)
-
-    def on_evaluate(self, args, state, control, metrics=None, **kwargs):
-        names = ("loss", VALIDATION_METRIC, "query_terms", "doc_terms")
-        self.trainer.history[-1] |= {f"val_{name}": metrics[f"eval_{name}"] for name in names}
-        self._print_record(self.trainer.history[-1])
-
-    def on_train_end(self, args, state, control, **kwargs):
-        self.bar.close()
-
-    def _print_record(self, record: dict[str, Any]) -> None:
-        print_line("  ".join(f"{k} {v:.4g}" if isinstance(v, float) else f"{k} {v}" for k, v in record.items()))
-
-
 def _random_state(device: torch.device) -> list[torch.Tensor]:
-    """The generators that dropout draws from."""
+    """Return the states of the generators that dropout draws from."""
     return [torch.get_rng_state()] + ([torch.cuda.get_rng_state(device)] if device.type == "cuda" else [])
 
 

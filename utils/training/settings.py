@@ -1,0 +1,131 @@
+"""The settings of a training: their types, defaults and meaning."""
+
+from collections.abc import Sequence
+from dataclasses import asdict, replace
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from pydantic import Field, NonNegativeFloat, PositiveFloat, PositiveInt
+from pydantic.dataclasses import dataclass
+
+from utils.documents.normalization import NORMALIZATIONS
+from utils.training.losses import BATCH_TEACHER_LOSS
+from utils.training.sparsity import REGULARIZERS
+
+VAL_FILE = "validation_data.json"
+QUERY_ENCODERS = ("model", "idf")
+VALIDATION_METRIC = "nDCG@10"
+AUTO_BATCH_SIZE = 32  # queries a step; the ablation in docs/training.md compares sizes
+DISTILLATION_LOSSES = ["contrastive=0.5", f"{BATCH_TEACHER_LOSS}=0.5"]  # the default loss where there is a teacher
+BERT_RATE, BERT_WIDTH = 5e-5, 768  # learning rate and hidden size of BERT-base, from which other widths are scaled
+LORA_RATE_FACTOR = 5  # learning rate of adapters over that of all weights
+
+
+@dataclass
+class TrainingSettings:
+    """All that a training can be told.
+
+    Args:
+        model_name: what to start from: `splade-tiny`, a model folder or a hub id.
+        output_dir: where the model folder goes, with training_history.json and a model card, README.md.
+        train_file, val_file: examples (utils.records.TrainingExample). Without a validation file at the default
+            place, here or beside the training file, the last epoch's weights are kept rather than the best epoch's.
+        learning_rate: peak of AdamW's, after a linear warm-up over `warmup_ratio` of the steps, then linear to 0. None
+            for 5e-5 times the square root of 768 over the model's hidden size: 5e-5 for BERT-base, 1.2e-4 for
+            SPLADE-tiny; with `lora_rank`, five times as much.
+        batch_size: queries a step and process; each brings its positive and its negatives. None for AUTO_BATCH_SIZE.
+        lambda_d, lambda_q: weights of the regularizer on documents and queries, reached over the first third of the
+            steps.
+        max_length, query_max_length: limits in tokens.
+        normalize: Unicode normalization of all texts, queries too, in training and by whoever opens the model: nfkc
+            (compatibility form), nfkc-lowercase, or none.
+        dropout: probability for hidden states, in place of the model's own; attention probabilities have none.
+        batch_size_schedule: batch sizes one after the other, each for an equal share of the examples.
+        micro_batch_size: texts that pass through the model at a time, None for as many of a step's as fit the memory.
+            Less memory for more time, and the same gradient: all documents of the batch stay negatives (GradCache, Gao
+            et al., arXiv 2101.06983).
+        gradient_checkpointing: keep only each layer's input and recompute the layer in the backward pass: less memory
+            for more time.
+        lora_rank: train low-rank adapters of this rank instead of all weights; they are merged when the model is saved.
+        query_encoder: `model`, or `idf` for queries that do not pass the model: a query's vector is the weights of its
+            own tokens, which start as inverse document frequencies and are trained. None for what the model has.
+        teacher: names, or `name=weight`, of the scorers whose scores of all documents of a batch the loss `kl-batch`
+            learns from, see utils.search.scorers; they are fused and scaled, see utils.training.distillation.
+        refresh_negatives: hard negatives an example to mine with the model in training before each epoch but the first;
+            where there is a teacher, none that it takes for an answer.
+        loss: a sum of losses by weight, such as ["contrastive=0.5", "kl=0.5"]; see
+            utils.training.losses.RankingLoss. None for `contrastive`, with half the weight on `kl-batch` where there
+            is a teacher.
+        temperature: divides the teacher's scores in the losses `kl` and `kl-batch`.
+        regulariser: flops or l1.
+        target_doc_terms, target_query_terms: mean number of active terms of a document and of a query to arrive at;
+            the regularizer's weight is then steered, and lambda_d or lambda_q not used.
+        best_by: what makes an epoch the best on the validation examples: their `loss`, or `nDCG@10` in retrieval among
+            all their documents. With a target number of terms it also has to be within 10 % of that.
+        early_stopping_patience: epochs without a better one after which to stop; None for never.
+        device: None for the best one here, or cuda, mps, cpu.
+        precision: bfloat16, float32 or, on CUDA and MPS, float16 with loss scaling; auto takes bfloat16 where the
+            device is fast at it.
+        threads: of the processor; None for OMP_NUM_THREADS, or one a core.
+
+    Raises:
+        pydantic.ValidationError (a ValueError): a value of the wrong type or out of range; it names the setting.
+    """
+
+    model_name: str | Path = "prithivida/Splade_PP_en_v1"
+    output_dir: str | Path = "./fine_tuned_splade"
+    train_file: str | Path = "training_data.json"
+    val_file: str | Path | None = VAL_FILE
+    learning_rate: NonNegativeFloat | None = None
+    batch_size: PositiveInt | None = None
+    epochs: PositiveInt = 3
+    lambda_d: NonNegativeFloat = 1e-4
+    lambda_q: NonNegativeFloat = 1e-4
+    max_length: PositiveInt = 512
+    query_max_length: PositiveInt = 128
+    normalize: Literal[tuple(NORMALIZATIONS)] = "nfkc"
+    warmup_ratio: Annotated[float, Field(ge=0, le=1)] = 0.1
+    dropout: Annotated[float, Field(ge=0, lt=1)] = 0.0
+    batch_size_schedule: Sequence[PositiveInt] | None = None
+    micro_batch_size: PositiveInt | None = None
+    gradient_checkpointing: bool = False
+    lora_rank: PositiveInt | None = None
+    query_encoder: Literal[QUERY_ENCODERS] | None = None
+    teacher: Sequence[str] = ()
+    refresh_negatives: PositiveInt | None = None
+    loss: Sequence[str] | None = None
+    temperature: PositiveFloat = 1.0
+    regulariser: Literal[tuple(REGULARIZERS)] = "flops"
+    target_doc_terms: PositiveFloat | None = None
+    target_query_terms: PositiveFloat | None = None
+    best_by: Literal["loss", VALIDATION_METRIC] = "loss"
+    early_stopping_patience: PositiveInt | None = None
+    seed: int = 42
+    device: str | None = None
+    precision: str = "auto"
+    threads: PositiveInt | None = None
+
+    @property
+    def losses(self) -> list[str]:
+        """The ranking losses, the default ones where none are named."""
+        return list(self.loss or (DISTILLATION_LOSSES if self.teacher else ["contrastive"]))
+
+    @property
+    def batch_sizes(self) -> list[int]:
+        """The batch sizes to go through, one where there is no schedule."""
+        return list(self.batch_size_schedule or [self.batch_size or AUTO_BATCH_SIZE])
+
+    def with_learning_rate(self, hidden_size: int) -> "TrainingSettings":
+        """Return these settings with the default learning rate for a model of this hidden size, if none is set."""
+        if self.learning_rate is not None:
+            return self
+        rate = BERT_RATE * (BERT_WIDTH / hidden_size) ** 0.5 * (LORA_RATE_FACTOR if self.lora_rank else 1)
+        return replace(self, learning_rate=rate)
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the settings by name, in types that JSON has, as they are stored with a model and its checkpoints."""
+        values = asdict(self) | {"loss": self.losses}
+        return {
+            name: str(value) if isinstance(value, Path) else list(value) if isinstance(value, tuple) else value
+            for name, value in values.items()
+        }
