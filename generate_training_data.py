@@ -42,8 +42,8 @@ from utils.training_data.extractive import extractive_examples
 from utils.training_data.feedback import read_feedback_examples
 from utils.training_data.language_model import LanguageModel, Request
 from utils.training_data.model_queries import (
+    NEGATIVE_STRATEGIES,
     QUERY_TYPES,
-    STRATEGIES,
     build_requests,
     estimate_tokens,
     examples_from_answers,
@@ -156,7 +156,7 @@ def chunk_and_deduplicate(
     chunks = chunk_documents(documents, args.chunk_size, args.chunk_overlap, vectors)
     near_duplicates = NearDuplicateIndex()
     for chunk in chunks:
-        near_duplicates.add(chunk.id, chunk.text, family=chunk.document_id)
+        near_duplicates.add(chunk.id, chunk.text, cluster=chunk.document_id)
     return chunks, near_duplicates
 
 
@@ -198,10 +198,10 @@ def split_by_document(
     """The examples in as many parts as there are shares. Each part but the first gets its share of the documents, at
     least one where the share is above 0 and there is one left beside the first part's; related documents stay
     together."""
-    families: dict[str, list[str]] = {}
+    clusters: dict[str, list[str]] = {}
     for source in sorted({example.source for example in examples}):
-        families.setdefault(near_duplicates.family(source) if near_duplicates else source, []).append(source)
-    order = list(families.values())
+        clusters.setdefault(near_duplicates.cluster(source) if near_duplicates else source, []).append(source)
+    order = list(clusters.values())
     random.Random(seed).shuffle(order)
     total, position = sum(map(len, order)), 1
     part_of: dict[str, int] = {}
@@ -372,7 +372,7 @@ def parse_args() -> argparse.Namespace:
     add("--queries-per-passage", type=positive_int, default=3, help="openai, seq2seq: queries to write for a passage")
     add("--query-types", nargs="+", default=list(QUERY_TYPES), metavar="TYPE[=SHARE]",
         help="openai: kinds of queries, and how many of each in proportion")  # fmt: skip
-    add("--contrastive-negatives", type=number_in_range(int, 0, len(STRATEGIES)), default=1, metavar="N",
+    add("--contrastive-negatives", type=number_in_range(int, 0, len(NEGATIVE_STRATEGIES)), default=1, metavar="N",
         help="openai: passages to write that do not answer")  # fmt: skip
     add(
         "--template",

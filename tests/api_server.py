@@ -1,4 +1,4 @@
-"""A local HTTP server that speaks the protocol of OpenAI's chat completions: it plays the model, failures too."""
+"""Local HTTP server with the API of OpenAI's chat completions; it stands in for the model and simulates failures."""
 
 import json
 import random
@@ -12,7 +12,7 @@ from typing import NamedTuple
 
 
 class Request(NamedTuple):
-    """What came: `number` counts all requests for completions, `attempt` those of the same prompt."""
+    """A request received: `number` counts requests for completions from 1 on, `attempt` those with the same prompt."""
 
     number: int
     attempt: int
@@ -26,7 +26,7 @@ class Request(NamedTuple):
 
 
 class Reply(NamedTuple):
-    """What is sent: a status with a body; `cut` sends half of it and closes the connection; `wait` comes before."""
+    """A reply to send, after `wait` seconds; with `cut`, half of the body before the connection is closed."""
 
     body: dict
     status: int = 200
@@ -36,6 +36,7 @@ class Reply(NamedTuple):
 
 
 def completion(content: str | None, finish: str = "stop", refusal: str | None = None) -> Reply:
+    """Return a chat completion of 100 prompt and 20 completion tokens."""
     message = {"role": "assistant", "content": content, "refusal": refusal}
     usage = {"prompt_tokens": 100, "completion_tokens": 20, "total_tokens": 120}
     choice = {"index": 0, "message": message, "finish_reason": finish}
@@ -45,16 +46,17 @@ def completion(content: str | None, finish: str = "stop", refusal: str | None = 
 
 
 def failure(status: int, message: str = "no", **headers: str) -> Reply:
+    """Return an error; underscores in the names of headers stand for hyphens."""
     return Reply({"error": {"message": message, "type": "error", "code": status}}, status, headers)
 
 
 def written(request: Request) -> str:
-    """What a good model answers: what the form at the end of the task asks for."""
+    """Return a usable answer in the JSON format that the prompt specifies."""
     prompt = request.prompt
     if '{"terms": ' in prompt:
-        area = re.search(r"Field: (.*)", prompt)
+        field = re.search(r"Field: (.*)", prompt)
         count = int(re.search(r"Name (\d+)", prompt)[1])
-        return json.dumps({"terms": [f"{area[1] if area else 'field'} {i}" for i in range(1, count + 1)]})
+        return json.dumps({"terms": [f"{field[1] if field else 'field'} {i}" for i in range(1, count + 1)]})
     if '"title": "..."' in prompt:
         term = re.search(r"Term: (.*)", prompt)[1]
         text = " ".join(random.Random(term).choices(WORDS, k=60))
@@ -83,7 +85,7 @@ WORDS = (
 
 
 def _queries(prompt: str) -> str:
-    """Queries of the types asked for, from words of the passage, and negatives."""
+    """Return queries of the requested types, from words of the passage, and negatives of the requested strategies."""
     task, _, passage = prompt.partition("Passage:\n")
     types = re.findall(r"^\d+\. (\w+):", task, re.MULTILINE)
     strategies = re.findall(r"^- ([\w ]+): it", task, re.MULTILINE)
@@ -98,15 +100,20 @@ def _queries(prompt: str) -> str:
 
 
 def good(request: Request) -> Reply:
+    """Return a completion with a usable answer."""
     return completion(written(request))
 
 
 class ApiServer:
-    """Serves on a free port of this machine until `close`; `behave` makes the replies.
+    """HTTP server on a free local port, until `close`.
+
+    Args:
+        behave: returns the reply to a request for a completion.
+        models: names that the endpoint lists.
 
     Attributes:
-        url: for --api-base.
-        requests: all that came for completions.
+        url: base URL, for --api-base.
+        requests: the requests for completions so far.
     """
 
     def __init__(self, behave: Callable[[Request], Reply] = good, models: tuple[str, ...] = ("played",)) -> None:
@@ -141,7 +148,7 @@ class ApiServer:
                     self.send_header("Content-Length", str(len(data)))
                     self.end_headers()
                     self.wfile.write(data[: len(data) // 2] if reply.cut else data)
-                except OSError:  # the client has gone
+                except OSError:  # the client has disconnected
                     self.close_connection = True
                 if reply.cut:
                     self.close_connection = True
@@ -150,7 +157,7 @@ class ApiServer:
                 pass
 
         self._http = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-        self._http.handle_error = lambda *_: None  # clients go away without a word
+        self._http.handle_error = lambda *_: None  # prints a traceback for clients that disconnect
         self._http.daemon_threads = True
         self.url = f"http://127.0.0.1:{self._http.server_port}/v1"
         threading.Thread(target=self._http.serve_forever, daemon=True).start()

@@ -117,7 +117,7 @@ def test_negatives_are_never_of_the_same_document_nor_a_copy_of_the_positive():
     ]
     example = TrainingExample(query="engine oil pressure", positive_document=passage("w0"), positive_id="d0#0")
     near_duplicates = NearDuplicateIndex()
-    near_duplicates.join("d0", "d1")  # related documents
+    near_duplicates.merge("d0", "d1")  # related documents
     add_bm25_negatives([example], chunks, 50, near_duplicates, skip_top=0, depth=100)
     assert len(example.negatives) == 50 and passage("w1") not in example.negatives
     assert passage("w0") not in [" ".join(text.lower().split()) for text in example.negatives]

@@ -1,4 +1,4 @@
-"""Passages: sizes, overlap, headings."""
+"""Passages: sizes, overlap, headings, fenced code, topic shifts."""
 
 import itertools
 
@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from utils.documents.chunking import MIN_CHUNK_SIZE, chunk_documents
-from utils.documents.formats import split_code
+from utils.documents.segments import split_code
 from utils.records import Document
 from utils.search.scorers import open_text_encoder
 
@@ -19,7 +19,7 @@ def test_sizes_and_overlap_stay_in_bounds():
     chunks = chunk_documents([Document(id="d", text=LONG)], size=1000, overlap=0.2)
     assert len(chunks) > 8
     assert all(500 <= len(chunk.text) <= 1000 for chunk in chunks)
-    for left, right in itertools.pairwise(chunks[:-1]):  # a short last one is widened further
+    for left, right in itertools.pairwise(chunks[:-1]):  # the last chunk may overlap more, to reach the minimum size
         start = LONG.index(right.text)
         shared = LONG.index(left.text) + len(left.text) - start
         assert 50 <= shared <= 250
@@ -36,14 +36,14 @@ def test_a_short_document_is_one_chunk_and_an_empty_one_none():
     assert [(chunk.id, chunk.text) for chunk in chunks] == [("a#0", "short")]
 
 
-def test_a_chunk_knows_the_heading_above_it():
+def test_a_chunk_has_the_heading_above_it():
     text = f"intro\n\n## First\n\n{LONG[:1500]}\n\n```\n# no heading\n```\n\n## Second\n\n{LONG[:1500]}"
     chunks = chunk_documents([Document(id="d", title="Book", text=text)], size=1700)
     assert [chunk.heading for chunk in chunks] == ["First", "Second"]
     assert {chunk.title for chunk in chunks} == {"Book"}
 
 
-def test_sections_are_chunks_under_their_path_of_headings():
+def test_sections_become_chunks_with_their_path_of_headings():
     sections = [("# Engine", 600), ("## Oil", 700), ("### Filter", 800), ("## Water", 50), ("## Air", 900)]
     text = "\n\n".join(f"{heading}\n\n{LONG[:size]}" for heading, size in sections)
     chunks = chunk_documents([Document(id="d", text=text)])
@@ -53,7 +53,7 @@ def test_sections_are_chunks_under_their_path_of_headings():
     assert "## Water" in chunks[2].text  # too short to stand alone
 
 
-def test_code_that_is_cut_stays_code():
+def test_code_that_is_split_stays_fenced():
     code = "\n".join(f"value_{i} = compute(value_{i - 1})" for i in range(100))
     chunks = chunk_documents([Document(id="d", text=f"Some code:\n\n```\n{code}\n```\n\n# End\n\n{LONG[:600]}")], 1000)
     assert len(chunks) > 3
@@ -77,19 +77,19 @@ def test_semantic_chunks_are_cut_where_the_topic_shifts(model):
     assert all(MIN_CHUNK_SIZE <= len(chunk.text) <= 2000 for chunk in chunks)
     assert flying[0][:20] in [chunk.text[:20] for chunk in chunks]
     assert not any("soup" in chunk.text and "pilot" in chunk.text for chunk in chunks)
-    assert len(chunk_documents([Document(id="a", text=text)], 2000)) == 1  # by size it fits
+    assert len(chunk_documents([Document(id="a", text=text)], 2000)) == 1  # split by size alone, it is one chunk
 
 
-def test_semantic_chunks_keep_to_the_size_and_every_document_comes_in_its_turn():
-    seen = []
+def test_semantic_chunks_keep_to_the_size_and_to_the_order_of_documents():
+    batch_sizes = []
 
-    def vectors(texts):
-        seen.append(len(texts))
+    def encode_as_ones(texts):
+        batch_sizes.append(len(texts))
         return np.ones((len(texts), 2)) / 2**0.5
 
     many = [Document(id=str(i), title="T", text="A sentence of one kind. " * (5 * i)) for i in range(60)]
     many.append(Document(id="no border", text="word " * 1000))
-    chunks = chunk_documents(many, 600, encode=vectors)
+    chunks = chunk_documents(many, 600, encode=encode_as_ones)
     assert [*dict.fromkeys(chunk.document_id for chunk in chunks)] == [d.id for d in many if d.text]
-    assert max(len(chunk.text) for chunk in chunks) <= 600 and sum(seen) == sum(5 * i for i in range(60)) + 1
-    assert len(seen) > 1
+    assert max(len(chunk.text) for chunk in chunks) <= 600 and sum(batch_sizes) == sum(5 * i for i in range(60)) + 1
+    assert len(batch_sizes) > 1

@@ -1,4 +1,4 @@
-"""Files of all formats as Markdown."""
+"""Files of all formats as Markdown, and the detection of encodings."""
 
 import codecs
 import zipfile
@@ -7,7 +7,8 @@ import pytest
 from matplotlib.backends.backend_pdf import PdfPages
 from matplotlib.figure import Figure
 
-from utils.documents.formats import join_pages, read_page
+from utils.documents.formats.pdf import join_pages
+from utils.documents.formats.registry import read_page
 from utils.documents.normalization import normalize
 
 RST = """\
@@ -96,16 +97,17 @@ HTML = """\
 
 
 def page(tmp_path, name, data):
+    """Return the page of a file with this name and content."""
     file = tmp_path / name
     file.write_bytes(data if isinstance(data, bytes) else data.encode())
     return read_page(file)
 
 
-def test_restructured_text_keeps_what_is_for_readers(tmp_path):
+def test_restructured_text_keeps_the_content_for_readers(tmp_path):
     assert page(tmp_path, "a.rst", RST) == ("Manual", RST_TEXT)
 
 
-def test_markdown_loses_addresses_comments_and_front_matter_but_no_code(tmp_path):
+def test_markdown_loses_link_targets_comments_and_front_matter_but_no_code(tmp_path):
     found = page(tmp_path, "a.md", MARKDOWN)
     text = "Use the valve as a picture shows here.\n\n## Care\n\n```sh\n# no heading [x](y)\n```"
     assert found == ("The pump", text)
@@ -120,7 +122,7 @@ def test_of_html_only_the_content_is_read(tmp_path):
     )
 
 
-def test_html_without_headings_takes_the_name_of_the_page(tmp_path):
+def test_html_without_headings_takes_its_title_element(tmp_path):
     found = page(tmp_path, "a.html", "<title>Lamp</title><p>one<p>two<p>three")
     assert found == ("Lamp", "one\n\ntwo\n\nthree")
 
@@ -141,19 +143,19 @@ def test_the_encoding_is_detected(tmp_path, text, encoding):
     assert normalize(text) == page(tmp_path, "a.txt", text.encode(encoding)).text
 
 
-def test_a_few_broken_characters_do_not_make_utf_8_something_else(tmp_path):
+def test_utf_8_with_a_few_invalid_bytes_is_still_utf_8(tmp_path):
     text = "Größe und Maß. " * 30
     found = page(tmp_path, "a.txt", text.encode() + b"\xff" + text.encode()).text
     assert found == (text + text).strip()
 
 
 @pytest.mark.parametrize("data", [b"\0\1\2", bytes(range(256)) * 9, b"\x89PNG\r\n\x1a\n" + bytes(range(128, 256)) * 9])
-def test_what_is_no_text_is_refused(tmp_path, data):
+def test_a_binary_file_is_refused(tmp_path, data):
     with pytest.raises(ValueError, match=r"a\.txt: binary, not text"):
         page(tmp_path, "a.txt", data)
 
 
-def test_pages_run_on_without_their_headers_and_hyphens():
+def test_pages_are_joined_without_running_headers_and_hyphens():
     names = ["feed", "bilge", "fire", "oil"]
     pages = [
         f"Pump manual 2026\nEvery {name} pump is in-\nstalled by hand and\nruns for {name} years.\n{i} of 4"
@@ -163,7 +165,8 @@ def test_pages_run_on_without_their_headers_and_hyphens():
     assert join_pages(pages).splitlines() == lines
 
 
-def pdf(file, pages, **options):
+def write_pdf(file, pages, **options):
+    """Write a PDF with one text a page."""
     with PdfPages(file, **options) as book:
         for text in pages:
             figure = Figure()
@@ -172,18 +175,18 @@ def pdf(file, pages, **options):
 
 
 def test_a_pdf_gives_its_text_and_title(tmp_path):
-    pdf(tmp_path / "a.pdf", ["Open the valve slowly.", "Close it at night."], metadata={"Title": "Valves"})
+    write_pdf(tmp_path / "a.pdf", ["Open the valve slowly.", "Close it at night."], metadata={"Title": "Valves"})
     assert read_page(tmp_path / "a.pdf") == ("Valves", "Open the valve slowly.\nClose it at night.")
 
 
-def test_a_pdf_without_text_says_so(tmp_path):
-    pdf(tmp_path / "a.pdf", [""])
+def test_a_pdf_without_text_is_refused(tmp_path):
+    write_pdf(tmp_path / "a.pdf", [""])
     with pytest.raises(ValueError, match="its 1 pages hold pictures, no text"):
         read_page(tmp_path / "a.pdf")
 
 
-def docx(file, paragraphs):
-    """A Word file of (style, text) paragraphs."""
+def write_docx(file, paragraphs):
+    """Write a Word file of (style, text) paragraphs."""
     names = "http://schemas.openxmlformats.org"
     body = "".join(
         f'<w:p><w:pPr><w:pStyle w:val="{style}"/></w:pPr><w:r><w:t>{text}</w:t></w:r></w:p>'
@@ -209,7 +212,7 @@ def docx(file, paragraphs):
 
 
 def test_a_docx_keeps_its_title_and_headings(tmp_path):
-    docx(
+    write_docx(
         tmp_path / "a.docx", [("Title", "Pumps"), ("heading1", "Care"), ("Normal", "Clean it."), ("Normal", "Dry it.")]
     )
     assert read_page(tmp_path / "a.docx") == ("Pumps", "# Care\n\nClean it.\n\nDry it.")
@@ -217,10 +220,10 @@ def test_a_docx_keeps_its_title_and_headings(tmp_path):
 
 @pytest.mark.parametrize("name", ["a.pdf", "a.docx"])
 @pytest.mark.parametrize("data", [b"", b"no such thing", b"%PDF-1.4\n%%EOF", b"PK\3\4 torn"])
-def test_a_broken_book_is_refused(tmp_path, name, data):
+def test_a_broken_pdf_or_docx_is_refused(tmp_path, name, data):
     with pytest.raises(ValueError, match=f"{name}: is no readable {name[2:].upper()}"):
         page(tmp_path, name, data)
 
 
-def test_byte_order_marks_are_no_part_of_the_text(tmp_path):
+def test_a_byte_order_mark_is_not_part_of_the_text(tmp_path):
     assert page(tmp_path, "a.md", codecs.BOM_UTF8 + b"# Title\n\ntext") == ("Title", "text")

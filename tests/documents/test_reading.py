@@ -1,4 +1,4 @@
-"""Reading documents of all formats."""
+"""Reading of files and folders of all formats."""
 
 import json
 import os
@@ -10,12 +10,12 @@ import pytest
 from utils.documents.reading import read_documents
 
 
-def by_id(folder):
+def documents_by_id(folder):
     return {document.id: document for document in read_documents(folder).documents}
 
 
 def test_a_folder_of_all_formats(docs):
-    found = by_id(docs)
+    found = documents_by_id(docs)
     assert list(found) == [
         "brakes.txt", "engine.md", "lights.html", "more.json#1", "more.json#2", "mirror-1", "tyres.rst",
     ]  # fmt: skip
@@ -36,7 +36,7 @@ def test_an_unreadable_file_is_reported_and_skipped(docs):
     assert any("broken.json: line 2" in reason for reason in skipped)
 
 
-def test_what_reads_a_format_is_asked_for_by_name(docs, monkeypatch):
+def test_a_missing_library_is_named_with_the_files_that_need_it(docs, monkeypatch):
     for name in ("a.pdf", "b.pdf", "c.docx"):
         (docs / name).write_bytes(b"-")
     monkeypatch.setitem(sys.modules, "pypdf", None)
@@ -49,7 +49,7 @@ def test_what_reads_a_format_is_asked_for_by_name(docs, monkeypatch):
         read_documents(docs / "c.docx")
 
 
-def test_what_stands_around_every_page_is_left_out(tmp_path):
+def test_lines_around_every_page_are_left_out(tmp_path):
     for i in range(12):
         (tmp_path / f"{i}.md").write_text(f"Home - Docs - About\n\n# Part {i}\n\nText {i}.\n\nCopyright by us")
     texts = [document.text for document in read_documents(tmp_path).documents]
@@ -104,13 +104,13 @@ def test_a_beir_folder_gives_its_corpus_alone(beir):
     assert [document.id for document in read_documents(beir).documents] == ["d1", "d2", "d3"]
 
 
-def test_the_same_id_twice_stays_two_documents(tmp_path):
+def test_two_documents_with_one_id_get_different_ids(tmp_path):
     (tmp_path / "a.json").write_text(json.dumps([{"id": "x", "text": "one"}, {"id": "x", "text": "two"}]))
     assert [document.id for document in read_documents(tmp_path).documents] == ["x", "x~2"]
 
 
 @pytest.mark.parametrize("path", ["none", "empty"])
-def test_missing_and_empty_folders_say_so(tmp_path, path):
+def test_missing_and_empty_folders_are_refused(tmp_path, path):
     (tmp_path / "empty").mkdir()
     with pytest.raises((ValueError, OSError), match=r"no such file|no documents"):
         read_documents(tmp_path / path)

@@ -1,4 +1,4 @@
-"""The search index against exact scores."""
+"""The search index against exhaustive search."""
 
 import numpy as np
 
@@ -6,6 +6,7 @@ from utils.search.index import SearchIndex
 
 
 def random_vectors(count, vocabulary=3000, seed=0):
+    """Return `count` sparse vectors of 0 to 59 random terms."""
     rng = np.random.default_rng(seed)
     vectors = []
     for _ in range(count):

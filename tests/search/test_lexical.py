@@ -5,7 +5,7 @@ import pytest
 from utils.search.lexical import BM25Index
 
 
-def test_the_best_match_comes_first_and_strangers_are_left_out():
+def test_the_best_match_comes_first_and_texts_without_a_shared_word_are_left_out():
     index = BM25Index(["red apples", "green apples and green pears", "blue sea", ""])
     hits = index.search(["green apples", "zebra", ""], 10)
     assert [position for position, _ in hits[0]] == [1, 0]

@@ -1,4 +1,4 @@
-"""Abbreviations and synonyms from a file."""
+"""Synonyms and abbreviations from a file."""
 
 import pytest
 
@@ -14,7 +14,7 @@ def synonyms(tmp_path):
     return Synonyms(file)
 
 
-def test_each_phrase_is_replaced_by_each_that_may_stand_for_it(synonyms):
+def test_each_phrase_is_replaced_by_each_of_its_synonyms(synonyms):
     assert list(synonyms.variants("the cpu of k8s")) == [
         "the central processing unit of k8s",
         "the cpu of Kubernetes",
@@ -24,11 +24,11 @@ def test_each_phrase_is_replaced_by_each_that_may_stand_for_it(synonyms):
     assert list(synonyms.variants("fix the a/c!")) == ["fix the air conditioning!"]
 
 
-def test_parts_of_words_and_right_sides_alone_are_not_replaced(synonyms):
+def test_parts_of_words_and_right_sides_of_arrows_are_not_replaced(synonyms):
     assert not list(synonyms.variants("cpus and Kubernetes"))
 
 
-def test_a_query_is_expanded_by_what_it_does_not_say_already(synonyms):
+def test_a_query_is_expanded_by_synonyms_that_it_does_not_contain(synonyms):
     assert synonyms.expand("slow CPU") == "slow CPU central processing unit"
     assert synonyms.expand("CPU (central processing unit)") == "CPU (central processing unit)"
     assert synonyms.expand("nothing known") == "nothing known"
@@ -43,7 +43,7 @@ def test_a_query_is_expanded_by_what_it_does_not_say_already(synonyms):
         ("a, A", "line 1"),
     ],
 )
-def test_a_broken_file_is_named_with_its_line(tmp_path, text, message):
+def test_a_malformed_file_is_reported_with_its_line(tmp_path, text, message):
     file = tmp_path / "synonyms.txt"
     file.write_text(text)
     with pytest.raises(ValueError, match=message):

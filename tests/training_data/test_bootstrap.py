@@ -1,4 +1,4 @@
-"""Training data about a domain without documents; the language model is played by a real server."""
+"""Training data for a domain without documents, over real HTTP; tests/api_server.py stands in for the model."""
 
 import pytest
 from api_server import ApiServer, completion, good
@@ -35,7 +35,7 @@ def test_a_model_writes_terms_then_passages_then_examples(api, tmp_path):
     assert all(e.positive_document.startswith("Field ") and "holds the" in e.positive_document for e in made)
 
 
-def test_resumed_it_asks_nothing_twice(api, tmp_path):
+def test_a_resumed_run_sends_no_answered_request_again(api, tmp_path):
     api.behave = lambda request: good(request) if request.number <= 40 else completion("no")
     bootstrap(api, tmp_path)
     first = {request.prompt for request in api.requests if request.number <= 40}
@@ -45,31 +45,31 @@ def test_resumed_it_asks_nothing_twice(api, tmp_path):
     assert not first & {request.prompt for request in api.requests}
 
 
-def test_a_dry_run_asks_nothing(api, tmp_path):
+def test_a_dry_run_sends_no_request(api, tmp_path):
     done = bootstrap(api, tmp_path, "--dry-run", "--price", 1, 1)
     assert done.returncode == 0 and "to ask      about 30 passages" in done.stdout
     assert not api.requests and not list(tmp_path.iterdir())
 
 
-def test_a_dry_run_counts_queries_in_other_words(api, docs, tmp_path):
+def test_a_dry_run_counts_reformulations(api, docs, tmp_path):
     options = ["--input-dir", docs, "--output-file", tmp_path / "t.json", "--generator", "extractive", "--dry-run"]
     done = run(SCRIPT, *options, "--augment", "reformulation=1", "--split", "90/10")
     assert "to ask      about 6 passages, 2,200 tokens to read, 550 to write" in done.stdout
 
 
-def test_without_a_model_it_says_what_is_missing(tmp_path, monkeypatch):
+def test_without_an_endpoint_the_error_says_what_is_missing(tmp_path, monkeypatch):
     for name in ("OPENAI_API_KEY", "OPENAI_BASE_URL"):
         monkeypatch.delenv(name, raising=False)
     done = run(SCRIPT, "--domain", "law", "--output-file", tmp_path / "training_data.json")
     fails_with_one_line(done, "set OPENAI_API_KEY")
 
 
-def test_a_model_that_knows_no_terms_is_one_line(api, tmp_path):
+def test_a_model_that_lists_no_terms_is_a_one_line_error(api, tmp_path):
     api.behave = lambda request: completion('{"terms": []}')
     fails_with_one_line(bootstrap(api, tmp_path), "the model names no terms of the domain 'lorry repair'")
 
 
-def test_queries_in_other_words_come_from_the_model(api, docs, tmp_path):
+def test_reformulations_come_from_the_model(api, docs, tmp_path):
     output = tmp_path / "training_data.json"
     options = ["--generator", "extractive", "--augment", "reformulation=1", "--api-base", api.url]
     done = run(SCRIPT, "--input-dir", docs, "--output-file", output, *options)

@@ -1,4 +1,4 @@
-"""Training examples from what people said about results."""
+"""Training examples from user feedback on search results."""
 
 import json
 
@@ -33,36 +33,37 @@ def feedback(tmp_path):
 
 
 def test_liked_documents_are_positives_and_disliked_ones_negatives(feedback):
-    made, without = read_feedback_examples(feedback(*RECORDS))
-    assert [(e.query, e.positive_document, e.negatives) for e in made] == [
+    examples, skipped = read_feedback_examples(feedback(*RECORDS))
+    assert [(e.query, e.positive_document, e.negatives) for e in examples] == [
         ("red fruit", "Cherries are red.", ["The sea is blue."]),
         ("red fruit", "Apples are red.", ["The sea is blue."]),
     ]
-    assert {e.query_type for e in made} == {"feedback"} and made[0].source == made[0].positive_id == "d1"
-    assert without == ["'yellow fruit' has 1 disliked results and no liked one"]
+    assert {e.query_type for e in examples} == {"feedback"}
+    assert examples[0].source == examples[0].positive_id == "d1"
+    assert skipped == ["'yellow fruit' has 1 disliked results and no liked one"]
 
 
-def test_the_latest_judgment_of_a_result_holds(feedback):
-    def judged(liked, time):
+def test_the_latest_judgment_of_a_result_counts(feedback):
+    def judgment(liked, time):
         return {"query": "q", "document": "A text.", "liked": liked, "time": time}
 
     early, late = "2026-01-01T00:00:00", "2026-01-02T00:00:00+00:00"
-    assert read_feedback_examples(feedback(judged(True, late), judged(False, early)))[0]
-    assert not read_feedback_examples(feedback(judged(False, late), judged(True, early)))[0]
-    assert read_feedback_examples(feedback(judged(False, None), judged(True, None)))[0]
+    assert read_feedback_examples(feedback(judgment(True, late), judgment(False, early)))[0]
+    assert not read_feedback_examples(feedback(judgment(False, late), judgment(True, early)))[0]
+    assert read_feedback_examples(feedback(judgment(False, None), judgment(True, None)))[0]
 
 
-def test_a_document_is_known_by_its_id_or_its_text(feedback):
+def test_a_document_is_linked_to_its_passage_by_id_or_text(feedback):
     passages = [
         Chunk(id="d1#0", document_id="d1", text="Cherries are red."),
         Chunk(id="d2#0", document_id="d2", text="Apples are red."),
     ]
-    made, _ = read_feedback_examples(feedback(*RECORDS), passages)
-    assert [(e.positive_id, e.source) for e in made] == [("d1#0", "d1"), ("d2#0", "d2")]
+    examples, _ = read_feedback_examples(feedback(*RECORDS), passages)
+    assert [(e.positive_id, e.source) for e in examples] == [("d1#0", "d1"), ("d2#0", "d2")]
 
 
-def test_feedback_alone_and_beside_documents_makes_training_data(feedback, docs, tmp_path, monkeypatch):
-    monkeypatch.setenv("OPENAI_API_KEY", "sk-none")  # feedback asks no model
+def test_feedback_makes_training_data_alone_and_together_with_documents(feedback, docs, tmp_path, monkeypatch):
+    monkeypatch.setenv("OPENAI_API_KEY", "sk-none")  # feedback alone sends no request, even with a key
     out = tmp_path / "out" / "training_data.json"
     file = feedback(
         *({**record, "query": f"{record['query']} {i}", "document_id": f"d{i}"} for i in range(5) for record in RECORDS)
@@ -94,7 +95,7 @@ def test_feedback_alone_and_beside_documents_makes_training_data(feedback, docs,
         (RECORDS[3:], "no query has a document that was liked"),
     ],
 )
-def test_broken_feedback_is_one_line(feedback, tmp_path, records, message):
+def test_malformed_feedback_is_a_one_line_error(feedback, tmp_path, records, message):
     out = tmp_path / "training_data.json"
     fails_with_one_line(
         run("generate_training_data.py", "--feedback-file", feedback(*records), "--output-file", out), message

@@ -1,4 +1,4 @@
-"""Training data by a language model, asked over real HTTP; the model alone is played (tests/api_server.py)."""
+"""Training data from a language model, over real HTTP; tests/api_server.py stands in for the model."""
 
 import os
 import signal
@@ -12,7 +12,13 @@ from api_server import ApiServer, completion, failure, good, written
 from conftest import ROOT, fails_with_one_line, run
 
 from utils.records import read_examples
-from utils.training_data.model_queries import EXAMPLES, QUERY_TYPES, STRATEGIES, load_template, template_names
+from utils.training_data.model_queries import (
+    EXAMPLE_QUERIES,
+    NEGATIVE_STRATEGIES,
+    QUERY_TYPES,
+    load_template,
+    template_names,
+)
 
 SCRIPT = "generate_training_data.py"
 KEY = "sk-secret-0123456789"
@@ -78,7 +84,7 @@ def test_a_model_writes_queries_of_all_types_and_negatives_with_explanations(api
     assert {example.query_type for example in made} == set(QUERY_TYPES)
     for example in made:
         assert len(example.negative_documents) == 2
-        assert example.negative_documents[0].explanation.partition(":")[0] in STRATEGIES
+        assert example.negative_documents[0].explanation.partition(":")[0] in NEGATIVE_STRATEGIES
         assert example.source in example.positive_id and "needs care" in example.positive_document
     assert "generator   openai" in done.stdout
     assert "asked       12 questions of played: 1,200 tokens to read, 240 to write: 0.00" in done.stdout
@@ -92,17 +98,17 @@ def test_shares_of_types_are_kept(api, pages):
     assert set(kinds) == {"keyword", "question"} and kinds["keyword"] > 1.5 * kinds["question"]
 
 
-@pytest.mark.parametrize("language", [*map(str.capitalize, EXAMPLES), "Polish"])
-def test_the_language_is_told_to_the_model_with_examples_where_there_are(api, pages, language):
+@pytest.mark.parametrize("language", [*map(str.capitalize, EXAMPLE_QUERIES), "Polish"])
+def test_the_prompt_names_the_language_with_examples_where_there_are_any(api, pages, language):
     assert generate(api, pages, "--language", language).returncode == 0
-    samples = EXAMPLES.get(language.lower(), ())
+    samples = EXAMPLE_QUERIES.get(language.lower(), ())
     assert len(api.requests) == 12
     for request in api.requests:
         assert f"Write in {language}." in request.prompt and all(sample in request.prompt for sample in samples)
         assert samples or "For instance" not in request.prompt
 
 
-def test_a_dry_run_asks_nothing_and_writes_nothing(api, pages):
+def test_a_dry_run_sends_no_request_and_writes_no_file(api, pages):
     done = generate(api, pages, "--dry-run", "--price", 100, 100)
     assert done.returncode == 0 and not api.requests
     assert "to ask      about 12 passages, " in done.stdout and "to write: 0." in done.stdout
@@ -110,11 +116,11 @@ def test_a_dry_run_asks_nothing_and_writes_nothing(api, pages):
 
 
 def once(reply):
-    """The reply to the first request for each prompt, then good ones."""
+    """Return a behavior that replies by `reply` to the first request for each prompt, then with usable answers."""
     return lambda request: reply(request) if request.attempt == 1 else good(request)
 
 
-TROUBLE = {
+FAULTS = {
     "too many requests": (once(lambda r: failure(429, Retry_After="0.2")), 2, "none"),
     "server errors": (once(lambda r: failure(500)), 2, "none"),
     "a connection that is cut": (once(lambda r: good(r)._replace(cut=True)), 2, "none"),
@@ -136,8 +142,8 @@ TROUBLE = {
 }
 
 
-@pytest.mark.parametrize(("behave", "attempts", "unusable"), TROUBLE.values(), ids=TROUBLE.keys())
-def test_trouble_passes(api, pages, behave, attempts, unusable):
+@pytest.mark.parametrize(("behave", "attempts", "unusable"), FAULTS.values(), ids=FAULTS.keys())
+def test_temporary_faults_are_tolerated(api, pages, behave, attempts, unusable):
     api.behave = behave
     done = generate(api, pages, "--query-types", "question")
     assert done.returncode == 0, done.stderr
@@ -146,13 +152,13 @@ def test_trouble_passes(api, pages, behave, attempts, unusable):
     assert len(examples(pages)) == 36
 
 
-def test_a_time_out_is_tried_again(api, pages):
+def test_a_time_out_is_retried(api, pages):
     api.behave = once(lambda request: good(request)._replace(wait=1.5))
     done = generate(api, pages, "--api-timeout", 1, "--workers", 12)
     assert done.returncode == 0 and len(api.requests) == 24 and len(examples(pages)) == 36
 
 
-def test_what_is_refused_twice_is_skipped(api, pages):
+def test_a_passage_refused_twice_is_skipped(api, pages):
     api.behave = lambda r: completion(None, refusal="no") if "brake" in r.prompt else good(r)
     done = generate(api, pages)
     assert "2 refused; 1 questions without an answer" in done.stdout
@@ -160,30 +166,30 @@ def test_what_is_refused_twice_is_skipped(api, pages):
     assert "brake.txt" not in {example.source for example in examples(pages)}
 
 
-def test_an_endpoint_without_structured_output_is_asked_plainly(api, pages):
+def test_an_endpoint_without_structured_output_gets_plain_requests(api, pages):
     api.behave = lambda r: failure(400, "response_format is not supported") if "response_format" in r.body else good(r)
     done = generate(api, pages, "--workers", 1)
     assert done.returncode == 0 and len(api.requests) == 13 and len(examples(pages)) == 36
 
 
-WRONG = {
+FATAL = {
     "a wrong key": (lambda r: failure(401, f"Incorrect API key: {KEY}"), "the API key is refused (HTTP 401)"),
     "an unknown model": (lambda r: failure(404, f"no such model for {KEY}"), "HTTP 404"),
     "an endpoint that always fails": (lambda r: failure(503, f"down {KEY}", Retry_After="0.01"), "go on by --resume"),
 }
 
 
-@pytest.mark.parametrize(("behave", "message"), WRONG.values(), ids=WRONG.keys())
-def test_what_cannot_work_is_one_line_without_the_key(api, pages, behave, message):
+@pytest.mark.parametrize(("behave", "message"), FATAL.values(), ids=FATAL.keys())
+def test_a_fatal_error_is_one_line_without_the_key(api, pages, behave, message):
     api.behave = behave
     done = generate(api, pages)
     fails_with_one_line(done, message)
-    told = done.stdout + done.stderr + "".join(p.read_text() for p in pages.parent.iterdir() if p.is_file())
-    assert KEY not in told
+    output = done.stdout + done.stderr + "".join(p.read_text() for p in pages.parent.iterdir() if p.is_file())
+    assert KEY not in output
     assert not (pages.parent / "training_data.json").exists()
 
 
-def test_an_endpoint_that_is_not_there_is_one_line(pages, monkeypatch):
+def test_an_unreachable_endpoint_is_a_one_line_error(pages, monkeypatch):
     monkeypatch.delenv("OPENAI_API_KEY", raising=False)
     output = pages.parent / "training_data.json"
     done = run(
@@ -192,26 +198,26 @@ def test_an_endpoint_that_is_not_there_is_one_line(pages, monkeypatch):
     fails_with_one_line(done, "127.0.0.1:9", "Connection")
 
 
-def test_of_several_models_one_has_to_be_named(api, pages):
+def test_with_several_models_listed_one_has_to_be_named(api, pages):
     api.models = ("small", "large")
     fails_with_one_line(generate(api, pages), "name the model with --api-model: large, small")
     assert generate(api, pages, "--api-model", "large").returncode == 0
     assert {request.body["model"] for request in api.requests} == {"large"}
 
 
-def test_the_rate_is_kept_by_all_workers_together(api, pages):
+def test_the_rate_limit_holds_for_all_workers_together(api, pages):
     api.behave = once(lambda r: failure(429, Retry_After="0"))
     generate(api, pages, "--workers", 8, "--requests-per-minute", 600)
     times = [request.time for request in api.requests]
     assert len(times) == 24
-    for start in times:  # ten a second, retries included
+    for start in times:  # at most ten per second, retries included
         assert sum(start <= moment < start + 0.5 for moment in times) <= 7
 
 
-def test_killed_and_resumed_it_asks_nothing_twice_and_ends_with_the_same_file(api, pages):
+def test_a_killed_run_resumes_without_repeated_requests_and_writes_the_same_file(api, pages):
     output = pages.parent / "training_data.json"
     generate(api, pages)
-    whole, journal = output.read_bytes(), pages.parent / "training_data.json.journal"
+    expected, journal = output.read_bytes(), pages.parent / "training_data.json.journal"
     journal.unlink()
     output.unlink()
     api.requests.clear()
@@ -238,17 +244,17 @@ def test_killed_and_resumed_it_asks_nothing_twice_and_ends_with_the_same_file(ap
     process.send_signal(signal.SIGKILL)
     process.wait(30)
     assert not output.exists()
-    asked = {request.prompt for request in api.requests if request.number <= 6}
+    answered = {request.prompt for request in api.requests if request.number <= 6}
     api.behave = good
     api.requests.clear()
     fails_with_one_line(generate(api, pages), "--resume")
     done = generate(api, pages, "--resume")
-    assert done.returncode == 0 and output.read_bytes() == whole
-    assert len(api.requests) == 6 and not asked & {request.prompt for request in api.requests}
+    assert done.returncode == 0 and output.read_bytes() == expected
+    assert len(api.requests) == 6 and not answered & {request.prompt for request in api.requests}
     assert KEY not in journal.read_text()
 
 
-def test_a_changed_document_redoes_only_itself(api, pages):
+def test_a_changed_document_sends_only_its_own_request_again(api, pages):
     generate(api, pages)
     (pages / "brake.txt").write_text(
         "The brake of the new model needs no care. It is cleaned by the wind of the road itself."
@@ -259,19 +265,19 @@ def test_a_changed_document_redoes_only_itself(api, pages):
     assert any("new model" in example.positive_document for example in examples(pages))
 
 
-def test_without_key_or_address_the_documents_are_enough(pages, monkeypatch):
+def test_without_key_or_endpoint_queries_are_extractive(pages, monkeypatch):
     monkeypatch.delenv("OPENAI_API_KEY", raising=False)
     done = run(SCRIPT, "--input-dir", pages, "--output-file", pages.parent / "training_data.json")
     assert "generator   extractive" in done.stdout and len(examples(pages)) > 24
 
 
 @pytest.mark.parametrize("name", template_names())
-def test_a_built_in_template_says_for_whom(name):
+def test_a_built_in_template_places_task_then_title_then_passage(name):
     text = load_template(name).substitute(task="TASK", title="TITLE", passage="PASSAGE")
     assert text.index("TASK") < text.index("TITLE") < text.index("PASSAGE")
 
 
-def test_a_template_of_ones_own_is_checked_before_anything_is_asked(api, pages, tmp_path):
+def test_a_custom_template_is_checked_before_any_request(api, pages, tmp_path):
     own = tmp_path / "own.txt"
     for text, message in (
         ("Only $passage", "lacks the placeholder $task"),
@@ -295,6 +301,6 @@ def test_a_template_of_ones_own_is_checked_before_anything_is_asked(api, pages, 
         (["--generator", "extractive", "--dry-run"], "--dry-run is for what a language model is asked"),
     ],
 )
-def test_bad_options_are_one_line(api, pages, options, message):
+def test_invalid_options_are_a_one_line_error(api, pages, options, message):
     fails_with_one_line(generate(api, pages, *options), message)
     assert not api.requests and not list(pages.parent.glob("*.json*"))

@@ -1,4 +1,4 @@
-"""Which examples are left out, and why."""
+"""Quality filters and the report on training data."""
 
 from collections import Counter
 
@@ -26,7 +26,7 @@ def reasons(rejected):
     return [(case.reason, case.text) for case in rejected]
 
 
-def test_a_query_of_many_documents_tells_none_apart():
+def test_a_query_of_many_documents_is_rejected():
     examples = [example("See also", f"p{i}", f"d{i}") for i in range(4)] + [
         example("Notes", f"p{i}", "d") for i in range(4)
     ]
@@ -35,30 +35,30 @@ def test_a_query_of_many_documents_tells_none_apart():
     assert reasons(rejected) == [("query of many documents", "See also")] * 4
 
 
-def test_a_passage_is_not_asked_the_same_twice():
-    same = "how does the water get to the upper lake"
+def test_a_near_duplicate_query_of_the_same_passage_is_rejected():
+    query = "how does the water get to the upper lake"
     kept, rejected = filter_examples(
-        [example(same), example(f"{same}?"), example(same, "other"), example("what is a pump")]
+        [example(query), example(f"{query}?"), example(query, "other"), example("what is a pump")]
     )
-    assert [(e.query, e.positive_id) for e in kept] == [(same, "p"), (same, "other"), ("what is a pump", "p")]
-    assert reasons(rejected) == [("repeated query", f"{same}?")]
+    assert [(e.query, e.positive_id) for e in kept] == [(query, "p"), (query, "other"), ("what is a pump", "p")]
+    assert reasons(rejected) == [("repeated query", f"{query}?")]
 
 
-def test_a_query_does_not_copy_its_passage():
+def test_a_query_copied_from_its_passage_is_rejected():
     copy = "Is it true that the pump lifts the water, from the lower lake?"
     kept, rejected = filter_examples([example(copy), example("which pump lifts the water to the upper lake")])
     assert len(kept) == 1 and reasons(rejected) == [("copied query", copy)]
     assert rejected[0].detail == "the passage says: the pump lifts the water from the lower"
 
 
-def test_a_negative_does_not_say_what_the_positive_says():
-    wrong = {"document": "The pump lifts the water.", "explanation": "it does not"}
-    kept, rejected = filter_examples([example("what lifts water", negatives=["A crane lifts stones.", wrong])])
+def test_a_negative_whose_text_the_positive_contains_is_dropped():
+    contained = {"document": "The pump lifts the water.", "explanation": "it does not"}
+    kept, rejected = filter_examples([example("what lifts water", negatives=["A crane lifts stones.", contained])])
     assert kept[0].negatives == ["A crane lifts stones."]
     assert reasons(rejected) == [("false negative", "The pump lifts the water.")]
 
 
-def test_no_document_has_more_than_its_share():
+def test_each_document_keeps_at_most_the_given_number_of_examples():
     examples = [example(f"query {i}", source="big" if i % 4 else "small") for i in range(40)]
     kept, rejected = cap_per_document(examples, 12, seed=1)
     assert Counter(e.source for e in kept) == {"big": 12, "small": 10}
@@ -66,7 +66,7 @@ def test_no_document_has_more_than_its_share():
     assert cap_per_document(examples, 12, seed=1)[0] == kept != cap_per_document(examples, 12, seed=2)[0]
 
 
-def test_the_report_shows_samples_of_each_kind_and_reason_and_no_markup_of_theirs():
+def test_the_report_shows_escaped_samples_of_each_query_type_and_reason():
     examples = [
         example(f"query {i} <script>", negatives=[{"document": "no", "explanation": "why not"}]) for i in range(9)
     ]
@@ -79,7 +79,7 @@ def test_the_report_shows_samples_of_each_kind_and_reason_and_no_markup_of_their
 
 
 @pytest.mark.parametrize("model", ["bm25", "minilm", "splade-tiny"])
-def test_a_query_has_to_find_its_way_back(model):
+def test_a_query_has_to_retrieve_its_own_passage(model):
     texts = [
         f"The {part} of the truck is cleaned with soap and water." for part in ("mirror", "lamp", "engine", "tyre")
     ]
@@ -91,9 +91,9 @@ def test_a_query_has_to_find_its_way_back(model):
     assert filter_by_round_trip(examples, passages, 4, model, "cpu") == (examples, [])
 
 
-def test_the_own_passage_does_not_stand_in_the_way_of_what_remains_of_it():
-    """A query cut out of its passage is not in its positive, but in the passage."""
+def test_the_own_passage_does_not_count_as_ranked_above_the_positive():
+    """A query cropped from a passage occurs in the passage, but not in its positive document."""
     whole = "Mirrors are glass. The lamps use 24 volts in each truck."
     passages = [Chunk(id="p0", document_id="d", text=whole), Chunk(id="p1", document_id="e", text="The sea is blue.")]
-    cut = example("The lamps use 24 volts in each truck.", "p0", positive="Mirrors are glass, lamps too.")
-    assert filter_by_round_trip([cut], passages, 1, "bm25") == ([cut], [])
+    cropped = example("The lamps use 24 volts in each truck.", "p0", positive="Mirrors are glass, lamps too.")
+    assert filter_by_round_trip([cropped], passages, 1, "bm25") == ([cropped], [])

@@ -1,4 +1,4 @@
-"""Queries by a local sequence-to-sequence model: real layers with random weights, since none installs as a package."""
+"""Queries by a local sequence-to-sequence model: T5 with random weights, since no trained one installs as a package."""
 
 import pytest
 import torch
@@ -30,33 +30,33 @@ def chunks():
     ]
 
 
-def test_each_passage_gets_different_queries_and_the_same_again(doc2query, chunks, tmp_path):
-    made = [seq2seq_examples(chunks, str(doc2query), 3, 42, Journal(tmp_path / name, {}), "cpu") for name in ("a", "b")]
-    assert made[0] == made[1] and {e.query_type for e in made[0]} == {"seq2seq"}
+def test_each_passage_gets_distinct_queries_that_depend_on_the_seed_alone(doc2query, chunks, tmp_path):
+    runs = [seq2seq_examples(chunks, str(doc2query), 3, 42, Journal(tmp_path / name, {}), "cpu") for name in ("a", "b")]
+    assert runs[0] == runs[1] and {e.query_type for e in runs[0]} == {"seq2seq"}
     by_passage = {}
-    for example in made[0]:
+    for example in runs[0]:
         by_passage.setdefault(example.positive_id, []).append(example.query)
     assert by_passage.keys() == {chunk.id for chunk in chunks}
     assert all(1 <= len(queries) == len(set(queries)) <= 3 for queries in by_passage.values())
     other = seq2seq_examples(chunks, str(doc2query), 3, 43, Journal(tmp_path / "c", {}), "cpu")
-    assert [e.query for e in other] != [e.query for e in made[0]]
+    assert [e.query for e in other] != [e.query for e in runs[0]]
 
 
-def test_interrupted_it_goes_on_after_the_last_batch(doc2query, chunks, tmp_path, monkeypatch):
+def test_a_resumed_run_continues_after_the_last_journaled_batch(doc2query, chunks, tmp_path, monkeypatch):
     whole = seq2seq_examples(chunks, str(doc2query), 2, 1, Journal(tmp_path / "whole", {}), "cpu")
     seq2seq_examples(chunks[:BATCH_PASSAGES], str(doc2query), 2, 1, Journal(tmp_path / "part", {}), "cpu")
-    passed = []
+    batch_sizes = []
     generate = T5ForConditionalGeneration.generate
     monkeypatch.setattr(
         T5ForConditionalGeneration,
         "generate",
-        lambda self, **options: passed.append(len(options["input_ids"])) or generate(self, **options),
+        lambda self, **options: batch_sizes.append(len(options["input_ids"])) or generate(self, **options),
     )
     assert seq2seq_examples(chunks, str(doc2query), 2, 1, Journal(tmp_path / "part", {}, resume=True), "cpu") == whole
-    assert passed == [len(chunks) - BATCH_PASSAGES]
+    assert batch_sizes == [len(chunks) - BATCH_PASSAGES]
 
 
-def test_through_the_script(doc2query, docs, tmp_path):
+def test_the_script_generates_queries_and_refuses_other_models(doc2query, docs, tmp_path):
     out = tmp_path / "training_data.json"
     options = ["--input-dir", docs, "--output-file", out, "--generator", "seq2seq", "--device", "cpu"]
     done = run("generate_training_data.py", *options, "--seq2seq-model", doc2query)

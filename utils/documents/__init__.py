@@ -1,6 +1,6 @@
-"""Files of people's documents come in, passages to train on and to search go out.
+"""Files come in, documents and their passages go out, to train on and to search.
 
-Open `reading.py` first: a file, a folder or a collection in the BEIR layout as a list of documents. Each file passes
-`formats.py`, one parser a format, and `normalization.py`, one spelling for the same text; `chunking.py` cuts documents
-into passages, and `duplicates.py` finds those that repeat each other.
+Open `reading.py` first: it reads a file, a folder or a collection in the BEIR layout as a list of documents. `formats/`
+parses one file, with a module for each format; `normalization.py` gives equal texts one spelling. `chunking.py` splits
+documents into passages, `segments.py` texts into sentences, list items and code; `duplicates.py` finds copies.
 """

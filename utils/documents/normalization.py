@@ -1,4 +1,4 @@
-"""One spelling for the same text: in documents as they are read, and in a model's tokenizer, for queries too."""
+"""One spelling for equal texts: in documents as they are read, and in a model's tokenizer, so for queries too."""
 
 import re
 import unicodedata
@@ -12,14 +12,15 @@ NORMALIZATIONS = {
     "nfkc-lowercase": [normalizers.NFKC(), normalizers.Lowercase()],
 }
 
+# Soft hyphen, zero-width characters, marks of text direction, invisible operators, byte order mark.
 INVISIBLE_CHARACTERS = re.compile("[\u00ad\u200b-\u200f\u202a-\u202e\u2060-\u2064\ufeff]")
-CONTROL_CHARACTERS = re.compile(r"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f]")
+CONTROL_CHARACTERS = re.compile(r"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f]")  # but tab, line feed, carriage return
 
 
 def normalize(text: str) -> str:
-    """Unicode's compatibility form (NFKC: ligatures, full-width letters, exponents and spaces of all kinds become plain
-    ones), without invisible and control characters, spaces at the ends of lines, or more than one empty line at a
-    time."""
+    """Return a text in Unicode's compatibility form NFKC (ligatures, full-width letters, exponents and spaces of all
+    kinds become plain ones), with spaces for control characters, and without invisible characters, spaces at the ends
+    of lines, and more than one empty line in a row."""
     if not text.isascii():
         text = INVISIBLE_CHARACTERS.sub("", unicodedata.normalize("NFKC", text))
     text = CONTROL_CHARACTERS.sub(" ", text)
@@ -27,18 +28,19 @@ def normalize(text: str) -> str:
 
 
 def text_key(text: str) -> str:
-    """Return what two copies of a text share, whatever their spacing and case."""
+    """Return a key that is the same for texts that differ in spacing and case alone."""
     return " ".join(text.lower().split())
 
 
-def words_of(text: str) -> list[str]:
+def split_words(text: str) -> list[str]:
     """Return the words of a text, in lower case, without punctuation."""
     return re.findall(r"\w+", text.lower())
 
 
 def normalizing_tokenizer(tokenizer: PreTrainedTokenizerBase, kind: str) -> PreTrainedTokenizerBase:
-    """The tokenizer with one of NORMALIZATIONS before its own. It is saved with it, so that whatever opens the model
-    folder, transformers and sentence-transformers too, treats documents and queries alike.
+    """Return the tokenizer with the normalization `kind` of NORMALIZATIONS before its own. It is saved with the
+    tokenizer, so that all libraries that open the model folder, transformers and sentence-transformers too, treat
+    documents and queries alike.
 
     Raises:
         ValueError: the tokenizer is not one of the library `tokenizers`.
@@ -48,11 +50,11 @@ def normalizing_tokenizer(tokenizer: PreTrainedTokenizerBase, kind: str) -> PreT
         return tokenizer
     if backend is None:
         raise ValueError(f"the tokenizer of this model takes no normalization; train with --normalize none, not {kind}")
-    wanted = normalizers.Sequence(NORMALIZATIONS[kind])
-    if repr(wanted).rstrip("])") in repr(backend.normalizer):  # a model that was trained here before
+    added = normalizers.Sequence(NORMALIZATIONS[kind])
+    if repr(added).rstrip("])") in repr(backend.normalizer):  # The model was trained with it before.
         return tokenizer
-    own = [backend.normalizer] if backend.normalizer else []
-    backend.normalizer = normalizers.Sequence([*NORMALIZATIONS[kind], *own])
+    original = [backend.normalizer] if backend.normalizer else []
+    backend.normalizer = normalizers.Sequence([*NORMALIZATIONS[kind], *original])
     settings = {name: getattr(tokenizer, name) for name in ("model_max_length", "padding_side", "truncation_side")}
-    # Its own class would make its normalizer anew from its settings when it is opened.
+    # The tokenizer's own class would rebuild its normalizer from its settings when it is loaded.
     return PreTrainedTokenizerFast(tokenizer_object=backend, **settings, **tokenizer.special_tokens_map)

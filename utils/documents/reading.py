@@ -6,32 +6,33 @@ from pathlib import Path
 from typing import NamedTuple
 
 from utils.console import progress_bar
-from utils.documents.formats import READERS, read_page
+from utils.documents.formats.registry import READERS, read_page
 from utils.documents.normalization import normalize
 from utils.records import Document, read_json_records
 
 SUFFIXES = READERS.keys() | {".json", ".jsonl"}
-EDGE_LINES = 3  # lines at the start and the end of a text that may be those of every page of a site
-MIN_EDGE_DOCUMENTS = 10  # in so many documents at least, and in half of them
+EDGE_LINES = 3  # lines at the start and at the end of a text that may be those of every page of a site
+MIN_EDGE_DOCUMENTS = 10  # documents; a line is taken for such a line in at least this many, and in half of them
 
 
 class Documents(NamedTuple):
-    """What was read, and a line for each file that could not be."""
+    """Documents that were read, and a line for each file, or kind of file, that could not be."""
 
     documents: list[Document]
     skipped: list[str]
 
 
 def read_documents(path: str | Path) -> Documents:
-    """Documents of a file, of all files below a folder, or of a folder in the BEIR layout (its corpus.jsonl alone).
+    """Read documents from a file, from all files below a folder, or from a folder in the BEIR layout (its corpus.jsonl
+    alone).
 
     A document's id is its own `id` or `_id`, else its file's path within the folder, with `#N` for the Nth record of
-    a file. Lines at the start or the end of half of a folder's files (a banner, a licence) are left out. A file in a
+    a file. Lines at the start or the end of half of a folder's files (a banner, a license) are dropped. A file in a
     folder that cannot be read is reported in `skipped`; a file given by name raises.
 
     Raises:
         ValueError: the file is broken, or there is no document at all.
-        ImportError: what reads the file is not installed.
+        ImportError: the library that reads the file is not installed.
         OSError: `path` does not exist or cannot be read.
     """
     path = Path(path)
@@ -42,20 +43,20 @@ def read_documents(path: str | Path) -> Documents:
     documents: list[Document] = []
     skipped: list[str] = []
     if path.is_dir():
-        wanting: Counter[tuple[str, str]] = Counter()  # (suffix, package that reads it)
-        texts: list[Document] = []  # of which each has a file of its own
+        missing: Counter[tuple[str, str]] = Counter()  # (suffix, package that reads it) -> files
+        pages: list[Document] = []  # documents that are a file each
         for file in progress_bar(_readable_files(path), desc="reading", unit="files"):
             try:
-                found = _read_file(file, file.relative_to(path).as_posix())
+                read = _read_file(file, file.relative_to(path).as_posix())
             except ImportError as error:
-                wanting[file.suffix.lower(), str(error)] += 1
+                missing[file.suffix.lower(), str(error)] += 1
             except (ValueError, OSError) as error:
                 skipped.append(" ".join(str(error).split()))
             else:
-                documents += found
-                texts += found if file.suffix.lower() in READERS else []
-        skipped += [f"{n} {suffix} files; to read them: pip install {name}" for (suffix, name), n in wanting.items()]
-        _drop_repeated_edges(texts)
+                documents += read
+                pages += read if file.suffix.lower() in READERS else []
+        skipped += [f"{n} {suffix} files; to read them: pip install {name}" for (suffix, name), n in missing.items()]
+        _drop_repeated_edges(pages)
         if not documents:
             reason = f"; {len(skipped)} could not be read, such as {skipped[0]}" if skipped else ""
             raise ValueError(f"{path}: no documents in this folder ({' '.join(sorted(SUFFIXES))}){reason}")
@@ -71,15 +72,17 @@ def read_documents(path: str | Path) -> Documents:
 
 
 def _readable_files(folder: Path) -> list[Path]:
-    """Readable kinds of files below `folder`, sorted; hidden ones, and what links lead to outside it, are left out."""
-    found = []
+    """Return the files below `folder` with one of SUFFIXES, sorted, without hidden files and folders and without
+    folders behind symbolic links."""
+    files = []
     for parent, folders, names in os.walk(folder):
         folders[:] = sorted(name for name in folders if not name.startswith("."))
-        found += [Path(parent, n) for n in names if Path(n).suffix.lower() in SUFFIXES and not n.startswith(".")]
-    return sorted(found)
+        files += [Path(parent, n) for n in names if Path(n).suffix.lower() in SUFFIXES and not n.startswith(".")]
+    return sorted(files)
 
 
 def _read_file(file: Path, name: str) -> list[Document]:
+    """Read the records of a JSON file, or the one document of any other file; `name` stands in for a missing id."""
     suffix = file.suffix.lower()
     if suffix in (".json", ".jsonl"):
         return [
@@ -91,13 +94,13 @@ def _read_file(file: Path, name: str) -> list[Document]:
 
 
 def _drop_repeated_edges(documents: list[Document]) -> None:
-    """Take the lines off the starts and ends of texts that stand there in half of them."""
+    """Remove, in place, the lines at the start and end of texts that stand there in half of them."""
     counts: Counter[str] = Counter()
     for document in documents:
         lines = [line for line in document.text.splitlines() if line.strip()]
         counts.update({*lines[:EDGE_LINES], *lines[-EDGE_LINES:]})
-    enough = max(MIN_EDGE_DOCUMENTS, len(documents) / 2)
-    repeated = {line for line, count in counts.items() if count >= enough}
+    min_count = max(MIN_EDGE_DOCUMENTS, len(documents) / 2)
+    repeated = {line for line, count in counts.items() if count >= min_count}
     for document in documents if repeated else ():
         lines = document.text.splitlines()
         while lines and (not lines[0].strip() or lines[0] in repeated):
@@ -108,6 +111,11 @@ def _drop_repeated_edges(documents: list[Document]) -> None:
 
 
 def _parse_json_document(value: object, place: str, name: str) -> Document:
+    """Return the document in a JSON string or object; `place` is named in errors.
+
+    Raises:
+        ValueError: the value is neither, or has no text.
+    """
     if isinstance(value, str):
         return Document(id=name, text=normalize(value).strip())
     if not isinstance(value, dict):
@@ -120,10 +128,11 @@ def _parse_json_document(value: object, place: str, name: str) -> Document:
 
 
 def _make_ids_unique(documents: list[Document]) -> None:
+    """Append, in place, `~2`, `~3` and so on to ids that occur again."""
     seen: set[str] = set()
     for document in documents:
-        base, copy = document.id, 1
+        base, occurrence = document.id, 1
         while document.id in seen:
-            copy += 1
-            document.id = f"{base}~{copy}"
+            occurrence += 1
+            document.id = f"{base}~{occurrence}"
         seen.add(document.id)

@@ -1,5 +1,6 @@
-"""Vectors come in, hits go out: scored documents, best first.
+"""Retrieval: from vectors to ranked documents.
 
-Open `index.py` first: the inverted index over sparse vectors. `lexical.py` is BM25; `scorers.py` opens any model that
-scores how well a document answers a query, to train by and to mine negatives with; `synonyms.py` expands queries.
+Start with `index.py`, the inverted index over sparse vectors. `lexical.py` is BM25; `scorers.py` opens BM25 or any
+model that scores how well a document answers a query, to distill from and to mine hard negatives with; `synonyms.py`
+expands queries.
 """

@@ -1,11 +1,11 @@
-"""Teachers: models that score how well documents answer queries, to train by and to find hard negatives with.
+"""Scorers: models that score how well a document answers a query, as teachers in distillation and to mine negatives.
 
-A teacher's name is `bm25`, `minilm`, or a model folder or hub id; what its config says it is decides how it scores: a
-cross-encoder reads query and document together, a dense model and a SPLADE model compare their vectors.
+A scorer's name is `bm25`, `minilm`, or a model folder or hub id. The architecture in the model's config decides how it
+scores: a cross-encoder reads query and document together, a dense or a SPLADE model takes the dot product of vectors.
 """
 
 import itertools
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Protocol
 
 import numpy as np
@@ -21,47 +21,49 @@ from utils.search.lexical import BM25Index
 from utils.splade.encoder import SpladeEncoder
 from utils.splade.vectors import to_csr
 
-SAMPLE_PAIRS = 2000  # random pairs that a teacher's mean and deviation are taken of
-BLOCK_QUERIES = 256  # queries against all documents at a time
-JOURNAL_PAIRS = 1024  # pairs between two entries in a journal
+SAMPLE_PAIRS = 2000  # random pairs that a scorer's mean and deviation are estimated from; more are slower to score
+BLOCK_PAIRS = 2000  # pairs scored at a time; bounds memory, [pairs, dimensions] for queries and for documents
+BLOCK_QUERIES = 256  # queries searched at a time; bounds memory, [queries, documents] scores
+JOURNAL_PAIRS = 1024  # pairs scored between two writes to the journal, the most that an interrupt loses
 
 
 class Scorer(Protocol):
-    """Scores of pairs, given as numbers of queries and of documents."""
+    """A model opened for lists of queries and documents, which are referred to by their positions."""
 
     name: str
 
     def pair_scores(self, queries: np.ndarray, documents: np.ndarray) -> np.ndarray:
-        """[pairs] scores of (query, document) pairs, both [pairs] numbers."""
+        """Return [pairs] float32 scores of (query, document) pairs; both arguments are [pairs] positions."""
 
 
 class VectorScorer:
-    """BM25, a dense or a SPLADE model: a score is the dot product of two vectors.
+    """BM25, a dense or a SPLADE model: the score is the dot product of two vectors.
 
     Args:
-        name: what it is called in messages.
-        queries, documents: [texts, dimensions], dense arrays or sparse rows.
+        name: for messages.
+        queries, documents: [texts, dimensions] vectors, both dense arrays or both scipy's sparse matrices in rows.
     """
 
     def __init__(self, name: str, queries, documents) -> None:
         self.name, self.queries, self.documents = name, queries, documents
 
     def pair_scores(self, queries: np.ndarray, documents: np.ndarray) -> np.ndarray:
+        """Return [pairs] scores, as `Scorer.pair_scores`."""
         scores = np.empty(len(queries), np.float32)
-        for start in range(0, len(queries), SAMPLE_PAIRS):
-            part = slice(start, start + SAMPLE_PAIRS)
-            left, right = self.queries[queries[part]], self.documents[documents[part]]
+        for start in range(0, len(queries), BLOCK_PAIRS):
+            block = slice(start, start + BLOCK_PAIRS)
+            left, right = self.queries[queries[block]], self.documents[documents[block]]
             products = left.multiply(right) if scipy.sparse.issparse(left) else left * right
-            scores[part] = np.asarray(products.sum(axis=1)).ravel()
+            scores[block] = np.asarray(products.sum(axis=1)).ravel()
         return scores
 
     def block_scores(self, queries: np.ndarray, documents: np.ndarray) -> np.ndarray:
-        """[queries, documents] scores of each with each."""
+        """Return [queries, documents] scores of each query with each document, both given by position."""
         product = self.queries[queries] @ self.documents[documents].T
         return product.toarray() if scipy.sparse.issparse(product) else product
 
-    def search(self, top_k: int):
-        """For each query in turn, the numbers of its `top_k` best documents, best first, and their scores."""
+    def search(self, top_k: int) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+        """Yield for each query, in order, the positions of its `top_k` best documents, best first, and their scores."""
         count = min(top_k, self.documents.shape[0])
         for start in range(0, self.queries.shape[0], BLOCK_QUERIES):
             product = self.queries[start : start + BLOCK_QUERIES] @ self.documents.T
@@ -72,59 +74,73 @@ class VectorScorer:
 
 
 class CrossEncoderScorer:
-    """A cross-encoder, by sentence-transformers: the score is its logit. Each pair is scored once, and stands in the
-    journal, where there is one, soon after."""
+    """Cross-encoder, by sentence-transformers: the score is its logit.
+
+    Args:
+        name: for messages and journal keys.
+        model: sentence_transformers.CrossEncoder.
+        queries, documents: texts.
+        journal: stores scores every JOURNAL_PAIRS pairs; pairs in it are not scored again. Without one scores are
+            stored in memory.
+    """
 
     def __init__(
         self, name: str, model, queries: Sequence[str], documents: Sequence[str], journal: Journal | None = None
     ) -> None:
         self.name, self.model, self.queries, self.documents = name, model, queries, documents
         self.journal = journal
-        self.known = journal.found if journal else {}
+        self.score_of = journal.found if journal else {}
 
     def pair_scores(self, queries: np.ndarray, documents: np.ndarray) -> np.ndarray:
+        """Return [pairs] scores, as `Scorer.pair_scores`."""
         pairs = [(self.queries[q], self.documents[d]) for q, d in zip(queries, documents)]
         keys = [journal_key(self.name, *pair) for pair in pairs]
-        missing = {key: pair for key, pair in zip(keys, pairs) if key not in self.known}
+        missing = {key: pair for key, pair in zip(keys, pairs) if key not in self.score_of}
         with progress_bar(total=len(missing), desc="scoring", unit="pairs") as bar, autocast(self.model.device):
             for start in range(0, len(missing), JOURNAL_PAIRS):
                 part = dict(itertools.islice(missing.items(), start, start + JOURNAL_PAIRS))
                 scores = self.model.predict(list(part.values()), activation_fn=_identity, show_progress_bar=False)
-                found = dict(zip(part, scores.tolist()))
-                self.journal.add(found) if self.journal else self.known.update(found)
+                scored = dict(zip(part, scores.tolist()))
+                self.journal.add(scored) if self.journal else self.score_of.update(scored)
                 bar.update(len(part))
-        return np.array([self.known[key] for key in keys], np.float32)
+        return np.array([self.score_of[key] for key in keys], np.float32)
 
 
 class FusedScorer:
-    """The sum of several teachers' scores by weight, each less its mean over random pairs and over its deviation. One
-    teacher alone scores as it is.
+    """Weighted sum of the standardized scores of several scorers: the sum of weight * (score - mean) / deviation, with
+    each scorer's mean and standard deviation over SAMPLE_PAIRS random pairs. A single scorer's scores are unchanged.
+
+    Args:
+        teachers: the scorers to fuse.
+        weights: one for each.
+        queries, documents: numbers of texts that the scorers were opened with.
 
     Attributes:
-        deviation: the standard deviation of the scores over random pairs.
+        deviation: standard deviation of the fused scores over the random pairs; 1.0 where they are all equal.
     """
 
-    def __init__(self, teachers: Sequence[Scorer], weights: Sequence[float], queries: int, documents: int) -> None:
-        self.name = " + ".join(teacher.name for teacher in teachers)
-        self.teachers = teachers
+    def __init__(self, scorers: Sequence[Scorer], weights: Sequence[float], queries: int, documents: int) -> None:
+        self.name = " + ".join(scorer.name for scorer in scorers)
+        self.scorers = scorers
         rng = np.random.default_rng(0)
         pairs = rng.integers(queries, size=SAMPLE_PAIRS), rng.integers(documents, size=SAMPLE_PAIRS)
-        samples = [teacher.pair_scores(*pairs) for teacher in teachers]
+        samples = [scorer.pair_scores(*pairs) for scorer in scorers]
         self.means, self.scales = [0.0], [1.0]
         if len(samples) > 1:
             self.means = [float(sample.mean()) for sample in samples]
             self.scales = [weight / float(sample.std() or 1.0) for weight, sample in zip(weights, samples)]
-        self.deviation = float(self._sum(samples).std()) or 1.0
+        self.deviation = float(self._fuse(samples).std()) or 1.0
 
     def pair_scores(self, queries: np.ndarray, documents: np.ndarray) -> np.ndarray:
-        """[pairs], as Teacher's."""
-        return self._sum([teacher.pair_scores(queries, documents) for teacher in self.teachers])
+        """Return [pairs] scores, as `Scorer.pair_scores`."""
+        return self._fuse([scorer.pair_scores(queries, documents) for scorer in self.scorers])
 
     def block_scores(self, queries: np.ndarray, documents: np.ndarray) -> np.ndarray:
-        """[queries, documents], as VectorTeacher's."""
-        return self._sum([teacher.block_scores(queries, documents) for teacher in self.teachers])
+        """Return [queries, documents] scores; all scorers have to be of the class VectorScorer."""
+        return self._fuse([scorer.block_scores(queries, documents) for scorer in self.scorers])
 
-    def _sum(self, scores: Sequence[np.ndarray]) -> np.ndarray:
+    def _fuse(self, scores: Sequence[np.ndarray]) -> np.ndarray:
+        """Return the weighted sum of the standardized scores, one array of each scorer."""
         return sum(scale * (part - mean) for part, mean, scale in zip(scores, self.means, self.scales))
 
 
@@ -136,7 +152,13 @@ def open_fused_scorer(
     threads: int | None = None,
     journal: Journal | None = None,
 ) -> FusedScorer:
-    """The teachers called `name` or `name=weight`, fused. Arguments and errors as `open_scorer`'s."""
+    """Open the teachers given as `name` or `name=weight` (1 by default) and fuse their scores.
+
+    Arguments and errors are those of `open_scorer`.
+
+    Raises:
+        ValueError: a name occurs twice, or a weight is not a positive number.
+    """
     weights = parse_weights(names, "teacher")
     scorers = [open_scorer(name, queries, documents, device, threads, journal) for name in weights]
     return FusedScorer(scorers, list(weights.values()), len(queries), len(documents))
@@ -150,19 +172,22 @@ def open_scorer(
     threads: int | None = None,
     journal: Journal | None = None,
 ) -> Scorer:
-    """The teacher called `name`, ready for these texts. What a cross-encoder scores is kept in `journal`.
+    """Open the scorer called `name` for these texts, which are encoded now, except for a cross-encoder.
+
+    Args:
+        journal: stores the scores of a cross-encoder.
 
     Raises:
-        ValueError, OSError: the model cannot be had.
+        ValueError, OSError: the model cannot be loaded.
         ImportError: it needs sentence-transformers, which is not installed.
     """
     if name == "bm25":
         index = BM25Index(documents)
         return VectorScorer(name, index.query_matrix(queries), index.document_matrix())
-    kind = _architecture(name)
-    if kind.endswith("ForMaskedLM"):
+    architecture = _architecture(name)
+    if architecture.endswith("ForMaskedLM"):
         return splade_scorer(name, SpladeEncoder.from_pretrained(name, device, threads=threads), queries, documents)
-    if kind.endswith("ForSequenceClassification"):
+    if architecture.endswith("ForSequenceClassification"):
         model = _import_sentence_transformers(name).CrossEncoder(resolve_model(name), **_model_options(device))
         return CrossEncoderScorer(name, model, queries, documents, journal)
     encode = open_text_encoder(name, device, threads)
@@ -172,35 +197,35 @@ def open_scorer(
 def open_text_encoder(
     name: str, device: str | None = None, threads: int | None = None
 ) -> Callable[[Sequence[str]], np.ndarray | scipy.sparse.csr_array]:
-    """What makes of texts their [texts, dimensions] vectors of length 1, by a dense or a SPLADE model.
+    """Return a function that encodes texts as [texts, dimensions] L2-normalized vectors, by a dense or a SPLADE model.
 
     Raises:
-        ValueError, OSError: the model cannot be had, or is a cross-encoder.
+        ValueError, OSError: the model cannot be loaded, or is a cross-encoder.
         ImportError: it needs sentence-transformers, which is not installed.
     """
-    kind = _architecture(name)
-    if kind.endswith("ForSequenceClassification"):
+    architecture = _architecture(name)
+    if architecture.endswith("ForSequenceClassification"):
         raise ValueError(f"'{name}' is a cross-encoder and has no vectors; name a dense or a SPLADE model")
-    if kind.endswith("ForMaskedLM"):
+    if architecture.endswith("ForMaskedLM"):
         encoder = SpladeEncoder.from_pretrained(name, device, threads=threads)
 
-        def sparse(texts: Sequence[str]) -> scipy.sparse.csr_array:
+        def encode_sparse(texts: Sequence[str]) -> scipy.sparse.csr_array:
             rows = to_csr(encoder.encode(texts), encoder.vocabulary_size)
-            lengths = np.sqrt(rows.multiply(rows).sum(axis=1))
-            return scipy.sparse.diags_array(1 / np.maximum(lengths, 1e-9)) @ rows
+            norms = np.sqrt(rows.multiply(rows).sum(axis=1))
+            return scipy.sparse.diags_array(1 / np.maximum(norms, 1e-9)) @ rows  # 1e-9 keeps zero vectors zero
 
-        return sparse
+        return encode_sparse
     model = _import_sentence_transformers(name).SentenceTransformer(resolve_model(name), **_model_options(device))
 
-    def dense(texts: Sequence[str]) -> np.ndarray:
+    def encode_dense(texts: Sequence[str]) -> np.ndarray:
         with autocast(model.device):
             return model.encode(list(texts), normalize_embeddings=True, show_progress_bar=False)
 
-    return dense
+    return encode_dense
 
 
 def _architecture(name: str) -> str:
-    """What the config of a model says that it is."""
+    """Return the class that a model's config names, such as "BertForMaskedLM", "" where it names none."""
     source = resolve_model(name)
     with loading(name):
         config = AutoConfig.from_pretrained(source, trust_remote_code=False)
@@ -209,7 +234,7 @@ def _architecture(name: str) -> str:
 
 def _import_sentence_transformers(name: str):
     try:
-        import sentence_transformers  # seconds to import
+        import sentence_transformers  # takes seconds to import
     except ImportError:
         raise ImportError(f"'{name}' needs: pip install sentence-transformers") from None
     return sentence_transformers
@@ -220,15 +245,12 @@ def _model_options(device: str | None) -> dict:
 
 
 def splade_scorer(name: str, encoder: SpladeEncoder, queries: Sequence[str], documents: Sequence[str]) -> VectorScorer:
-    """A SPLADE model as a teacher."""
-    asked = [
-        encoder.encode_query(query) for query in progress_bar(queries, desc="queries", unit="queries", leave=False)
-    ]
-    return VectorScorer(
-        name,
-        to_csr(asked, encoder.vocabulary_size),
-        to_csr(encoder.encode(documents, show_progress=True), encoder.vocabulary_size),
-    )
+    """Encode queries and documents with a loaded SPLADE model, and return their scorer."""
+    bar = progress_bar(queries, desc="queries", unit="queries", leave=False)
+    query_vectors = [encoder.encode_query(query) for query in bar]
+    document_vectors = encoder.encode(documents, show_progress=True)
+    size = encoder.vocabulary_size
+    return VectorScorer(name, to_csr(query_vectors, size), to_csr(document_vectors, size))
 
 
 def _identity(logits):

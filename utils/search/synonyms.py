@@ -1,28 +1,28 @@
-"""Abbreviations and synonyms of a domain: one file, for training data and for search."""
+"""Synonyms and abbreviations of a domain, from a file, to vary training queries and to expand queries at search."""
 
 import itertools
 import re
 from collections.abc import Iterator
 from pathlib import Path
 
-from utils.documents.normalization import words_of
+from utils.documents.normalization import split_words
 
 
 class Synonyms:
-    """Which phrases may stand for which.
+    """Synonym rules for phrases, matched as whole words in any case.
 
     Args:
-        path: a text file in the format of Solr and Elasticsearch: `cpu, processor, central processing unit` for phrases
-            that may stand for each other, `k8s => kubernetes` for what only the left side may be replaced by, # for
-            comments.
+        path: a text file in the format of Solr and Elasticsearch. `cpu, processor, central processing unit` are
+            equivalent phrases, `k8s => kubernetes` replaces the left side by the right one only, and # begins a
+            comment line.
 
     Raises:
-        ValueError: a line that is neither, a file that holds none, or bytes that are not UTF-8.
+        ValueError: a line is no such rule, the file has no rule, or its bytes are not UTF-8.
         OSError: the file cannot be read.
     """
 
     def __init__(self, path: str | Path) -> None:
-        self._substitutes: dict[str, list[str]] = {}  # phrase, in lower case -> what may stand for it
+        self._substitutes: dict[str, list[str]] = {}  # phrase, in lower case -> its synonyms
         try:
             lines = Path(path).read_text(encoding="utf-8").splitlines()
         except UnicodeDecodeError:
@@ -31,8 +31,8 @@ class Synonyms:
             if not line.strip() or line.lstrip().startswith("#"):
                 continue
             left, arrow, right = line.partition("=>")
-            phrases, others = _phrases(left), _phrases(right)
-            pairs = itertools.product(phrases, others) if arrow else itertools.permutations(phrases, 2)
+            phrases, replacements = _phrases(left), _phrases(right)
+            pairs = itertools.product(phrases, replacements) if arrow else itertools.permutations(phrases, 2)
             pairs = [(phrase, other) for phrase, other in pairs if phrase.lower() != other.lower()]
             if not pairs:
                 raise ValueError(f"{path}: line {number}: expected `a, b` or `a => b`, not '{line.strip()}'")
@@ -44,23 +44,24 @@ class Synonyms:
         self._pattern = re.compile(rf"(?<!\w)(?:{'|'.join(map(re.escape, longest_first))})(?!\w)", re.IGNORECASE)
 
     def variants(self, text: str) -> Iterator[str]:
-        """The text with one phrase replaced, once for each phrase in it and each that may stand for it."""
+        """Yield the text with one phrase replaced by one synonym, for each occurrence of a phrase and each synonym."""
         for match in self._pattern.finditer(text):
-            for other in self._substitutes[match[0].lower()]:
-                yield text[: match.start()] + other + text[match.end() :]
+            for synonym in self._substitutes[match[0].lower()]:
+                yield text[: match.start()] + synonym + text[match.end() :]
 
     def expand(self, text: str) -> str:
-        """The text with all that may stand for its phrases after it, where it does not say that already."""
+        """Return the text followed by the synonyms of its phrases that it does not contain."""
         matches = self._pattern.finditer(text)
-        more = [other for match in matches for other in self._substitutes[match[0].lower()]]
-        return " ".join(
-            [text, *(other for other in dict.fromkeys(more) if _padded_words(other) not in _padded_words(text))]
-        )
+        synonyms = dict.fromkeys(synonym for match in matches for synonym in self._substitutes[match[0].lower()])
+        words = _padded_words(text)
+        return " ".join([text, *(synonym for synonym in synonyms if _padded_words(synonym) not in words)])
 
 
 def _padded_words(text: str) -> str:
-    return " ".join(["", *words_of(text), ""])
+    """Return the words of a text with a space before and after each, so that a substring test compares whole words."""
+    return " ".join(["", *split_words(text), ""])
 
 
 def _phrases(text: str) -> list[str]:
+    """Split at commas, and drop empty phrases."""
     return [" ".join(part.split()) for part in text.split(",") if part.strip()]

@@ -1,4 +1,4 @@
-"""Questions to a language model behind an OpenAI-compatible API, each paid for once."""
+"""Client of a language model behind an OpenAI-compatible API; answers are journaled, so that each is paid for once."""
 
 import json
 import os
@@ -15,11 +15,11 @@ from pydantic import BaseModel, ValidationError
 from utils.console import progress_bar
 from utils.journal import Journal, journal_key
 
-CLIENT_RETRIES = 5  # after 429, 5xx and time-outs, by the client, with growing pauses or as long as Retry-After says
-MAX_ATTEMPTS = 2  # at an answer that can be used
-MAX_FAILURES_IN_A_ROW = 5  # requests without an answer, one after the other, after which the endpoint counts as gone
-UNSTRUCTURED_STATUS = (400, 404, 415, 422, 501)  # what endpoints say that do not know structured output
-CHARACTERS_PER_TOKEN = 4  # of English prose, on average
+CLIENT_RETRIES = 5  # by the openai client after HTTP 429, 5xx or a time-out; it backs off or obeys Retry-After
+MAX_ATTEMPTS = 2  # requests per prompt until an answer is usable; each costs tokens
+MAX_FAILURES_IN_A_ROW = 5  # failed requests in succession, after which the endpoint counts as down and the run stops
+UNSTRUCTURED_STATUS = (400, 404, 415, 422, 501)  # HTTP status by which endpoints reject structured output
+CHARACTERS_PER_TOKEN = 4  # rough average for English prose, for cost estimates
 
 
 def _accept_any(answer: BaseModel) -> str:
@@ -27,7 +27,7 @@ def _accept_any(answer: BaseModel) -> str:
 
 
 class Request(NamedTuple):
-    """A prompt, what an answer has to be, and what tells why one cannot be used, "" if it can."""
+    """A prompt, the schema of its answer, and a check that returns why an answer is unusable, "" if it is usable."""
 
     prompt: str
     schema: type[BaseModel]
@@ -35,24 +35,25 @@ class Request(NamedTuple):
 
 
 class LanguageModel:
-    """A chat model that answers in JSON.
+    """Chat model that answers in JSON, by a schema.
 
-    The key is OPENAI_API_KEY, of the environment, and goes nowhere but to the endpoint.
+    The API key is the environment variable OPENAI_API_KEY; it is sent to the endpoint and stored nowhere.
 
     Args:
-        model: its name at the endpoint; None for the only one that it has.
-        journal: where answers are kept as they come; what is there already is not asked again.
-        api_base: the endpoint's address; None for OPENAI_BASE_URL, or OpenAI's.
-        workers: requests at a time.
-        requests_per_minute: at most; None for no limit.
-        timeout: seconds.
+        model: name of the model at the endpoint; None for the only one that it lists.
+        journal: stores answers as they arrive; requests with an answer there are not sent.
+        api_base: base URL of the endpoint; None for the environment variable OPENAI_BASE_URL, or OpenAI's.
+        workers: concurrent requests.
+        requests_per_minute: limit for all workers together, retries included; None for no limit.
+        timeout: seconds per request.
 
     Raises:
-        ValueError: there is neither a key nor an address, or no model is named and the endpoint has not just one.
+        ValueError: there is neither a key nor a base URL; or no model is named and the endpoint does not list exactly
+            one, or cannot be reached.
 
     Attributes:
-        entries: what the journal was told in this run: `answer`, why attempts `failed`, tokens `read` and `written`.
-        unanswered: requests without an answer, which a resumed run asks again.
+        entries: journal entries of this run: the `answer`, why attempts `failed`, tokens `read` and `written`.
+        unanswered: number of requests that failed and are sent again by a resumed run.
     """
 
     def __init__(
@@ -68,8 +69,8 @@ class LanguageModel:
         self.entries: list[dict[str, Any]] = []
         self.unanswered = 0
         self._structured = True
-        self._pause = 60 / requests_per_minute if requests_per_minute else 0.0
-        self._next, self._clock = 0.0, threading.Lock()
+        self._interval = 60 / requests_per_minute if requests_per_minute else 0.0  # seconds between two requests
+        self._next_time, self._lock = 0.0, threading.Lock()
         self._key = os.environ.get("OPENAI_API_KEY", "")
         if not (self._key or api_base or os.environ.get("OPENAI_BASE_URL")):
             raise ValueError("no language model: set OPENAI_API_KEY, or name an endpoint that needs none by --api-base")
@@ -82,27 +83,30 @@ class LanguageModel:
         )
         self.model = model or self._only_model()
 
-    def key(self, question: Request) -> str:
-        """What the question's answer is called in the journal."""
-        return journal_key(self.model, json.dumps(question.schema.model_json_schema()), question.prompt)
+    def key(self, request: Request) -> str:
+        """Return the journal key of a request: a hash of the model's name, the JSON schema and the prompt. The schema
+        holds the docstring and the names of its class, so a change of these loses the answers of earlier journals."""
+        return journal_key(self.model, json.dumps(request.schema.model_json_schema()), request.prompt)
 
-    def complete(self, questions: Sequence[Request]) -> list[BaseModel | None]:
-        """The answer to each question, None where there was none that could be used.
+    def complete(self, requests: Sequence[Request]) -> list[BaseModel | None]:
+        """Send the requests that the journal has no answer to, and return the answer to each; None where no attempt
+        gave a usable one, or the request failed.
 
         Raises:
-            ValueError: the endpoint refuses the key or the request, or is gone. What came until then is kept.
+            ValueError: the endpoint rejects the key or a request, or is down. Answers until then are in the journal.
         """
-        keys = [self.key(question) for question in questions]
-        missing = {key: question for key, question in zip(keys, questions) if key not in self.journal.found}
-        bar = progress_bar(total=len(missing), desc="asking", unit="questions")
+        keys = [self.key(request) for request in requests]
+        missing = {key: request for key, request in zip(keys, requests) if key not in self.journal.found}
+        bar = progress_bar(total=len(missing), desc="language model", unit="requests")
         failures = 0
         with bar, ThreadPoolExecutor(self.workers) as pool:
             waiting = iter(missing.items())
-            running = {}
+            running = {}  # future -> journal key
             try:
                 while True:
                     while len(running) < 2 * self.workers and (item := next(waiting, None)):
-                        running[pool.submit(self._complete_with_retries, item[1])] = item[0]
+                        key, request = item
+                        running[pool.submit(self._complete_with_retries, request)] = key
                     if not running:
                         break
                     for future in wait(running, return_when=FIRST_COMPLETED).done:
@@ -120,44 +124,45 @@ class LanguageModel:
                         bar.update()
             except BaseException as error:
                 pool.shutdown(wait=False, cancel_futures=True)
-                self._client.close()  # ends the requests on their way
+                self._client.close()  # aborts the requests in flight
                 raise self._as_value_error(error) if isinstance(error, openai.OpenAIError) else error from None
-        found = [self.journal.found.get(key) or {} for key in keys]
-        return [q.schema.model_validate(e["answer"]) if e.get("answer") else None for q, e in zip(questions, found)]
+        entries = [self.journal.found.get(key) or {} for key in keys]
+        return [r.schema.model_validate(e["answer"]) if e.get("answer") else None for r, e in zip(requests, entries)]
 
-    def _complete_with_retries(self, question: Request) -> dict[str, Any]:
-        """The journal's entry for a question: the answer, or None, and why each attempt failed; tokens."""
+    def _complete_with_retries(self, request: Request) -> dict[str, Any]:
+        """Return the journal entry of a request: the answer or None, why each attempt failed, and the tokens used."""
         reasons, read, written = [], 0, 0
         answer = None
         for _ in range(MAX_ATTEMPTS):
-            reply = self._send(question)
+            reply = self._send(request)
             read += reply.usage.prompt_tokens if reply.usage else 0
             written += reply.usage.completion_tokens if reply.usage else 0
-            reason, answer = self._check_reply(reply, question)
+            reason, answer = self._check_reply(reply, request)
             if answer is not None:
                 break
             reasons.append(reason)
         return {"answer": answer, "failed": reasons, "read": read, "written": written}
 
-    def _check_reply(self, reply: Any, question: Request) -> tuple[str, dict | None]:
-        """(why it cannot be used, None) or ("", the answer)."""
+    def _check_reply(self, reply: Any, request: Request) -> tuple[str, dict | None]:
+        """Return ("", answer), or (why the reply is unusable, None)."""
         if not reply.choices:
             return "malformed", None
         choice = reply.choices[0]
         if choice.message.refusal or choice.finish_reason == "content_filter":
             return "refused", None
         try:
-            answer = question.schema.model_validate(first_object(choice.message.content or ""))
+            answer = request.schema.model_validate(parse_first_object(choice.message.content or ""))
         except (ValueError, ValidationError):
             return "malformed", None
-        reason = question.check(answer)
+        reason = request.check(answer)
         return (reason, None) if reason else ("", answer.model_dump())
 
-    def _send(self, question: Request) -> Any:
-        options = {"model": self.model, "messages": [{"role": "user", "content": question.prompt}]}
+    def _send(self, request: Request) -> Any:
+        """Return the endpoint's reply, without structured output where the endpoint rejects that."""
+        options = {"model": self.model, "messages": [{"role": "user", "content": request.prompt}]}
         if self._structured:
-            strict = _strict(question.schema.model_json_schema())
-            schema = {"name": question.schema.__name__, "schema": strict, "strict": True}
+            strict = _strict(request.schema.model_json_schema())
+            schema = {"name": request.schema.__name__, "schema": strict, "strict": True}
             try:
                 return self._client.chat.completions.create(
                     **options, response_format={"type": "json_schema", "json_schema": schema}
@@ -166,43 +171,44 @@ class LanguageModel:
                 if error.status_code not in UNSTRUCTURED_STATUS or "model" in (getattr(error, "param", None) or ""):
                     raise
         reply = self._client.chat.completions.create(**options)
-        self._structured = False  # the same request without a schema was answered
+        self._structured = False  # the request without it succeeded, so it was the cause
         return reply
 
     def _only_model(self) -> str:
+        """Return the name of the one model that the endpoint lists."""
         try:
             names = [model.id for model in self._client.models.list()]
         except openai.OpenAIError as error:
             raise self._as_value_error(error) from None
         if len(names) != 1:
-            some = ", ".join(sorted(names)[:20]) or "it lists none"
-            raise ValueError(f"{self._client.base_url}: name the model with --api-model: {some}")
+            listed = ", ".join(sorted(names)[:20]) or "it lists none"
+            raise ValueError(f"{self._client.base_url}: name the model with --api-model: {listed}")
         return names[0]
 
-    def _wait_for_turn(self, request: Any) -> None:
-        """Before each request, the client's own retries too."""
-        if self._pause:
-            with self._clock:
-                turn = max(self._next, time.monotonic())
-                self._next = turn + self._pause
+    def _wait_for_turn(self, http_request: Any) -> None:
+        """Sleep until the rate limit permits another HTTP request, the client's own retries included."""
+        if self._interval:
+            with self._lock:
+                turn = max(self._next_time, time.monotonic())
+                self._next_time = turn + self._interval
             time.sleep(max(0.0, turn - time.monotonic()))
 
     def _as_value_error(self, error: openai.OpenAIError) -> ValueError:
-        """The error in one line, without the key."""
+        """Return the error as one line that does not contain the key."""
         address = str(self._client.base_url)
         if isinstance(error, openai.AuthenticationError | openai.PermissionDeniedError):
-            known = "is refused" if self._key else "is missing"
-            return ValueError(f"{address}: the API key {known} (HTTP {error.status_code}); set OPENAI_API_KEY")
+            problem = "is refused" if self._key else "is missing"
+            return ValueError(f"{address}: the API key {problem} (HTTP {error.status_code}); set OPENAI_API_KEY")
         if isinstance(error, openai.APIStatusError):
-            said = f"HTTP {error.status_code}: {error.message}"
+            message = f"HTTP {error.status_code}: {error.message}"
         else:
-            said = f"{error} {error.__cause__ or ''}".strip()
-        said = said.replace(self._key, "***") if self._key else said
-        return ValueError(f"{address}: {said}; what was answered is kept, go on by --resume")
+            message = f"{error} {error.__cause__ or ''}".strip()
+        message = message.replace(self._key, "***") if self._key else message
+        return ValueError(f"{address}: {message}; what was answered is kept, go on by --resume")
 
 
-def first_object(text: str) -> Any:
-    """The first JSON object in a text, in a code fence or among other words as models write it.
+def parse_first_object(text: str) -> Any:
+    """Return the first JSON object in a text, which models often wrap in a code fence or in prose.
 
     Raises:
         ValueError: there is none.
@@ -217,7 +223,7 @@ def first_object(text: str) -> Any:
 
 
 def _strict(schema: dict[str, Any]) -> dict[str, Any]:
-    """The schema as strict structured output wants it: every field required, no others."""
+    """Return the schema as strict structured output requires it: all fields required, no others allowed."""
     if isinstance(schema, dict):
         schema = {name: _strict(value) for name, value in schema.items() if name != "default"}
         if schema.get("type") == "object":

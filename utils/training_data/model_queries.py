@@ -1,6 +1,6 @@
-"""Queries and hard negatives that a language model writes for passages (queries by prompting: InPars, arXiv
-2202.05144)."""
+"""Queries and hard negatives that a language model writes for passages, by prompting (as InPars, arXiv 2202.05144)."""
 
+import functools
 import random
 import re
 from collections.abc import Sequence
@@ -9,13 +9,14 @@ from string import Template
 
 from pydantic import BaseModel, Field
 
-from utils.documents.normalization import words_of
+from utils.documents.normalization import split_words
 from utils.records import Chunk, Negative, TrainingExample
 from utils.training_data.language_model import CHARACTERS_PER_TOKEN, Request
 
 TEMPLATES = Path(__file__).with_name("templates")
 PLACEHOLDERS = {"task", "passage", "title"}
-MAX_QUERY_WORDS = 64  # of a query
+MAX_QUERY_WORDS = 64  # words; an answer whose queries are all longer is malformed
+# Matches queries that refer to the passage in the prompt, which people who search have not seen.
 TASK_ECHO = re.compile(r"\b(?:this|the|above|given|following) (?:passage|excerpt|paragraph)\b", re.IGNORECASE)
 
 QUERY_TYPES = {
@@ -24,7 +25,7 @@ QUERY_TYPES = {
     "natural_language": "a sentence or half of one that describes the need, not a question",
     "reformulation": "the need of the query before it, in other words: share as few of its content words as you can",
 }
-STRATEGIES = {
+NEGATIVE_STRATEGIES = {
     "topical shift": "stays in the field but is about a neighboring topic",
     "entity substitution": "says the same of another part, person, product or place",
     "temporal variance": "is about another time, version or stage",
@@ -32,8 +33,8 @@ STRATEGIES = {
     "premise alteration": "holds under another condition, so that its answer is another one",
     "perspective shift": "looks at the matter for somebody else, with another need",
 }
-# language -> what a query of each type looks like in it; other languages go by their name alone
-EXAMPLES = {
+# language -> example queries of the first three types; for other languages a prompt only names the language
+EXAMPLE_QUERIES = {
     "english": ("how do I bleed the brakes?", "brake bleeding order", "the pedal feels soft after changing the pads"),
     "german": (
         "Wie entlüfte ich die Bremsen?",
@@ -72,15 +73,19 @@ class Written(BaseModel):
 
 
 def template_names() -> list[str]:
-    """The names of the built-in prompt templates."""
+    """Return the names of the built-in prompt templates, sorted."""
     return sorted(file.stem for file in TEMPLATES.glob("*.txt"))
 
 
 def load_template(name: str) -> Template:
-    """A built-in prompt template, or that in a file.
+    """Load a prompt template.
+
+    Args:
+        name: a built-in template's name, or a path.
 
     Raises:
-        ValueError: it is neither, or its placeholders are not $passage, $task and, where wanted, $title.
+        ValueError: it is neither, or the text is not UTF-8, lacks $passage or $task, or has placeholders besides these
+            and the optional $title.
         OSError: the file cannot be read.
     """
     builtin = TEMPLATES / f"{name}.txt"
@@ -93,10 +98,10 @@ def load_template(name: str) -> Template:
         raise ValueError(f"{path}: not UTF-8 text") from None
     if not template.is_valid():
         raise ValueError(f"{path}: a $ stands for nothing; write $$ for the sign itself")
-    named = set(template.get_identifiers())
-    for missing in {"task", "passage"} - named:
+    placeholders = set(template.get_identifiers())
+    for missing in {"task", "passage"} - placeholders:
         raise ValueError(f"{path}: lacks the placeholder ${missing}")
-    for unknown in sorted(named - PLACEHOLDERS):
+    for unknown in sorted(placeholders - PLACEHOLDERS):
         raise ValueError(f"{path}: has the placeholder ${unknown}; known are $passage, $task and $title")
     return template
 
@@ -110,28 +115,35 @@ def build_requests(
     language: str | None,
     seed: int,
 ) -> list[Request]:
-    """A question to a language model for each chunk: `queries` queries, of types by `shares`, and `negatives` passages
-    that do not answer them."""
-    asked = []
+    """Return one request per chunk, for queries and for passages that do not answer them.
+
+    Args:
+        shares: weight by query type; types are drawn in proportion.
+        queries: number of queries per chunk.
+        negatives: number of negative passages per chunk, each by another of STRATEGIES, hence at most as many.
+        language: of the queries, such as "German"; None for that of the passage.
+        seed: random seed of the types and strategies, which also depend on the chunk's id.
+    """
+    requests = []
     for chunk in chunks:
         rng = random.Random(f"{seed} {chunk.id}")
         types = sorted(rng.choices(list(shares), list(shares.values()), k=queries), key=list(QUERY_TYPES).index)
         if types[0] == "reformulation":
             types[0] = next((kind for kind in shares if kind != "reformulation"), "question")
-        task = _task(types, rng.sample(list(STRATEGIES), min(negatives, len(STRATEGIES))), language)
+        task = _task(types, rng.sample(list(NEGATIVE_STRATEGIES), min(negatives, len(NEGATIVE_STRATEGIES))), language)
         prompt = template.substitute(task=task, title=chunk.context or "(untitled)", passage=chunk.text)
-        asked.append(Request(prompt, Written, lambda answer, chunk=chunk: _rejection_reason(answer, chunk, language)))
-    return asked
+        check = functools.partial(_rejection_reason, chunk=chunk, language=language)
+        requests.append(Request(prompt, Written, check))
+    return requests
 
 
 def _task(types: Sequence[str], strategies: Sequence[str], language: str | None) -> str:
-    """What to write, and in which form."""
+    """Return the part of the prompt that says what to write, and in which JSON format."""
     lines = [f"Write {len(types)} search queries that this passage answers, and another one on its topic would not:"]
     lines += [f"{number}. {kind}: {QUERY_TYPES[kind]}" for number, kind in enumerate(types, 1)]
     lines.append("They stand alone: none speaks of a passage or document, and none copies more than a few words of it.")
-    named = language or "the language of the passage"
-    lines.append(f"Write in {named}.")
-    examples = EXAMPLES.get((language or "").lower())
+    lines.append(f"Write in {language or 'the language of the passage'}.")
+    examples = EXAMPLE_QUERIES.get((language or "").lower())
     if examples:
         lines.append(f"For instance, of another topic: {' / '.join(examples)}")
     if strategies:
@@ -139,31 +151,34 @@ def _task(types: Sequence[str], strategies: Sequence[str], language: str | None)
             f"Then write {len(strategies)} passages of about this length and style that a search engine might mistake "
             "for the answer and that answer none of your queries, and explain each in a sentence:"
         )
-        lines += [f"- {name}: it {STRATEGIES[name]}" for name in strategies]
-    shape = '{"queries": [{"type": "...", "query": "..."}], "negatives": ['
-    shape += '{"strategy": "...", "document": "...", "explanation": "..."}' if strategies else ""
-    lines.append(f"Answer with JSON alone: {shape}]}}")
+        lines += [f"- {name}: it {NEGATIVE_STRATEGIES[name]}" for name in strategies]
+    answer_format = '{"queries": [{"type": "...", "query": "..."}], "negatives": ['
+    answer_format += '{"strategy": "...", "document": "...", "explanation": "..."}' if strategies else ""
+    lines.append(f"Answer with JSON alone: {answer_format}]}}")
     return "\n".join(lines)
 
 
 def _rejection_reason(answer: Written, chunk: Chunk, language: str | None) -> str:
-    """Why an answer cannot be used, "" if it can: off-topic if no query shares a part of a word with its passage."""
-    found = [q.query for q in answer.queries if q.query.strip() and len(q.query.split()) <= MAX_QUERY_WORDS]
-    if not found or any(TASK_ECHO.search(query) for query in found):
+    """Return why an answer is unusable, "" if it is usable. It is "malformed" if no query has 1 to MAX_QUERY_WORDS
+    words or one refers to its passage, and "off-topic" if no query shares a word prefix with the passage; the latter is
+    not checked where a language is given, since that may not be the passage's."""
+    queries = [q.query for q in answer.queries if q.query.strip() and len(q.query.split()) <= MAX_QUERY_WORDS]
+    if not queries or any(TASK_ECHO.search(query) for query in queries):
         return "malformed"
-    known = _word_prefixes(chunk.full_text)
-    if language is None and not any(_word_prefixes(query) & known for query in found):
+    passage_prefixes = _word_prefixes(chunk.full_text)
+    if language is None and not any(_word_prefixes(query) & passage_prefixes for query in queries):
         return "off-topic"
     return ""
 
 
 def _word_prefixes(text: str) -> set[str]:
-    """The beginnings of a text's words."""
-    return {word[:4] for word in words_of(text) if len(word) > 2}
+    """Return the first four letters of each word of three letters or more; crude stems."""
+    return {word[:4] for word in split_words(text) if len(word) > 2}
 
 
 def examples_from_answers(chunks: Sequence[Chunk], answers: Sequence[Written | None]) -> list[TrainingExample]:
-    """The examples that a language model's answers make, one a query."""
+    """Return one example per query of the answers, with all hard negatives of the answer; `answers` are those to
+    `build_requests(chunks, ...)`, None where there is none."""
     examples = []
     for chunk, answer in zip(chunks, answers):
         if answer is None:
@@ -187,8 +202,11 @@ def examples_from_answers(chunks: Sequence[Chunk], answers: Sequence[Written | N
     return examples
 
 
-def estimate_tokens(asked: Sequence[Request], queries: int, negatives: int, chunks: Sequence[Chunk]) -> tuple[int, int]:
-    """(tokens to be read, tokens to be written), by the number of characters."""
-    read = sum(len(question.prompt) for question in asked)
+def estimate_tokens(
+    requests: Sequence[Request], queries: int, negatives: int, chunks: Sequence[Chunk]
+) -> tuple[int, int]:
+    """Estimate (prompt tokens, completion tokens) of the requests of `build_requests` from numbers of characters: the
+    prompts'; 60 per query; the passage's length and 150, for the explanation, per negative."""
+    read = sum(len(request.prompt) for request in requests)
     written = sum(60 * queries + negatives * (len(chunk.text) + 150) for chunk in chunks)
     return read // CHARACTERS_PER_TOKEN, written // CHARACTERS_PER_TOKEN

@@ -1,4 +1,4 @@
-"""Hard negatives by BM25: passages that share words with a query and do not answer it."""
+"""Hard negatives by BM25: passages that share words with a query but do not answer it."""
 
 from collections.abc import Sequence
 
@@ -17,12 +17,17 @@ def add_bm25_negatives(
     skip_top: int = SKIPPED_TOP_RANKS,
     depth: int = 100,
 ) -> None:
-    """Give each example that was made from a passage `per_example` negatives from BM25's ranks `skip_top` to `depth`,
-    evenly spread over them.
+    """Append up to `per_example` hard negatives to each example whose `positive_id` is a chunk's, in place, taken at
+    equal steps from the candidates in BM25's ranks `skip_top` to `depth`.
 
-    The top ranks are left out because they often answer a query made from another passage as well as its own passage
-    does. Never a passage of the positive's own document or of a related one, nor of one that has the same query, nor a
-    copy of the positive's text.
+    The top ranks are skipped because they often answer the query as well as the passage that it was made from.
+    Candidates copy neither the positive nor each other, and none is from a document that holds a positive of the same
+    query, or from a near duplicate of such a document.
+
+    Args:
+        near_duplicates: index of the documents of `chunks`.
+        skip_top: number of top ranks to skip.
+        depth: lowest rank to retrieve.
     """
     by_id = {chunk.id: position for position, chunk in enumerate(chunks)}
     examples = [example for example in examples if example.positive_id in by_id]
@@ -31,16 +36,16 @@ def add_bm25_negatives(
     texts = [chunk.full_text for chunk in chunks]
     keys = [text_key(chunk.text) for chunk in chunks]
     hits = BM25Index(texts).search([example.query for example in examples], depth)
-    answers: dict[str, set[str]] = {}  # query -> families of the documents that answer it
+    answers: dict[str, set[str]] = {}  # query -> clusters of the documents that answer it
     for example in examples:
         document = chunks[by_id[example.positive_id]].document_id
-        answers.setdefault(text_key(example.query), set()).add(near_duplicates.family(document))
+        answers.setdefault(text_key(example.query), set()).add(near_duplicates.cluster(document))
     for example, ranking in zip(examples, hits):
         own = answers[text_key(example.query)]
         candidates = []
         seen = {keys[by_id[example.positive_id]], text_key(example.positive_document)}
         for position, _ in ranking[skip_top:]:
-            if near_duplicates.family(chunks[position].document_id) not in own and keys[position] not in seen:
+            if near_duplicates.cluster(chunks[position].document_id) not in own and keys[position] not in seen:
                 seen.add(keys[position])
                 candidates.append(texts[position])
         example.negative_documents = [*example.negative_documents, *evenly_spaced(candidates, per_example)]

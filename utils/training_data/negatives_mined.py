@@ -1,4 +1,4 @@
-"""Hard negatives by any model that searches: what it ranks high and, by a teacher, does not answer the query."""
+"""Hard negatives by any retriever: documents that it ranks high and that, by a teacher, do not answer the query."""
 
 from collections.abc import Sequence
 from typing import TypeVar
@@ -8,9 +8,9 @@ import numpy as np
 from utils.console import progress_bar
 from utils.search.scorers import FusedScorer, VectorScorer
 
-SKIPPED_TOP_RANKS = 30  # ranks left out where no teacher can tell answers from negatives
-CANDIDATES_PER_NEGATIVE = 3  # candidates that a teacher is asked about for each negative wanted
-FALSE_NEGATIVE_MARGIN = 0.5  # below a positive's score, in a teacher's standard deviations, that a negative has to be
+SKIPPED_TOP_RANKS = 30  # top ranks skipped without a teacher: avoids false negatives, and loses the hardest negatives
+CANDIDATES_PER_NEGATIVE = 3  # candidates scored by the teacher per negative; spares for the false negatives among them
+FALSE_NEGATIVE_MARGIN = 0.5  # standard deviations of the teacher's scores by which a negative is below the positive
 
 T = TypeVar("T")
 
@@ -25,44 +25,47 @@ def mine_negatives(
     depth: int = 100,
     margin: float = FALSE_NEGATIVE_MARGIN,
 ) -> tuple[list[list[int]], int]:
-    """Documents that `miner` ranks high for each example's query, and that are not the answer.
+    """Mine hard negatives: documents that `miner` ranks high for an example's query and that do not answer it.
 
-    Never a positive of the same query, nor one that was made from the same passage or document as the example's own.
-    With a teacher, none that it puts above the positive less `margin` of its deviations; without one, none of the
-    first SKIP_TOP ranks.
+    A negative is never a positive of the same query, nor a text made from the example's own passage or document.
+    With a teacher its score is below the positive's by more than `margin` standard deviations of the teacher's scores;
+    without one it is not in the first SKIPPED_TOP_RANKS ranks.
 
     Args:
-        queries, positives: each example's, as numbers of the miner's and the teacher's texts.
-        origins: the names of the passage and the document that each example was made from.
-        count, depth: negatives an example, evenly spread over the first `depth` ranks.
+        queries, positives: [examples] the index of each example's query and positive among the texts that the miner
+            and the teacher were opened with.
+        origins: [examples] the ids of the passage and the document that each example was made from.
+        count: negatives per example, at equal steps over the candidates.
+        depth: number of top ranks to take candidates from.
 
     Returns:
-        Each example's negatives, and how many candidates the teacher took for answers.
+        The indices of each example's negatives, `count` at most, and the number of candidates that the teacher
+        rejected as false negatives.
     """
     sources: dict[int, set[str]] = {}
     answers: dict[int, set[int]] = {}
     for query, positive, origin in zip(queries, positives, origins):
         sources.setdefault(positive, set()).update(origin)
         answers.setdefault(query, set()).add(positive)
-    skip, wanted = (SKIPPED_TOP_RANKS, count) if teacher is None else (0, CANDIDATES_PER_NEGATIVE * count)
+    skip, pool_size = (SKIPPED_TOP_RANKS, count) if teacher is None else (0, CANDIDATES_PER_NEGATIVE * count)
     rankings = progress_bar(miner.search(depth), total=miner.queries.shape[0], desc="mining", unit="queries")
-    best = {query: ranking[scores > 0][skip:].tolist() for query, (ranking, scores) in enumerate(rankings)}
+    ranked = {query: ranking[scores > 0][skip:].tolist() for query, (ranking, scores) in enumerate(rankings)}
     pools = []
     for query, origin in zip(queries, origins):
-        fit = [d for d in best[query] if d not in answers[query] and not origin & sources.get(d, set())]
-        pools.append(evenly_spaced(fit, wanted))
+        candidates = [d for d in ranked[query] if d not in answers[query] and not origin & sources.get(d, set())]
+        pools.append(evenly_spaced(candidates, pool_size))
     if teacher is None:
         return pools, 0
-    owners = [query for query, pool in zip(queries, pools) for _ in pool]
-    scores = teacher.pair_scores(np.array(owners, int), np.array([d for pool in pools for d in pool], int))
-    limits = teacher.pair_scores(np.array(queries), np.array(positives)) - margin * teacher.deviation
+    pool_queries = [query for query, pool in zip(queries, pools) for _ in pool]
+    scores = teacher.pair_scores(np.array(pool_queries, int), np.array([d for pool in pools for d in pool], int))
+    thresholds = teacher.pair_scores(np.array(queries), np.array(positives)) - margin * teacher.deviation
     kept, start = [], 0
-    for pool, limit in zip(pools, limits):
-        kept.append([d for d, score in zip(pool, scores[start : start + len(pool)]) if score < limit])
+    for pool, threshold in zip(pools, thresholds):
+        kept.append([d for d, score in zip(pool, scores[start : start + len(pool)]) if score < threshold])
         start += len(pool)
     return [evenly_spaced(pool, count) for pool in kept], len(scores) - sum(map(len, kept))
 
 
 def evenly_spaced(candidates: Sequence[T], count: int) -> Sequence[T]:
-    """At most `count` of the candidates, evenly spread over them."""
+    """Return up to `count` of the candidates, at equal steps from the first on."""
     return candidates[:: max(1, len(candidates) // count)][:count]

@@ -1,4 +1,4 @@
-"""Which examples are fit to learn from, and why others are not."""
+"""Quality filters for training examples; each also returns what it rejected, with the reason."""
 
 import itertools
 import random
@@ -9,17 +9,17 @@ from typing import NamedTuple
 import numpy as np
 
 from utils.console import progress_bar
-from utils.documents.normalization import words_of
+from utils.documents.normalization import split_words
 from utils.records import Chunk, Negative, TrainingExample
 from utils.search.scorers import VectorScorer, open_scorer
 
-MAX_DOCUMENTS_PER_QUERY = 3  # that share a query; what is asked of more of them tells none apart
-COPIED_RUN_WORDS = 8  # in a row, from the positive document
-DUPLICATE_QUERY_JACCARD = 0.8  # Jaccard similarity of two queries' words from which on they are one
+MAX_DOCUMENTS_PER_QUERY = 3  # documents; a query with positives in more, such as "See also", does not tell them apart
+COPIED_RUN_WORDS = 8  # consecutive words; a query that shares them with its positive teaches matching of copied text
+DUPLICATE_QUERY_JACCARD = 0.8  # Jaccard similarity of their sets of words from which on two queries are duplicates
 
 
 class Rejected(NamedTuple):
-    """Something that makes no example: of what kind of reason, itself, and the reason in particular."""
+    """A rejected query or document: the kind of reason, its text, and the reason in detail."""
 
     reason: str
     text: str
@@ -27,15 +27,19 @@ class Rejected(NamedTuple):
 
 
 def filter_examples(examples: Sequence[TrainingExample]) -> tuple[list[TrainingExample], list[Rejected]]:
-    """The examples without those whose query says nearly the same as an earlier one of the same passage, is one of more
-    than MOST_DOCUMENTS documents, or is copied out of its positive; and without negatives that repeat the positive. The
-    examples of a passage follow each other."""
+    """Drop examples whose query is empty, a near duplicate of an earlier one of the same passage, one that more than
+    MAX_DOCUMENTS_PER_QUERY documents have, or copied from its positive document; and negatives whose text the positive
+    contains. The examples of a passage have to be consecutive.
+
+    Returns:
+        The remaining examples, in order, and what was rejected.
+    """
     shared = _queries_of_many_documents(examples)
     kept: list[TrainingExample] = []
     rejected: list[Rejected] = []
-    for passage, of_passage in itertools.groupby(examples, key=lambda example: example.positive_id):
-        query_words: list[set[str]] = []  # the words of each query
-        for example in of_passage:
+    for passage, group in itertools.groupby(examples, key=lambda example: example.positive_id):
+        kept_words: list[set[str]] = []  # words of each query kept of this passage
+        for example in group:
             key = _word_string(example.query)
             words, copied = set(key.split()), _copied_run(key, _word_string(example.positive_document))
             if not words:
@@ -43,21 +47,20 @@ def filter_examples(examples: Sequence[TrainingExample]) -> tuple[list[TrainingE
             elif key in shared:
                 detail = f"it is a query of {shared[key]} documents"
                 rejected.append(Rejected("query of many documents", example.query, detail))
-            elif any(len(words & other) >= DUPLICATE_QUERY_JACCARD * len(words | other) for other in query_words):
+            elif any(len(words & other) >= DUPLICATE_QUERY_JACCARD * len(words | other) for other in kept_words):
                 rejected.append(Rejected("repeated query", example.query, f"of the same passage, {passage}"))
             elif copied:
                 rejected.append(Rejected("copied query", example.query, f"the passage says: {copied}"))
             else:
-                query_words.append(words)
+                kept_words.append(words)
                 kept.append(_without_false_negatives(example, rejected))
     return kept, rejected
 
 
 def _queries_of_many_documents(examples: Sequence[TrainingExample]) -> dict[str, int]:
-    """The queries of more than MOST_DOCUMENTS documents, and of how many."""
-    counts = Counter(
-        hash(_word_string(example.query)) for example in examples
-    )  # the queries themselves would fill the memory
+    """Return the number of documents of each query, by its words, that has more than MAX_DOCUMENTS_PER_QUERY."""
+    # Hashes take less memory than the queries; a collision only adds a query to those that are counted exactly.
+    counts = Counter(hash(_word_string(example.query)) for example in examples)
     sources: dict[str, set[str | None]] = {}
     for example in examples:
         if counts[hash(key := _word_string(example.query))] > MAX_DOCUMENTS_PER_QUERY:
@@ -66,6 +69,7 @@ def _queries_of_many_documents(examples: Sequence[TrainingExample]) -> dict[str,
 
 
 def _without_false_negatives(example: TrainingExample, rejected: list[Rejected]) -> TrainingExample:
+    """Return the example without negatives whose words the positive document contains; append these to `rejected`."""
     positive = _word_string(example.positive_document)
     negatives = []
     for negative in example.negative_documents:
@@ -87,27 +91,36 @@ def filter_by_round_trip(
     device: str | None = None,
     threads: int | None = None,
 ) -> tuple[list[TrainingExample], list[Rejected]]:
-    """The examples without those whose query puts `depth` passages or more above its own positive (round-trip
-    consistency: Alberti et al., arXiv 1906.05416; top-k: Promptagator, arXiv 2209.11755), by the teacher called `name`.
+    """Drop examples whose query does not retrieve its own passage: those where `depth` passages or more of others score
+    above the positive (round-trip consistency: Alberti et al., arXiv 1906.05416; by rank: Promptagator, arXiv
+    2209.11755).
+
+    Args:
+        passages: the collection that is searched.
+        name: of the scorer, as in `open_scorer`.
+
+    Returns:
+        The remaining examples, in order, and what was rejected.
 
     Raises:
-        ValueError, OSError, ImportError: as `open_scorer`; a cross-encoder cannot search.
+        ValueError: the model cannot be loaded, or is a cross-encoder, which cannot search.
+        OSError, ImportError: as `open_scorer`.
     """
     texts = [chunk.full_text for chunk in passages]
-    number_of = {text: number for number, text in enumerate(texts)}
-    for example in examples:  # a written query's positive is the passage itself
-        if number_of.setdefault(example.positive_document, len(texts)) == len(texts):
+    position_of = {text: position for position, text in enumerate(texts)}
+    for example in examples:  # adds the positives that are not a whole passage, as those of extractive queries
+        if position_of.setdefault(example.positive_document, len(texts)) == len(texts):
             texts.append(example.positive_document)
-    teacher = open_scorer(name, [example.query for example in examples], texts, device, threads)
-    if not isinstance(teacher, VectorScorer):
+    scorer = open_scorer(name, [example.query for example in examples], texts, device, threads)
+    if not isinstance(scorer, VectorScorer):
         raise ValueError(f"'{name}' is a cross-encoder and cannot search; name bm25, a dense or a SPLADE model")
-    positives = np.array([number_of[example.positive_document] for example in examples], int)
-    own_scores = teacher.pair_scores(np.arange(len(examples)), positives)
-    rankings = VectorScorer(name, teacher.queries, teacher.documents[: len(passages)]).search(depth + 1)
+    positives = np.array([position_of[example.positive_document] for example in examples], int)
+    positive_scores = scorer.pair_scores(np.arange(len(examples)), positives)
+    rankings = VectorScorer(name, scorer.queries, scorer.documents[: len(passages)]).search(depth + 1)
     kept, rejected = [], []
-    bar = progress_bar(zip(examples, own_scores, rankings), total=len(examples), desc="round trip", unit="queries")
-    for example, own, (found, scores) in bar:
-        ahead = sum(passages[i].id != example.positive_id for i in found[scores > own])
+    bar = progress_bar(zip(examples, positive_scores, rankings), total=len(examples), desc="round trip", unit="queries")
+    for example, positive_score, (found, scores) in bar:
+        ahead = sum(passages[i].id != example.positive_id for i in found[scores > positive_score])
         if ahead < depth:
             kept.append(example)
         else:
@@ -120,27 +133,33 @@ def filter_by_round_trip(
 def cap_per_document(
     examples: Sequence[TrainingExample], max_examples: int, seed: int
 ) -> tuple[list[TrainingExample], list[Rejected]]:
-    """At most `max_examples` examples of a document, drawn by chance, in their order."""
-    of_source: dict[str | None, list[int]] = {}
-    for number, example in enumerate(examples):
-        of_source.setdefault(example.source, []).append(number)
-    chosen: set[int] = set()
-    for source, numbers in of_source.items():
-        chosen.update(random.Random(f"{seed} {source}").sample(numbers, min(max_examples, len(numbers))))
+    """Keep at most `max_examples` random examples of each document (`source`).
+
+    Returns:
+        The remaining examples, in order, and what was rejected.
+    """
+    by_source: dict[str | None, list[int]] = {}
+    for position, example in enumerate(examples):
+        by_source.setdefault(example.source, []).append(position)
+    sampled: set[int] = set()
+    for source, positions in by_source.items():
+        sampled.update(random.Random(f"{seed} {source}").sample(positions, min(max_examples, len(positions))))
     rejected = [
-        Rejected("beyond the balance", example.query, f"{example.source} has {len(of_source[example.source])} examples")
-        for number, example in enumerate(examples)
-        if number not in chosen
+        Rejected("over the cap per document", e.query, f"{e.source} has {len(by_source[e.source])} examples")
+        for position, e in enumerate(examples)
+        if position not in sampled
     ]
-    return [example for number, example in enumerate(examples) if number in chosen], rejected
+    return [example for position, example in enumerate(examples) if position in sampled], rejected
 
 
 def _copied_run(query: str, document: str) -> str:
-    """The first COPIED_WORDS words in a row of the query that stand so in the document, "" if there are none."""
+    """Return the first COPIED_RUN_WORDS consecutive words of the query that the document contains, "" if none. Both
+    are word strings."""
     words, padded = query.split(), f" {document} "
     runs = (" ".join(words[i : i + COPIED_RUN_WORDS]) for i in range(len(words) - COPIED_RUN_WORDS + 1))
     return next((run for run in runs if f" {run} " in padded), "")
 
 
 def _word_string(text: str) -> str:
-    return " ".join(words_of(text))
+    """Return the words of a text in lower case, without punctuation, separated by single spaces."""
+    return " ".join(split_words(text))

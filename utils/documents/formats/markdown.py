@@ -1,0 +1,39 @@
+"""Parse Markdown files: drop front matter, comments and link targets."""
+
+import re
+from pathlib import Path
+
+from utils.documents.formats.page import Page, decode, page_from_markdown
+from utils.documents.segments import split_code
+
+
+def read_markdown(path: Path) -> Page:
+    """Read a Markdown file; its title is the `#` heading that it begins with, else that of its front matter.
+
+    Raises:
+        ValueError: the file is binary.
+    """
+    return page_from_markdown(clean_markdown(decode(path.read_bytes(), path)))
+
+
+def clean_markdown(text: str) -> str:
+    """Return Markdown as text to search: links and images become their text, comments and front matter are dropped;
+    the title of the front matter becomes a heading, unless the text begins with one. Code is kept as it is."""
+    front_matter = re.match(r"---\n(.*?)\n(?:---|\.\.\.)\n", text, re.DOTALL)
+    title = ""
+    if front_matter:
+        field = re.search(r"^title:\s*(.+)$", front_matter[1], re.MULTILINE)
+        title, text = (field[1].strip().strip("\"'") if field else ""), text[front_matter.end() :]
+    text = "".join(run if code else _clean_prose(run) for code, run in split_code(text)).strip()
+    return f"# {title}\n\n{text}" if title and not text.startswith("# ") else text
+
+
+def _clean_prose(text: str) -> str:
+    """Replace links by their text, underlined headings by `#` ones; drop comments, link definitions and HTML tags."""
+    text = re.sub(r"<!--.*?-->", "", text, flags=re.DOTALL)
+    text = re.sub(r"!?\[((?:[^][]|\[[^][]*\])*)\]\((?:[^()\s]|\([^()]*\))*(?:\s+[\"'][^\n]*?[\"'])?\)", r"\1", text)
+    text = re.sub(r"!?\[([^][\n]+)\]\[[^][\n]*\]", r"\1", text)
+    text = re.sub(r"^ {0,3}\[[^][\n]+\]:\s+\S+.*\n?", "", text, flags=re.MULTILINE)
+    text = re.sub(r"^(\S[^\n]*)\n=+[ ]*$", r"# \1", text, flags=re.MULTILINE)
+    text = re.sub(r"^(\w[^\n]*)\n-{3,}[ ]*$", r"## \1", text, flags=re.MULTILINE)
+    return re.sub(r"</?(?:div|span|p|br|img|a|center|details|summary|sub|sup|kbd)\b[^<>]*>", "", text)

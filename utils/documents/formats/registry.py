@@ -1,0 +1,42 @@
+"""The parser of each format, by the suffix of a file's name."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+from utils.documents.formats.docx import read_docx
+from utils.documents.formats.html import read_html
+from utils.documents.formats.markdown import read_markdown
+from utils.documents.formats.page import Page, read_plain_text
+from utils.documents.formats.pdf import read_pdf
+from utils.documents.formats.restructured_text import read_restructured_text
+from utils.documents.normalization import normalize
+
+MAX_FILE_BYTES = 20_000_000  # bytes; a larger file is unlikely to be a document that was written for people
+
+READERS: dict[str, Callable[[Path], Page]] = {
+    ".md": read_markdown,
+    ".markdown": read_markdown,
+    ".txt": read_plain_text,
+    ".rst": read_restructured_text,
+    ".html": read_html,
+    ".htm": read_html,
+    ".pdf": read_pdf,
+    ".docx": read_docx,
+}
+
+
+def read_page(path: Path) -> Page:
+    """Read the title and text of a file, both normalized; its suffix, in any case, is one of READERS.
+
+    Raises:
+        ValueError: the file is not what its suffix says, is larger than 20 MB, or is encrypted.
+        ImportError: the library that reads it is not installed.
+        OSError: the file cannot be read.
+    """
+    if not path.is_file():
+        raise ValueError(f"{path}: is not a regular file")
+    size = path.stat().st_size
+    if size > MAX_FILE_BYTES:
+        raise ValueError(f"{path}: holds {size / 1e6:,.0f} MB, more than {MAX_FILE_BYTES / 1e6:.0f}; split it")
+    page = READERS[path.suffix.lower()](path)
+    return Page(" ".join(normalize(page.title).split()), normalize(page.text).strip())
