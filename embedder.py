@@ -23,7 +23,7 @@ from utils.splade.vectors import SparseVector
 
 
 class SpladeEmbedder:
-    """A SPLADE model for encoding.
+    """Encodes texts as sparse vectors with a SPLADE model.
 
     Args:
         model_dir: a model folder, a hub id, or `splade-tiny`.
@@ -51,7 +51,7 @@ class SpladeEmbedder:
     def generate_sparse_embeddings(
         self, texts: Sequence[str], batch_size: int | None = None, show_progress: bool = False
     ) -> list[dict[str, list]]:
-        """[{"indices": [int], "values": [float]}, ...], in the order of `texts`; an empty text gets an empty vector.
+        """Return [{"indices": [int], "values": [float]}, ...] in the order of `texts`; empty texts have empty vectors.
 
         Raises:
             TypeError: `texts` is one string rather than a list of them.
@@ -63,13 +63,13 @@ class SpladeEmbedder:
     def stream_sparse_embeddings(
         self, texts: Iterable[str], batch_size: int | None = None, show_progress: bool = False
     ) -> Iterator[dict[str, list]]:
-        """The same for a stream of any length, in constant memory: vectors come as their texts are read."""
+        """Yield the same for a stream of any length, in constant memory: vectors come as their texts are read."""
         for vector in self.encoder.encode_stream(texts, batch_size=batch_size, show_progress=show_progress):
             yield _as_lists(vector)
 
     def generate_query_embeddings(self, queries: Iterable[str]) -> list[dict[str, list]]:
-        """The same for what is searched for: cut to the limit for queries and, with a model whose queries do not
-        pass the network, their own tokens by weight.
+        """Return the vectors of queries: cut to the limit for queries and, with a model whose queries do not pass the
+        network, made of their own tokens by weight.
 
         Raises:
             TypeError: `queries` is one string rather than a list of them.
@@ -116,15 +116,16 @@ def main(args: argparse.Namespace) -> None:
 
 def parse_args() -> argparse.Namespace:
     parser = ScriptParser(__doc__)
-    add = parser.add_argument
+    add = parser.add_argument_group("model and texts").add_argument
     add("--model-dir", default="./fine_tuned_splade", help="a model folder, a hub id, or splade-tiny")
     add("--text", action="append", default=[], help="a text to encode; may be given again")
     add("--input-file", default=None, metavar="PATH", help="documents to encode: a file or a folder")
     add("--queries", action="store_true", help="encode the texts as queries rather than documents")
-    add("--output-file", default=None, metavar="FILE", help="JSON Lines of vectors; without it, they are shown")
-    add("--top-terms", type=positive_int, default=20, help="heaviest terms shown of a text")
     add("--max-length", type=positive_int, default=512, help="tokens a text at most")
     add("--batch-size", type=auto_or_positive_int, default="auto", help="texts encoded at a time; auto: what suits")
+    add = parser.add_argument_group("output").add_argument
+    add("--output-file", default=None, metavar="FILE", help="JSON Lines of vectors; without it, they are shown")
+    add("--top-terms", type=positive_int, default=20, help="heaviest terms shown of a text")
     parser.add_device_arguments(*PRECISIONS)
     return parser.parse_args()
 

@@ -33,7 +33,10 @@ from utils.training_data.negatives_mined import FALSE_NEGATIVE_MARGIN, mine_nega
 
 
 class Texts:
-    """Queries and documents of examples, and further documents, each once, by number."""
+    """Queries and documents of examples, and further documents, each once and numbered.
+
+    Documents that differ in spacing and case alone are one.
+    """
 
     def __init__(self, examples: list[TrainingExample], more: list[str]) -> None:
         self.queries = list(dict.fromkeys(example.query for example in examples))
@@ -46,14 +49,16 @@ class Texts:
         self.document_numbers = {key: number for number, key in enumerate(by_key)}
 
     def query(self, text: str) -> int:
+        """Return a query's number."""
         return self.query_numbers[text]
 
     def document(self, text: str) -> int:
+        """Return a document's number."""
         return self.document_numbers[text_key(text)]
 
 
 def score(examples: list[TrainingExample], texts: Texts, teacher: FusedScorer) -> None:
-    """Set each example's scores."""
+    """Set each example's scores: the teacher's, of the positive document and then of each negative."""
     pairs = [
         (texts.query(e.query), texts.document(text)) for e in examples for text in (e.positive_document, *e.negatives)
     ]
@@ -112,19 +117,22 @@ def main(args: argparse.Namespace) -> None:
 
 def parse_args() -> argparse.Namespace:
     parser = ScriptParser(__doc__)
-    add = parser.add_argument
+    add = parser.add_argument_group("files").add_argument
     add("--train-file", default="training_data.json", help="training examples, .json or .jsonl")
     add("--output-file", default="scored_training_data.json", metavar="FILE", help="the same with scores, negatives")
-    add(
-        "--teacher", nargs="+", default=[], metavar="NAME[=WEIGHT]", help="what scores the documents; several are fused"
-    )
+    add("--docs-file", default=None, metavar="PATH", help="more documents to mine in: a file or a folder")
+    add("--resume", action="store_true", help="go on with an interrupted scoring by a cross-encoder")
+
+    add = parser.add_argument_group("scores").add_argument
+    teachers = "what scores the documents; several are fused"
+    add("--teacher", nargs="+", default=[], metavar="NAME[=WEIGHT]", help=teachers)
+
+    add = parser.add_argument_group("hard negatives").add_argument
     add("--mine", default=None, metavar="NAME", help="what to find hard negatives with, in place of those there are")
     add("--negatives", type=positive_int, default=4, help="negatives an example to mine")
     add("--depth", type=positive_int, default=100, help="documents to look at for each query, best first")
-    add("--margin", type=number_in_range(float, float("-inf")), default=FALSE_NEGATIVE_MARGIN,
-        help="standard deviations of the teacher's scores that a negative is below the positive")  # fmt: skip
-    add("--resume", action="store_true", help="go on with an interrupted scoring by a cross-encoder")
-    add("--docs-file", default=None, metavar="PATH", help="more documents to mine in: a file or a folder")
+    margin = "standard deviations of the teacher's scores that a negative is below the positive"
+    add("--margin", type=number_in_range(float, float("-inf")), default=FALSE_NEGATIVE_MARGIN, help=margin)
     parser.add_device_arguments()
     return parser.parse_args()
 

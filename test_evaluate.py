@@ -24,8 +24,8 @@ from utils.splade.encoder import SpladeEncoder
 
 
 def load_test_data(path: str | Path, documents: str | Path | None = None) -> Collection:
-    """The collection of a BEIR folder or of a file of examples; `documents` replaces the first one's corpus, and
-    joins the other's.
+    """Read the test collection of a BEIR folder, or pool that of a file of examples. `documents` replaces a BEIR
+    folder's corpus, and is added to the documents of examples.
 
     Raises:
         ValueError, OSError: broken or missing files, or nothing to test with.
@@ -47,8 +47,8 @@ def main(args: argparse.Namespace) -> None:
         check_writable(args.output_file)
     check_metrics(args.metrics)
     data = load_test_data(args.test_file, args.docs_file)
-    known = {document.id for document in data.documents}
-    missing_ids = {document for grades in data.qrels.values() for document in grades} - known
+    ids = {document.id for document in data.documents}
+    missing_ids = {document for grades in data.qrels.values() for document in grades} - ids
     if missing_ids:
         print_line(f"{len(missing_ids):,} judged documents are not in the collection, such as {sorted(missing_ids)[0]}")
     print_line(f"{len(data.documents):,} documents, {len(data.queries):,} queries")
@@ -72,14 +72,16 @@ def main(args: argparse.Namespace) -> None:
 
 def parse_args() -> argparse.Namespace:
     parser = ScriptParser(__doc__)
-    add = parser.add_argument
+    add = parser.add_argument_group("model and test data").add_argument
     add("--model-dir", default="./fine_tuned_splade", help="a model folder, a hub id, or splade-tiny")
     add("--test-file", required=True, metavar="PATH", help="examples (.json, .jsonl) or a BEIR folder")
     add("--docs-file", default=None, metavar="PATH", help="documents to search, where the test data has no corpus")
+    add = parser.add_argument_group("rows and columns of the table").add_argument
     add("--baseline", choices=["bm25"], default=None, help="add a row for BM25")
     add("--compare", action="append", default=[], metavar="MODEL", help="add a row for another model; repeatable")
     add("--metrics", nargs="+", default=list(DEFAULT_METRICS), metavar="NAME", help="as ir-measures spells them")
     add("--output-file", default=None, metavar="FILE", help="JSON file for the metrics")
+    add = parser.add_argument_group("encoding").add_argument
     add("--batch-size", type=auto_or_positive_int, default="auto", help="texts encoded at a time; auto: what suits")
     add("--max-length", type=positive_int, default=None, help="tokens a document at most; default: the model's")
     parser.add_device_arguments(*PRECISIONS)

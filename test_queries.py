@@ -30,7 +30,7 @@ from utils.search.index import SearchIndex
 from utils.search.synonyms import Synonyms
 from utils.splade.encoder import SpladeEncoder
 
-SNIPPET_CHARACTERS = 200  # characters
+SNIPPET_CHARACTERS = 200  # of a hit's text; about two lines of a terminal
 
 
 def load_splade_model(
@@ -39,7 +39,7 @@ def load_splade_model(
     precision: str = "auto",
     threads: int | None = None,
 ) -> tuple[PreTrainedTokenizerBase, SpladeEncoder, torch.device]:
-    """(tokenizer, model, device) of a model folder, a hub id, or `splade-tiny`.
+    """Load a model folder, a hub id, or `splade-tiny`; return (tokenizer, model, device).
 
     Raises:
         ValueError, OSError: the model or the device cannot be had.
@@ -57,11 +57,14 @@ def retrieve_documents(
     device: torch.device,
     top_k: int = 3,
 ) -> list[dict[str, Any]]:
-    """The `top_k` documents that match the query best, best first: [{"rank", "index", "score", "snippet", "terms"}].
+    """Return the `top_k` documents that match the query best, best first.
 
-    `index` is the document's position in `documents`, `terms` the words that both share with their part of the score,
-    [(word, part), ...], heaviest first, parts summing to 1. Documents without a shared term are never returned.
     The same documents are encoded once: a second call with an equal list and the same model reuses their index.
+
+    Returns:
+        [{"rank", "index", "score", "snippet", "terms"}, ...]: `index` is the document's position in `documents`,
+        `score` the dot product, `terms` the terms that query and document share with their part of the score,
+        [(word, part), ...], heaviest first, parts summing to 1. Documents without a shared term are never returned.
     """
     global _last
     documents = list(documents)
@@ -71,7 +74,11 @@ def retrieve_documents(
 
 
 class DocumentSearch:
-    """Documents encoded and indexed, ready for queries."""
+    """Documents, encoded and indexed.
+
+    Args:
+        synonyms: expand queries before they are encoded.
+    """
 
     def __init__(
         self,
@@ -89,10 +96,11 @@ class DocumentSearch:
         vector = self.model.encode_query(self.synonyms.expand(query) if self.synonyms else query)
         results = []
         for rank, (position, score) in enumerate(self.index.search(vector, top_k), 1):
-            shared, here, there = np.intersect1d(
-                vector.indices, self.vectors[position].indices, assume_unique=True, return_indices=True
+            document = self.vectors[position]
+            shared, in_query, in_document = np.intersect1d(
+                vector.indices, document.indices, assume_unique=True, return_indices=True
             )
-            parts = vector.values[here] * self.vectors[position].values[there]
+            parts = vector.values[in_query] * document.values[in_document]
             order = np.argsort(-parts, kind="stable")
             words = self.model.decode_terms(shared[order])
             results.append(
@@ -125,9 +133,9 @@ def print_hits(results: Sequence[dict[str, Any]], ids: Sequence[str], top_terms:
         print_line("  matched: " + ", ".join(f"{word} {part:.0%}" for word, part in result["terms"][:top_terms]))
 
 
-def prompt_for_queries(search: DocumentSearch, ids: Sequence[str], args: argparse.Namespace) -> list[dict[str, Any]]:
-    """Ask for queries until `quit` or the end of input; returns what was found."""
-    found = []
+def prompt_for_queries(search: DocumentSearch, ids: Sequence[str], top_k: int, top_terms: int) -> list[dict[str, Any]]:
+    """Ask for queries until `quit` or the end of input; return the records of `answer_query`."""
+    records = []
     print_line("Type a query, or quit.")
     while True:
         try:
@@ -137,16 +145,16 @@ def prompt_for_queries(search: DocumentSearch, ids: Sequence[str], args: argpars
         if query.lower() in ("quit", "exit"):
             break
         if query:
-            found.append(answer_query(query, search, ids, args))
-    return found
+            records.append(answer_query(query, search, ids, top_k, top_terms))
+    return records
 
 
-def answer_query(query: str, search: DocumentSearch, ids: Sequence[str], args: argparse.Namespace) -> dict[str, Any]:
-    """Search, print, and return the record for the output file."""
+def answer_query(query: str, search: DocumentSearch, ids: Sequence[str], top_k: int, top_terms: int) -> dict[str, Any]:
+    """Search, print the hits, and return them for the output file: {"query", "results"}."""
     started = time.perf_counter()
-    results = search.search(query, args.top_k)
+    results = search.search(query, top_k)
     milliseconds = (time.perf_counter() - started) * 1000
-    print_hits(results, ids, args.top_terms)
+    print_hits(results, ids, top_terms)
     print_line(f"({milliseconds:.1f} ms)\n")
     return {"query": query, "results": [{**result, "id": ids[result["index"]]} for result in results]}
 
@@ -163,19 +171,21 @@ def main(args: argparse.Namespace) -> None:
     print_line(f"{len(documents):,} documents, on {device}")
     search = DocumentSearch([document.full_text for document in documents], model, True, synonyms)
     ids = [document.id for document in documents]
-    found = (
-        prompt_for_queries(search, ids, args) if args.query is None else [answer_query(args.query, search, ids, args)]
-    )
+    if args.query is None:
+        records = prompt_for_queries(search, ids, args.top_k, args.top_terms)
+    else:
+        records = [answer_query(args.query, search, ids, args.top_k, args.top_terms)]
     if args.output_file:
-        write_json(args.output_file, found)
-        print_line(f"{len(found):,} queries -> {args.output_file}")
+        write_json(args.output_file, records)
+        print_line(f"{len(records):,} queries -> {args.output_file}")
 
 
 def parse_args() -> argparse.Namespace:
     parser = ScriptParser(__doc__)
-    add = parser.add_argument
+    add = parser.add_argument_group("model and documents").add_argument
     add("--model-dir", default="./fine_tuned_splade", help="a model folder, a hub id, or splade-tiny")
     add("--docs-file", required=True, metavar="PATH", help="documents to search: a file or a folder")
+    add = parser.add_argument_group("queries and hits").add_argument
     add("--query", default=None, help="one query; without it, queries are asked for until quit")
     add("--top-k", type=positive_int, default=5, help="hits a query")
     add("--top-terms", type=positive_int, default=8, help="matching terms shown of a hit")

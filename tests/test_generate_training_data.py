@@ -6,11 +6,11 @@ from collections import Counter
 import pytest
 from conftest import fails_with_one_line, run
 
-from generate_training_data import split_by_document
 from utils.documents.duplicates import NearDuplicateIndex
 from utils.records import Chunk, TrainingExample, read_examples
 from utils.training_data.extractive import extractive_examples
 from utils.training_data.negatives_bm25 import add_bm25_negatives
+from utils.training_data.splitting import split_by_document
 
 SCRIPT = "generate_training_data.py"
 
