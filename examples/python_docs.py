@@ -77,7 +77,7 @@ def signature(thing) -> str:
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
-            text = str(inspect.signature(thing))
+            text = str(inspect.signature(thing)).replace(sys.executable, "python3")  # the same wherever it is run
     except Exception:  # built-ins without one raise whatever evaluating their text signature does
         return ""
     return "" if " at 0x" in text else text

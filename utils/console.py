@@ -14,7 +14,7 @@ from tqdm import tqdm
 
 
 def run_script(main: Callable[[argparse.Namespace], None], args: argparse.Namespace) -> None:
-    """Run `main(args)`. Bad input (ValueError, OSError, ImportError) becomes one line and exit code 2."""
+    """Run `main(args)`; bad input (ValueError, OSError, ImportError) becomes one line and exit code 2."""
     quiet_libraries()
     try:
         main(args)
@@ -28,7 +28,7 @@ def run_script(main: Callable[[argparse.Namespace], None], args: argparse.Namesp
 
 
 def report_error(error: BaseException) -> int:
-    """Print the error as one line; returns the exit code, 2."""
+    """Print an error as one line on stderr; return the exit code, 2."""
     message = str(error)
     if isinstance(error, OSError) and error.filename is not None and error.strerror:
         message = f"{error.filename}: {error.strerror}"
@@ -40,7 +40,7 @@ def report_error(error: BaseException) -> int:
 
 
 def quiet_libraries() -> None:
-    """Keep the libraries' own notices and progress bars off the screen; errors still show."""
+    """Turn off the libraries' own notices and progress bars; errors still show."""
     from transformers.utils import logging as transformers_logging
 
     transformers_logging.set_verbosity_error()
@@ -53,35 +53,35 @@ def quiet_libraries() -> None:
 
 
 def progress_bar(items: Iterable | None = None, show: bool = True, **options: Any) -> tqdm:
-    """A progress bar on stderr; none where stderr is not a terminal."""
+    """Return a progress bar on stderr; it stays hidden where stderr is not a terminal."""
     return tqdm(
         items, file=sys.stderr, disable=None if show and is_main_process() else True, dynamic_ncols=True, **options
     )
 
 
 def print_line(message: str) -> None:
-    """One line of a stage's story, on stdout, at once."""
+    """Print a line on stdout at once, above any progress bar; of several processes, only the first prints."""
     if not is_main_process():
         return
     tqdm.write(message, file=sys.stdout)
     sys.stdout.flush()
 
 
-def print_skipped(reasons: Sequence[str], most: int = 20) -> None:
-    """A line for each of the first `most` files that could not be read, and how many more there are."""
-    for reason in reasons[:most]:
+def print_skipped(reasons: Sequence[str], limit: int = 20) -> None:
+    """Print a line for each of the first `limit` files that were not read, and how many more there are."""
+    for reason in reasons[:limit]:
         print_line(f"skipped {reason}")
-    if len(reasons) > most:
-        print_line(f"skipped {len(reasons) - most:,} more")
+    if len(reasons) > limit:
+        print_line(f"skipped {len(reasons) - limit:,} more")
 
 
 def is_main_process() -> bool:
-    """Of several processes that torchrun started, the first tells the story."""
+    """Return whether this is the first, or the only one, of the processes that torchrun started."""
     return os.environ.get("RANK", "0") == "0"
 
 
 def format_table(rows: Sequence[dict[str, Any]]) -> str:
-    """Aligned text table; columns are the first row's keys, floats have up to four significant decimals."""
+    """Return an aligned text table; columns are the first row's keys, floats below 2 have four decimals, others one."""
     columns = list(rows[0])
     cells = [columns] + [[_format_cell(row.get(column, "")) for column in columns] for row in rows]
     widths = [max(len(line[i]) for line in cells) for i in range(len(columns))]

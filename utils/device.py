@@ -1,4 +1,4 @@
-"""Where the model runs: CUDA, Apple MPS or the CPU, and in which precision."""
+"""Where a model runs: device, precision, threads."""
 
 import contextlib
 import os
@@ -10,7 +10,7 @@ PRECISIONS = ("auto", "bfloat16", "float16", "float32", "int8")
 
 
 def resolve_device(name: str | torch.device | None = None) -> torch.device:
-    """The device called `name`, or the best one here: CUDA, else MPS, else the CPU.
+    """Return the device called `name`, or the best one here: CUDA, else MPS, else the CPU.
 
     Raises:
         ValueError: the name is no device, or this machine does not have it.
@@ -33,7 +33,7 @@ def resolve_device(name: str | torch.device | None = None) -> torch.device:
 
 
 def bfloat16_is_fast(device: torch.device) -> bool:
-    """Whether the device multiplies bfloat16 matrices in hardware (the CPU: AVX-512 BF16, AMX or Arm's BF16)."""
+    """Return whether the device multiplies bfloat16 matrices in hardware (the CPU: AVX-512 BF16, AMX or Arm's BF16)."""
     if device.type == "cuda":
         return torch.cuda.get_device_capability(device) >= (8, 0)
     if device.type == "cpu":
@@ -44,8 +44,8 @@ def bfloat16_is_fast(device: torch.device) -> bool:
 
 
 def compute_dtype(device: torch.device, precision: str = "auto") -> torch.dtype:
-    """What the network's products run in: bfloat16, float16 or float32 as named, float32 for "int8"; "auto" is bfloat16
-    where that is fast, else float32.
+    """Return the dtype of the network's matrix products: as named, float32 for "int8"; "auto" is bfloat16 where that is
+    fast, else float32.
 
     Raises:
         ValueError: unknown precision, or float16 on the CPU, which has no products of it worth the rounding.
@@ -60,14 +60,14 @@ def compute_dtype(device: torch.device, precision: str = "auto") -> torch.dtype:
 
 
 def autocast(device: torch.device, precision: str = "auto") -> contextlib.AbstractContextManager:
-    """A context that runs the network's products as `compute_dtype` says."""
+    """Return a context that runs the network's matrix products in `compute_dtype`."""
     dtype = compute_dtype(device, precision)
     return contextlib.nullcontext() if dtype == torch.float32 else torch.autocast(device.type, dtype=dtype)
 
 
 def use_threads(count: int | None = None) -> None:
-    """Compute on `count` threads of the processor; without it, on OMP_NUM_THREADS or, where that is not set, on as many
-    as this process has cores: those it is bound to, and no more than its container's share."""
+    """Compute on `count` threads of the processor. None for OMP_NUM_THREADS or, where that is not set, for
+    `available_cores`."""
     if count is None and "OMP_NUM_THREADS" not in os.environ:
         count = min(torch.get_num_threads(), available_cores())
     if count is not None and count != torch.get_num_threads():
@@ -75,6 +75,7 @@ def use_threads(count: int | None = None) -> None:
 
 
 def available_cores() -> int:
+    """Return how many cores this process may use: those it is bound to, at most its container's quota."""
     bound = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     try:
         quota, period = Path("/sys/fs/cgroup/cpu.max").read_text().split()

@@ -1,4 +1,4 @@
-"""What long work has found so far, kept at every moment, so that it can go on after an interrupt or a crash."""
+"""A journal of long work: its results as they come, so that it can go on after an interrupt or a crash."""
 
 import json
 import os
@@ -9,15 +9,15 @@ from typing import Any
 
 
 class Journal:
-    """A JSON Lines file of [key, value] pairs that grows with each finding; its first line tells of what work it is.
+    """A JSON Lines file of [key, value] pairs that grows with each result; its first line says of what work they are.
 
     Args:
-        path: the file; it is made with the first finding.
-        work: what the findings depend on; a journal of other work is not gone on with.
+        path: the file; the first result creates it.
+        work: what all results depend on; a journal of other work is refused.
         resume: go on with the file that is there.
 
     Attributes:
-        found: value by key; keys are text or numbers.
+        found: results, value by key; keys are text or numbers.
 
     Raises:
         ValueError: there is a journal and `resume` is not asked for, or it is of other work.
@@ -52,7 +52,7 @@ class Journal:
             )
 
     def add(self, pairs: dict[Hashable, Any]) -> None:
-        """Keep these findings; when this returns, they outlive the process."""
+        """Add results; when this returns, they outlive the process."""
         self.found.update(pairs)
         if self._file is None:
             fresh = not self.path.exists()
@@ -63,7 +63,7 @@ class Journal:
         self._file.flush()
 
     def remove(self) -> None:
-        """The work is done, its result stands elsewhere: the file goes."""
+        """Remove the file, once the results stand elsewhere."""
         if self._file is not None:
             self._file.close()
             self._file = None
@@ -71,5 +71,5 @@ class Journal:
 
 
 def journal_key(*parts: str) -> str:
-    """Return a key for a finding that depends on `parts`: their hash, 32 hexadecimal digits."""
+    """Return a key for a result that depends on `parts`: their hash, 32 hexadecimal digits."""
     return blake2b("\0".join(parts).encode(), digest_size=16).hexdigest()

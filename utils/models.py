@@ -1,4 +1,4 @@
-"""From a model's name to a folder or hub id, and to the masked language model in it."""
+"""Models by name: where they are, and how they are loaded, from safetensors only and without code of their own."""
 
 import contextlib
 import importlib.metadata
@@ -22,7 +22,7 @@ PACKAGED = {
 
 
 def resolve_model(name: str | Path) -> str:
-    """The folder or hub id behind `name`.
+    """Return the folder or hub id behind `name`.
 
     `splade-tiny` and `minilm` are the folder inside their installed package, or their hub id where the package is
     missing. Any other name is a folder or hub id already.
@@ -62,8 +62,7 @@ def load_config(name: str | Path) -> PretrainedConfig:
 
 
 def load_masked_lm(name: str | Path) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
-    """The masked language model and tokenizer called `name`, in float32, from safetensors only, running no code of
-    the model's own.
+    """Load the masked language model and tokenizer called `name`, in float32.
 
     Raises:
         ValueError: the model has no masked-LM head, or cannot be read.

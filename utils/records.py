@@ -12,7 +12,7 @@ from utils.files import open_atomic
 
 
 class Record(BaseModel):
-    """Base of all records: fields that we do not know are kept."""
+    """Base of all records; unknown fields are kept."""
 
     model_config = ConfigDict(extra="allow")
 
@@ -26,24 +26,24 @@ class Document(Record):
 
     @property
     def full_text(self) -> str:
-        """What a search model is given: the title, then the text."""
+        """Title and text, as a search model encodes them."""
         return f"{self.title}\n{self.text}".strip()
 
 
 class Chunk(Document):
-    """A passage of a document. `headings` are those that it stands under, the outermost first."""
+    """A passage of a document. `headings` are those above it, the outermost first."""
 
     document_id: str
     headings: list[str] = Field(default_factory=list)
 
     @property
     def heading(self) -> str:
-        """The nearest heading above its start, "" before the first one."""
+        """Nearest heading above its start, "" before the first one."""
         return self.headings[-1] if self.headings else ""
 
     @property
     def context(self) -> str:
-        """What the passage stands under: the title, then the headings but for the nearest."""
+        """Title and headings above the passage, without the nearest, which its text holds."""
         return " > ".join(filter(None, (self.title, *self.headings[:-1])))
 
     @property
@@ -59,8 +59,11 @@ class Negative(Record):
 
 
 class TrainingExample(Record):
-    """A query, a document that answers it, and documents that do not. `scores`: a teacher's, of the positive document
-    and then of each negative one."""
+    """A query, a document that answers it, and documents that do not.
+
+    `source` is the id of the document that it was made from, `positive_id` that of the passage. `scores` are a
+    teacher's, of the positive document and then of each negative.
+    """
 
     query: str
     positive_document: str
@@ -85,17 +88,18 @@ class TrainingExample(Record):
 
     @property
     def negatives(self) -> list[str]:
-        """The negative documents' texts."""
+        """Texts of the negative documents."""
         return [n.document if isinstance(n, Negative) else n for n in self.negative_documents]
 
     @property
     def origin(self) -> set[str]:
-        """The names of the passage and the document that it was made from, where they are known."""
+        """Ids of the passage and the document that it was made from, where they are known."""
         return {name for name in (self.positive_id, self.source) if name}
 
 
 def read_json_records(path: Path) -> Iterator[tuple[str, Any]]:
-    """(place, value) of each record of a JSON list or a JSON Lines file; place says where it stands, for messages.
+    """Yield (place, value) of each record of a JSON list or a JSON Lines file; `place` is its file and line or number,
+    for messages.
 
     Raises:
         ValueError: broken JSON, bytes that are not UTF-8, or a .json file that holds no list.
@@ -115,7 +119,7 @@ def read_json_records(path: Path) -> Iterator[tuple[str, Any]]:
 
 
 def _parse(data: bytes, path: Path, line: int | None = None) -> Any:
-    """The JSON value in `data`, the whole file or its line number `line`."""
+    """Parse the JSON value in `data`, the whole file or its line number `line`."""
     try:
         return json.loads(data)
     except json.JSONDecodeError as error:
@@ -125,7 +129,7 @@ def _parse(data: bytes, path: Path, line: int | None = None) -> Any:
 
 
 def read_examples(path: str | Path) -> list[TrainingExample]:
-    """Training, validation or test examples of a JSON list or, by `.jsonl`, JSON Lines.
+    """Read training, validation or test examples of a JSON list or, by `.jsonl`, JSON Lines.
 
     Raises:
         ValueError: broken JSON, a missing or ill-typed field, a positive among its own negatives, or no record.
@@ -148,7 +152,7 @@ def read_examples(path: str | Path) -> list[TrainingExample]:
 
 
 def describe_error(error: ValidationError) -> str:
-    """The first thing that is wrong, as `field 'query': Field required`."""
+    """Return the first thing that is wrong, as `field 'query': Field required`."""
     first = error.errors()[0]
     if not first["loc"]:
         return str(first["ctx"]["error"]) if first["type"] == "value_error" else "is not an object with fields"

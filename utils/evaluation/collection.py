@@ -9,7 +9,7 @@ from utils.records import Document, TrainingExample, read_json_records
 
 
 class Collection(NamedTuple):
-    """Documents, queries and judgments: qrels[query id][document id] is the grade."""
+    """A test collection: documents, queries by id, and judgments; qrels[query id][document id] is the grade."""
 
     documents: list[Document]
     queries: dict[str, str]
@@ -17,12 +17,12 @@ class Collection(NamedTuple):
 
 
 def pool_examples(examples: Iterable[TrainingExample]) -> Collection:
-    """The collection that examples make: all their documents, each once, and as relevant each query's positives with
-    what else was made from the same passage."""
+    """Make a test collection of examples: all their documents, each once. Relevant to a query are its positives, and
+    the positives of other examples that were made from the same passage."""
     ids: dict[str, str] = {}  # text -> id
     queries: dict[str, str] = {}  # text -> id
     qrels: dict[str, dict[str, int]] = {}
-    passages: dict[str, dict[str, int]] = {}  # positive_id -> the ids of its texts, judged
+    passages: dict[str, dict[str, int]] = {}  # positive_id -> grade by id of each text made from it
     answers: list[tuple[str, dict[str, int]]] = []
     for example in examples:
         pooled = [text.strip() for text in (example.positive_document, *example.negatives)]
@@ -40,7 +40,7 @@ def pool_examples(examples: Iterable[TrainingExample]) -> Collection:
 
 
 def read_collection(folder: str | Path, documents: str | Path | None = None) -> Collection:
-    """A judged collection in the BEIR layout: corpus.jsonl (or `documents`, any path that `read_documents` takes),
+    """Read a test collection in the BEIR layout: corpus.jsonl (or `documents`, any path that `read_documents` takes),
     queries.jsonl and qrels/test.tsv. Only queries with a judgment above 0 are kept.
 
     Raises:
@@ -63,6 +63,7 @@ def read_collection(folder: str | Path, documents: str | Path | None = None) -> 
 
 
 def _read_qrels(path: Path) -> dict[str, dict[str, int]]:
+    """Read the grades of the queries that have one above 0."""
     qrels: dict[str, dict[str, int]] = {}
     for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(), 1):
         fields = line.split("\t")

@@ -1,4 +1,4 @@
-"""How well a model retrieves: metrics over a run, by ir-measures."""
+"""How well a model retrieves: metrics by ir-measures, active terms and latency."""
 
 import time
 from collections.abc import Callable, Sequence
@@ -15,11 +15,15 @@ from utils.splade.encoder import SpladeEncoder
 from utils.splade.vectors import SparseVector
 
 DEFAULT_METRICS = ("nDCG@10", "RR@10", "P@5", "R@100")
-SEARCH_DEPTH = 100  # documents retrieved for a query; as deep as the deepest metric looks
+SEARCH_DEPTH = 100  # documents retrieved for a query: as deep as R@100, the deepest of the default metrics, looks
 
 
 def check_metrics(metrics: Sequence[str]) -> None:
-    """Raises ValueError for a name that ir-measures does not know, or that looks deeper than a run goes."""
+    """Check the names of metrics.
+
+    Raises:
+        ValueError: ir-measures does not know a name, or it looks deeper than SEARCH_DEPTH.
+    """
     for name in metrics:
         try:
             measure = ir_measures.parse_measure(name)
@@ -32,7 +36,7 @@ def check_metrics(metrics: Sequence[str]) -> None:
 def evaluate_run(
     qrels: dict[str, dict[str, int]], run: dict[str, dict[str, float]], metrics: Sequence[str] = DEFAULT_METRICS
 ) -> dict[str, float]:
-    """Means over the judged queries; a query without a result counts as 0.
+    """Return the means over the judged queries; a query without a result counts as 0.
 
     Args:
         qrels: qrels[query id][document id] is the grade.
@@ -52,7 +56,8 @@ def evaluate_model(
     metrics: Sequence[str] = DEFAULT_METRICS,
     batch_size: int | None = None,
 ) -> dict[str, Any]:
-    """One row of metrics for a SPLADE model."""
+    """Return a row of the table for a SPLADE model: `model`, the metrics, `doc_terms`, `query_terms` and
+    `query_latency_ms`, of encoding and search together."""
     vectors = model.encode(
         [document.full_text for document in data.documents], batch_size=batch_size, show_progress=True
     )
@@ -69,7 +74,7 @@ def evaluate_model(
 
 
 def evaluate_bm25(data: Collection, metrics: Sequence[str] = DEFAULT_METRICS) -> dict[str, Any]:
-    """One row of metrics for BM25; its terms are the distinct words that it indexes."""
+    """Return the same row for BM25; its terms are the distinct words that it indexes."""
     texts = [document.full_text for document in data.documents]
     index = BM25Index(texts)
     row = _measure("BM25", data, metrics, lambda query: index.search([query], SEARCH_DEPTH)[0])
@@ -99,5 +104,5 @@ def _mean_terms(vectors: list[SparseVector]) -> float:
 
 
 def latency_percentiles(milliseconds: Sequence[float]) -> dict[str, float]:
-    """The median and the two slow ends, in ms."""
+    """Return the median, p50, and the slow ends, p95 and p99, in ms."""
     return {f"p{p}": round(float(np.percentile(milliseconds, p)), 3) for p in (50, 95, 99)}

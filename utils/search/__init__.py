@@ -1,6 +1,6 @@
-"""Retrieval: from vectors to ranked documents.
+"""Vectors and queries come in, hits go out: scored documents, best first.
 
-Start with `index.py`, the inverted index over sparse vectors. `lexical.py` is BM25; `scorers.py` opens BM25 or any
+Open `index.py` first: the inverted index over sparse vectors. `lexical.py` is BM25; `scorers.py` opens BM25 or any
 model that scores how well a document answers a query, to distill from and to mine hard negatives with; `synonyms.py`
 expands queries.
 """

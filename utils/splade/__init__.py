@@ -1,6 +1,7 @@
-"""SPLADE encoder: texts in, sparse vectors over the vocabulary of a masked language model out.
+"""Texts come in, sparse vectors over the vocabulary of a masked language model go out.
 
-Start with `encoder.py`: SpladeEncoder is the model that is trained, evaluated and searched with. `head.py` holds the
-SPLADE formula, `head_cpu.py` and `head_cuda.py` its fast kernels; `packing.py` runs the transformer without padding,
-`int8.py` in 8-bit integers. `vnni.py` calls the C++ of `vnni_*.cpp`, which `native.py` compiles.
+Open `encoder.py` first: SpladeEncoder, the model that is trained, evaluated and searched with. `streaming.py` batches
+texts, `vectors.py` holds the vectors, `query_weights.py` the weights of queries that do not pass the model. `head.py`
+is the SPLADE formula, `head_cpu.py` and `head_cuda.py` are its fast kernels; `packing.py` runs the transformer without
+padding, `int8.py` in 8-bit integers. `vnni.py` calls the C++ of `vnni_*.cpp`, which `native.py` compiles.
 """

@@ -1,15 +1,12 @@
 """What is shown and recorded of a training while it runs."""
 
 import time
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import Any, NamedTuple
 
-from transformers import TrainerCallback
+from transformers import Trainer, TrainerCallback
 
 from utils.console import print_line, progress_bar
 from utils.training.settings import VALIDATION_METRIC
-
-if TYPE_CHECKING:
-    from utils.training.trainer import EncoderTrainer
 
 SIDES = ("query", "doc")
 
@@ -23,9 +20,13 @@ class StepStats(NamedTuple):
 
 
 class ProgressCallback(TrainerCallback):
-    """Shows a progress bar with loss and active terms, prints a line an epoch, and keeps the history's records."""
+    """Shows a progress bar with loss and active terms, prints a line an epoch, and keeps the history's records.
 
-    def __init__(self, trainer: "EncoderTrainer") -> None:
+    Args:
+        trainer: an EncoderTrainer, whose history it extends.
+    """
+
+    def __init__(self, trainer: Trainer) -> None:
         self.trainer = trainer
 
     def on_train_begin(self, args, state, control, **kwargs):
