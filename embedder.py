@@ -100,12 +100,12 @@ def main(args: argparse.Namespace) -> None:
     else:
         vectors = embedder.stream_sparse_embeddings(texts, args.batch_size, show_progress=True)
     if args.output_file:
-        decode_terms = 0
+        terms = 0
         with open_atomic(args.output_file) as file:
             for name, vector in zip(ids, vectors):
                 file.write(json.dumps({"id": name, **vector}) + "\n")
-                decode_terms += len(vector["indices"])
-        print_line(f"{len(texts):,} vectors, {decode_terms / len(texts):.1f} terms each -> {args.output_file}")
+                terms += len(vector["indices"])
+        print_line(f"{len(texts):,} vectors, {terms / len(texts):.1f} terms each -> {args.output_file}")
         return
     for text, vector in zip(texts, vectors):
         heaviest = sorted(zip(vector["values"], vector["indices"]), reverse=True)[: args.top_terms]
@@ -116,12 +116,12 @@ def main(args: argparse.Namespace) -> None:
 
 def parse_args() -> argparse.Namespace:
     parser = ScriptParser(__doc__)
-    add = parser.add_argument_group("model and texts").add_argument
-    add("--model-dir", default="./fine_tuned_splade", help="a model folder, a hub id, or splade-tiny")
+    parser.add_model_argument()
+    add = parser.add_argument_group("texts").add_argument
     add("--text", action="append", default=[], help="a text to encode; may be given again")
     add("--input-file", default=None, metavar="PATH", help="documents to encode: a file or a folder")
     add("--queries", action="store_true", help="encode the texts as queries rather than documents")
-    add("--max-length", type=positive_int, default=512, help="tokens a text at most")
+    add("--max-length", type=positive_int, default=512, help="maximum tokens per text")
     add("--batch-size", type=auto_or_positive_int, default="auto", help="texts encoded at a time; auto: what suits")
     add = parser.add_argument_group("output").add_argument
     add("--output-file", default=None, metavar="FILE", help="JSON Lines of vectors; without it, they are shown")

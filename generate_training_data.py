@@ -8,12 +8,12 @@
 
 Input: a folder of .md .txt .rst .html .pdf .docx .json .jsonl files, one such file, or a collection in the BEIR layout,
 of which only the documents are read; a --domain that a language model writes passages about; recorded feedback. Output:
-training, validation and test examples, a document and those that share a passage with it in one of the three, and
-data_report.html, which shows samples of what was made and left out.
+training, validation and test examples, and data_report.html, which shows samples of what was made and left out.
+Documents that share a passage always fall into the same of the three.
 
 Queries come from a language model behind an OpenAI-compatible API, where OPENAI_API_KEY is set or --api-base given,
 and are cut out of the documents otherwise (--generator extractive). What a model answers is kept in a journal beside
-the output as it comes: --resume asks nothing twice, after an interrupt as after a change of some documents.
+the output as it comes: --resume reuses it, after an interruption or a change of some documents.
 """
 
 import argparse
@@ -56,7 +56,7 @@ from utils.training_data.summary import rejected_copies, summarize
 
 GENERATORS = ("auto", "openai", "seq2seq", "extractive")
 SPLITS = ("training", "validation", "test")
-TYPICAL_WORDS = 150  # of a passage that a language model has yet to write, for the estimate of costs
+TYPICAL_WORDS = 150  # assumed of a passage not yet written, to estimate costs; it is asked for with 100 to 200
 
 
 def main(args: argparse.Namespace) -> None:
@@ -96,7 +96,7 @@ def main(args: argparse.Namespace) -> None:
     )
     if args.dry_run:
         if not needs_model:
-            raise ValueError("--dry-run is for what a language model is asked; this asks none")
+            raise ValueError("--dry-run is for what a language model is asked; these settings ask none")
         passages = chunk(read_documents(args.input_dir).documents)[1] if args.input_dir else []
         passages += [typical_passage(args.domain, number) for number in range(args.bootstrap if args.domain else 0)]
         queries = args.crops + 1 if generator == "extractive" else args.queries_per_passage
@@ -165,7 +165,7 @@ def main(args: argparse.Namespace) -> None:
     for name, path in outputs.items():
         if parts[name]:
             write_examples(path, parts[name])
-        else:  # an earlier file would be of other documents
+        else:  # A file of an earlier run would not match this split.
             path.unlink(missing_ok=True)
     summary = summarize(documents, skipped, chunks, near_duplicates, parts, rejected)
     for name, path in outputs.items():
@@ -281,8 +281,9 @@ def parse_args() -> argparse.Namespace:
 
     add = parser.add_argument_group("passages").add_argument
     add("--chunk-size", type=number_in_range(int, MIN_CHUNK_SIZE, MAX_CHUNK_SIZE), default=MAX_CHUNK_SIZE,
-        help="characters a chunk at most")  # fmt: skip
-    add("--chunk-overlap", type=number_in_range(float, MIN_OVERLAP, MAX_OVERLAP), default=0.15, help="share of a chunk")
+        help="maximum characters per chunk")  # fmt: skip
+    overlap = number_in_range(float, MIN_OVERLAP, MAX_OVERLAP)
+    add("--chunk-overlap", type=overlap, default=0.15, help="share of a chunk that it has in common with its neighbor")
     chunking = "cut long sections by size, or where the topic shifts"
     add("--chunking", choices=("size", "semantic"), default="size", help=chunking)
     add("--chunking-model", default=None, metavar="NAME", help="semantic: minilm, a dense or a SPLADE model")
@@ -292,30 +293,37 @@ def parse_args() -> argparse.Namespace:
     add("--generator", choices=GENERATORS, default="auto", help=generators)
     crops = "extractive: sentences and passages cut from a chunk as queries"
     add("--crops", type=number_in_range(int, 0), default=3, help=crops)
-    add("--queries-per-passage", type=positive_int, default=3, help="openai, seq2seq: queries to write for a passage")
+    add("--queries-per-passage", type=positive_int, default=3, help="openai, seq2seq: queries per passage")
     add("--seq2seq-model", default=None, metavar="NAME", help="seq2seq: folder or hub id of a doc2query model")
     types = "openai: kinds of queries, and how many of each in proportion"
     add("--query-types", nargs="+", default=list(QUERY_TYPES), metavar="TYPE[=SHARE]", help=types)
     template = f"openai: prompt, a file or one of {', '.join(template_names())}"
     add("--template", default="generic", metavar="NAME", help=template)
-    add("--language", default=None, help="openai: of the queries; default: that of each passage")
+    add("--language", default=None, help="openai: language of the queries; default: that of each passage")
 
     add = parser.add_argument_group("language model (openai)").add_argument
     add("--api-base", default=None, metavar="URL", help="the endpoint; default: OPENAI_BASE_URL, or OpenAI's")
     add("--api-model", default=None, metavar="NAME", help="the model; default: the only one at the endpoint")
-    add("--api-timeout", type=number_in_range(float, 1), default=120, metavar="SECONDS", help="for an answer")
+    add(
+        "--api-timeout",
+        type=number_in_range(float, 1),
+        default=120,
+        metavar="SECONDS",
+        help="time to wait for an answer",
+    )
     add("--workers", type=positive_int, default=8, help="requests at a time")
-    add("--requests-per-minute", type=number_in_range(float, 0.01), default=None, metavar="N", help="at most")
-    price = "of a million tokens, for the summary"
+    add("--requests-per-minute", type=number_in_range(float, 0.01), default=None, metavar="N", help="limit")
+    price = "price of a million tokens read and written, for the summary"
     add("--price", type=number_in_range(float, 0), nargs=2, default=None, metavar=("READ", "WRITTEN"), help=price)
     add("--dry-run", action="store_true", help="only say what would be asked")
     add("--resume", action="store_true", help="openai, seq2seq: go on with the journal that is there")
 
     add = parser.add_argument_group("filters").add_argument
-    round_trip = "leave out queries that put K other passages or more above their own"
+    round_trip = "drop queries for which K or more other passages rank above their own"
     add("--round-trip", type=positive_int, default=None, metavar="K", help=round_trip)
-    add("--round-trip-model", default="bm25", metavar="NAME", help="by which: bm25, minilm, a dense or a SPLADE model")
-    add("--balance", type=positive_int, default=None, metavar="N", help="examples of a document at most")
+    searcher = "what searches for it: bm25, minilm (all-MiniLM-L6-v2), another dense or a SPLADE model"
+    add("--round-trip-model", default="bm25", metavar="NAME", help=searcher)
+    add("--balance", type=positive_int, default=None, metavar="N", help="maximum examples per document")
 
     add = parser.add_argument_group("variants and negatives").add_argument
     kinds = (
@@ -323,7 +331,7 @@ def parse_args() -> argparse.Namespace:
     )
     add("--augment", nargs="+", default=[], metavar="KIND[=SHARE]", help=kinds)
     add("--synonyms", default=None, metavar="FILE", help="lines of `a, b` or `a => b`: abbreviations and synonyms")
-    add("--negatives", type=number_in_range(int, 0), default=0, help="hard negatives an example, mined with BM25")
+    add("--negatives", type=number_in_range(int, 0), default=0, help="hard negatives per example, mined with BM25")
     add("--contrastive-negatives", type=number_in_range(int, 0, len(NEGATIVE_STRATEGIES)), default=1, metavar="N",
         help="openai: passages to write that do not answer")  # fmt: skip
     parser.add_device_arguments()

@@ -21,7 +21,7 @@ from pathlib import Path
 
 import numpy as np
 
-from utils.arguments import ScriptParser, number_in_range, positive_int
+from utils.arguments import ScriptParser, number_in_range, parse_weights, positive_int
 from utils.console import print_line, run_script
 from utils.documents.normalization import text_key
 from utils.documents.reading import read_documents
@@ -70,6 +70,7 @@ def score(examples: list[TrainingExample], texts: Texts, teacher: FusedScorer) -
 def main(args: argparse.Namespace) -> None:
     if not args.teacher and not args.mine:
         raise ValueError("nothing to do: name a --teacher, or what to --mine negatives with, or both")
+    parse_weights(args.teacher, "teacher")  # a wrong one is found before the miner has encoded all texts
     check_writable(args.output_file)
     output = Path(args.output_file)
     journal = Journal(output.with_name(f"{output.name}.journal"), {"teacher": args.teacher}, args.resume)
@@ -117,22 +118,22 @@ def main(args: argparse.Namespace) -> None:
 
 def parse_args() -> argparse.Namespace:
     parser = ScriptParser(__doc__)
-    add = parser.add_argument_group("files").add_argument
-    add("--train-file", default="training_data.json", help="training examples, .json or .jsonl")
-    add("--output-file", default="scored_training_data.json", metavar="FILE", help="the same with scores, negatives")
-    add("--docs-file", default=None, metavar="PATH", help="more documents to mine in: a file or a folder")
-    add("--resume", action="store_true", help="go on with an interrupted scoring by a cross-encoder")
-
     add = parser.add_argument_group("scores").add_argument
     teachers = "what scores the documents; several are fused"
     add("--teacher", nargs="+", default=[], metavar="NAME[=WEIGHT]", help=teachers)
 
     add = parser.add_argument_group("hard negatives").add_argument
     add("--mine", default=None, metavar="NAME", help="what to find hard negatives with, in place of those there are")
-    add("--negatives", type=positive_int, default=4, help="negatives an example to mine")
+    add("--negatives", type=positive_int, default=4, help="negatives to mine per example")
     add("--depth", type=positive_int, default=100, help="documents to look at for each query, best first")
     margin = "standard deviations of the teacher's scores that a negative is below the positive"
     add("--margin", type=number_in_range(float, float("-inf")), default=FALSE_NEGATIVE_MARGIN, help=margin)
+
+    add = parser.add_argument_group("files").add_argument
+    add("--resume", action="store_true", help="go on with an interrupted scoring by a cross-encoder")
+    add("--train-file", default="training_data.json", help="training examples, .json or .jsonl")
+    add("--output-file", default="scored_training_data.json", metavar="FILE", help="the same with scores, negatives")
+    add("--docs-file", default=None, metavar="PATH", help="more documents to mine in: a file or a folder")
     parser.add_device_arguments()
     return parser.parse_args()
 

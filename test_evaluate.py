@@ -72,8 +72,8 @@ def main(args: argparse.Namespace) -> None:
 
 def parse_args() -> argparse.Namespace:
     parser = ScriptParser(__doc__)
-    add = parser.add_argument_group("model and test data").add_argument
-    add("--model-dir", default="./fine_tuned_splade", help="a model folder, a hub id, or splade-tiny")
+    parser.add_model_argument()
+    add = parser.add_argument_group("test data").add_argument
     add("--test-file", required=True, metavar="PATH", help="examples (.json, .jsonl) or a BEIR folder")
     add("--docs-file", default=None, metavar="PATH", help="documents to search, where the test data has no corpus")
     add = parser.add_argument_group("rows and columns of the table").add_argument
@@ -83,7 +83,7 @@ def parse_args() -> argparse.Namespace:
     add("--output-file", default=None, metavar="FILE", help="JSON file for the metrics")
     add = parser.add_argument_group("encoding").add_argument
     add("--batch-size", type=auto_or_positive_int, default="auto", help="texts encoded at a time; auto: what suits")
-    add("--max-length", type=positive_int, default=None, help="tokens a document at most; default: the model's")
+    add("--max-length", type=positive_int, default=None, help="maximum tokens per document; default: the model's")
     parser.add_device_arguments(*PRECISIONS)
     return parser.parse_args()
 

@@ -182,15 +182,15 @@ def main(args: argparse.Namespace) -> None:
 
 def parse_args() -> argparse.Namespace:
     parser = ScriptParser(__doc__)
-    add = parser.add_argument_group("model and documents").add_argument
-    add("--model-dir", default="./fine_tuned_splade", help="a model folder, a hub id, or splade-tiny")
+    add = parser.add_argument_group("documents").add_argument
     add("--docs-file", required=True, metavar="PATH", help="documents to search: a file or a folder")
     add = parser.add_argument_group("queries and hits").add_argument
     add("--query", default=None, help="one query; without it, queries are asked for until quit")
-    add("--top-k", type=positive_int, default=5, help="hits a query")
+    add("--top-k", type=positive_int, default=5, help="hits per query")
     add("--top-terms", type=positive_int, default=8, help="matching terms shown of a hit")
     add("--synonyms", default=None, metavar="FILE", help="lines of `a, b` or `a => b`, which expand queries")
     add("--output-file", default=None, metavar="FILE", help="JSON file for queries and hits")
+    parser.add_model_argument()
     parser.add_device_arguments(*PRECISIONS)
     return parser.parse_args()
 

@@ -37,7 +37,7 @@ from utils.records import TrainingExample, read_examples
 from utils.splade.encoder import SpladeEncoder
 from utils.training.batches import StepBatchSampler, corpus_idf, index_texts, tokenize_examples
 from utils.training.checkpoints import CHECKPOINTS_FOLDER, find_checkpoint
-from utils.training.distillation import BatchTeacher
+from utils.training.distillation import BatchTeacher, check_batch_teachers
 from utils.training.lora import add_adapters, merge_adapters
 from utils.training.losses import BATCH_TEACHER_LOSS, RankingLoss
 from utils.training.model_card import model_card
@@ -54,6 +54,8 @@ from utils.training.settings import (
 from utils.training.sparsity import REGULARIZERS
 from utils.training.trainer import EncoderTrainer, training_arguments
 
+NO_QUERY_TARGET = "target_query_terms is for queries that pass the model; idf queries have their own tokens"
+
 
 class SpladeTrainer:
     """Fine-tunes a SPLADE model, or any masked language model, into `output_dir`.
@@ -61,7 +63,6 @@ class SpladeTrainer:
     A training that was interrupted has its last and its best epoch as model folders in output_dir/checkpoints.
 
     Args:
-        resume: go on with a training that was interrupted, from its last whole epoch.
         settings: as utils.training.settings.TrainingSettings explains them: model_name, output_dir, train_file,
             val_file, learning_rate, batch_size, epochs, lambda_d, lambda_q, max_length and many more.
 
@@ -74,16 +75,21 @@ class SpladeTrainer:
             loaded.
     """
 
-    def __init__(self, *settings: Any, resume: bool = False, **named_settings: Any) -> None:
+    def __init__(self, *settings: Any, **named_settings: Any) -> None:
         quiet_libraries()
-        given = TrainingSettings(*settings, **named_settings)
+        names = inspect.signature(TrainingSettings).parameters
+        given = TrainingSettings(**dict(zip(names, settings)), **named_settings)
         if given.precision == "int8":
             raise ValueError("precision 'int8' is for encoding; train in auto, bfloat16, float16 or float32")
         self.objective = RankingLoss(given.losses, given.temperature)
         if (BATCH_TEACHER_LOSS in self.objective.weights) != bool(given.teacher):
             raise ValueError(f"loss '{BATCH_TEACHER_LOSS}' and a teacher need each other: name both or none")
         if given.refresh_negatives and self.objective.teacher_losses:
-            raise ValueError(f"loss '{self.objective.teacher_losses[0]}' has no scores for refreshed negatives")
+            name = self.objective.teacher_losses[0]
+            raise ValueError(f"loss '{name}' needs stored scores, which refreshed negatives lack; use kl-batch")
+        if given.target_query_terms and given.query_encoder == "idf":
+            raise ValueError(NO_QUERY_TARGET)
+        check_batch_teachers(given.teacher)
         self.device = _training_device(given.device)
         self.dtype = compute_dtype(self.device, given.precision)
         self.examples = read_usable_examples(given.train_file, self.objective.teacher_losses)
@@ -95,32 +101,36 @@ class SpladeTrainer:
         check_writable(self.output_dir, folder=True)
         self.settings = given.with_learning_rate(getattr(load_config(given.model_name), "hidden_size", BERT_WIDTH))
         checkpoints = self.output_dir / CHECKPOINTS_FOLDER
-        self.checkpoint = find_checkpoint(checkpoints, self.settings.to_json(), resume)
-        if resume and not self.checkpoint:
+        self.checkpoint = find_checkpoint(checkpoints, self.settings.to_json(), given.resume)
+        if given.resume and not self.checkpoint:
             print_line(f"{checkpoints}: nothing to resume; training from the beginning")
         self.encoder: SpladeEncoder | None = None
         self.history: list[dict[str, Any]] = []
 
     def load(self) -> SpladeEncoder:
-        """Load the model to start from, and prepare it as the settings say. `train` does it where it was not done.
+        """Load the model to start from, and prepare it as the settings say. `train` calls it if needed.
 
         Raises:
             ValueError, OSError: see SpladeEncoder.from_pretrained.
             ImportError: adapters need peft, which is not installed.
         """
-        s = self.settings
-        encoder = SpladeEncoder.from_pretrained(s.model_name, self.device, s.max_length, s.precision, s.threads)
-        encoder.query_max_length = min(s.query_max_length, encoder.max_length)
-        encoder.base_model = str(s.model_name)
-        encoder.tokenizer = normalizing_tokenizer(encoder.tokenizer, s.normalize)
-        if s.query_encoder == "model":
+        settings = self.settings
+        encoder = SpladeEncoder.from_pretrained(
+            settings.model_name, self.device, settings.max_length, settings.precision, settings.threads
+        )
+        encoder.query_max_length = min(settings.query_max_length, encoder.max_length)
+        encoder.base_model = str(settings.model_name)
+        encoder.tokenizer = normalizing_tokenizer(encoder.tokenizer, settings.normalize)
+        if settings.query_encoder == "model":
             encoder.query_weights = None
-        set_dropout(encoder.model, s.dropout)
-        if s.lora_rank:
-            torch.manual_seed(s.seed)
-            add_adapters(encoder.model, s.lora_rank)
-        if s.gradient_checkpointing:
+        set_dropout(encoder.model, settings.dropout)
+        if settings.lora_rank:
+            torch.manual_seed(settings.seed)
+            add_adapters(encoder.model, settings.lora_rank)
+        if settings.gradient_checkpointing:
             encoder.model.gradient_checkpointing_enable({"use_reentrant": False})
+        if settings.target_query_terms and encoder.query_weights is not None:
+            raise ValueError(NO_QUERY_TARGET)
         self.encoder = encoder
         return encoder
 
@@ -133,7 +143,7 @@ class SpladeTrainer:
             val_doc_terms.
 
         Raises:
-            ValueError: the training went wrong: a loss that is no number, vectors all empty or all full.
+            ValueError: the training went wrong: the loss is NaN or infinite, vectors are all empty or all dense.
             ValueError, OSError, ImportError: the model or a teacher cannot be loaded.
         """
         settings = self.settings
@@ -143,8 +153,6 @@ class SpladeTrainer:
         print_truncated(self.examples, encoder)
         if settings.query_encoder == "idf" and encoder.query_weights is None:
             encoder.query_weights = torch.nn.Parameter(corpus_idf(examples, encoder).to(self.device))
-        if settings.target_query_terms and encoder.query_weights is not None:
-            raise ValueError("target_query_terms is for queries that pass the model; these have their own tokens")
 
         teacher = refresher = None
         if settings.teacher or settings.refresh_negatives:
@@ -158,8 +166,8 @@ class SpladeTrainer:
 
         checkpoints = self.output_dir / CHECKPOINTS_FOLDER
         arguments = training_arguments(settings, checkpoints, self.device, self.dtype, bool(validation))
-        place = arguments.process_index, arguments.world_size
-        batches = StepBatchSampler(len(examples), settings.batch_sizes, settings.epochs, settings.seed, *place)
+        rank_and_world = arguments.process_index, arguments.world_size
+        batches = StepBatchSampler(len(examples), settings.batch_sizes, settings.epochs, settings.seed, *rank_and_world)
         collection = pool_examples(self.validation)
         trainer = EncoderTrainer(
             encoder, arguments, settings, batches, examples, validation, collection, self.objective, refresher
@@ -182,13 +190,7 @@ class SpladeTrainer:
         return self.history
 
 
-SpladeTrainer.__init__.__signature__ = inspect.Signature(
-    [
-        inspect.Parameter("self", inspect.Parameter.POSITIONAL_OR_KEYWORD),
-        *inspect.signature(TrainingSettings).parameters.values(),
-        inspect.Parameter("resume", inspect.Parameter.KEYWORD_ONLY, default=False, annotation=bool),
-    ]
-)
+SpladeTrainer.__signature__ = inspect.signature(TrainingSettings)  # what help() and notebooks show
 
 
 def read_usable_examples(path: str | Path, teacher_losses: list[str]) -> list[TrainingExample]:
@@ -236,7 +238,7 @@ def print_truncated(examples: list[TrainingExample], encoder: SpladeEncoder) -> 
 
 
 def set_dropout(model: torch.nn.Module, probability: float) -> None:
-    """Set the dropout of hidden states; that of attention probabilities is off, since fused attention has none."""
+    """Set the dropout of hidden states, and turn off that of attention probabilities."""
     for parent in model.modules():
         is_attention = hasattr(parent, "num_attention_heads") or hasattr(parent, "n_heads")
         for part in parent.children():
@@ -288,7 +290,7 @@ def parse_args() -> argparse.Namespace:
     rate = "peak learning rate; default: 5e-5 for a model as wide as BERT-base, more for narrower ones"
     add("--learning-rate", type=number_in_range(float, 0), default=None, help=rate)
     add("--warmup-ratio", type=number_in_range(float, 0, 1), default=0.1, help="share of the steps that warm up")
-    add("--batch-size", type=auto_or_positive_int, default="auto", help=f"queries a step; auto: {AUTO_BATCH_SIZE}")
+    add("--batch-size", type=auto_or_positive_int, default="auto", help=f"queries per step; auto: {AUTO_BATCH_SIZE}")
     schedule = "sizes to grow through, such as 8 16 32, in place of --batch-size"
     add("--batch-size-schedule", type=positive_int, nargs="+", default=None, metavar="SIZE", help=schedule)
     add("--dropout", type=number_in_range(float, 0, 0.9), default=0, help="dropout of hidden states in training")
@@ -296,33 +298,37 @@ def parse_args() -> argparse.Namespace:
     add("--seed", type=int, default=42, help="seed of the order of examples and of dropout")
 
     add = parser.add_argument_group("ranking loss").add_argument
-    losses = "sum of contrastive, margin, with --teacher kl-batch, for examples with scores margin-mse, kl; default: "
-    losses += f"contrastive, with --teacher {' '.join(DISTILLATION_LOSSES)}"
+    losses = "losses to sum: contrastive, margin; kl-batch, which needs --teacher; margin-mse, kl, which need 'scores' "
+    losses += f"in the examples; default: contrastive, with --teacher {' '.join(DISTILLATION_LOSSES)}"
     add("--loss", nargs="+", default=None, metavar="NAME[=WEIGHT]", help=losses)
-    teachers = "what scores a batch's documents to learn from: minilm, bm25, a model; several are fused"
+    teachers = (
+        "what scores a batch's documents to learn from: minilm (all-MiniLM-L6-v2), bm25, a model; several are fused"
+    )
     add("--teacher", nargs="+", default=[], metavar="NAME[=WEIGHT]", help=teachers)
-    add("--temperature", type=float, default=1.0, help="what the teacher's scores are divided by")
-    refresh = "hard negatives an example to mine with the model in training between epochs"
+    add("--temperature", type=float, default=1.0, help="divides the teacher's scores in kl and kl-batch")
+    refresh = "hard negatives per example, mined with the current model before each epoch but the first"
     add("--refresh-negatives", type=positive_int, default=None, metavar="N", help=refresh)
 
     add = parser.add_argument_group("sparsity").add_argument
     add("--regulariser", choices=list(REGULARIZERS), default="flops", help="what keeps vectors sparse")
-    add("--lambda-d", type=number_in_range(float, 0), default=1e-4, help="regularization of documents")
-    add("--lambda-q", type=number_in_range(float, 0), default=1e-4, help="regularization of queries")
-    add("--target-doc-terms", type=float, default=None, metavar="N", help="active terms a document to arrive at")
-    add("--target-query-terms", type=float, default=None, metavar="N", help="active terms a query to arrive at")
+    add("--lambda-d", type=number_in_range(float, 0), default=1e-4, help="weight of the regularizer on documents")
+    add("--lambda-q", type=number_in_range(float, 0), default=1e-4, help="weight of the regularizer on queries")
+    target = "mean active terms per {} to arrive at, in place of {}"
+    for_documents, for_queries = target.format("document", "--lambda-d"), target.format("query", "--lambda-q")
+    add("--target-doc-terms", type=float, default=None, metavar="N", help=for_documents)
+    add("--target-query-terms", type=float, default=None, metavar="N", help=for_queries)
 
     add = parser.add_argument_group("texts").add_argument
-    add("--max-length", type=positive_int, default=512, help="tokens a document at most")
-    add("--query-max-length", type=positive_int, default=128, help="tokens a query at most")
+    add("--max-length", type=positive_int, default=512, help="maximum tokens per document")
+    add("--query-max-length", type=positive_int, default=128, help="maximum tokens per query")
     add("--normalize", choices=list(NORMALIZATIONS), default="nfkc", help="of documents and queries, by the tokenizer")
     encoders = "idf: queries are weighted tokens, and do not pass the model; default: as the model has it"
     add("--query-encoder", choices=QUERY_ENCODERS, default=None, help=encoders)
 
     add = parser.add_argument_group("best epoch").add_argument
-    best = "what the best epoch has on the validation file"
+    best = "validation measure that picks the best epoch"
     add("--best-by", choices=["loss", VALIDATION_METRIC], default="loss", help=best)
-    patience = "stop after so many without a better one"
+    patience = "stop after this many epochs without improvement"
     add("--early-stopping-patience", type=positive_int, default=None, metavar="EPOCHS", help=patience)
 
     add = parser.add_argument_group("memory").add_argument

@@ -475,16 +475,16 @@ def test_a_teachers_view_of_the_batch_is_learned(data):
 
 def test_a_cross_encoder_does_not_teach_batches(data, cross_encoder):
     with pytest.raises(ValueError, match="is a cross-encoder"):
-        trainer(data, teacher=[str(cross_encoder)]).train()
+        trainer(data, teacher=[str(cross_encoder)])
 
 
 def test_negatives_are_mined_again_before_each_epoch_but_the_first(data):
     (data / "training_data.json").write_text(json.dumps([row | {"scores": [2.0, 1.0]} for row in examples(40)]))
-    seen, refreshed = [], []
+    seen, refreshed, texts = [], [], []
 
     def remember(self, model, inputs, *arguments):
         if self.state.global_step % len(self.batches) == 0:
-            refreshed[:] = self.train_dataset
+            refreshed[:], texts[:] = self.train_dataset, self.refresh.documents
             seen.append([list(example.document_indices) for example in refreshed])
         return STEP(self, model, inputs, *arguments)
 
@@ -496,6 +496,7 @@ def test_negatives_are_mined_again_before_each_epoch_but_the_first(data):
     for example, first in zip(refreshed, seen[0]):
         assert len(example.document_indices) == 4 and example.document_indices[0] == first[0]
         assert len(example.documents) == len(example.keys) == 4 and example.texts[0] not in example.keys[1:]
+        assert [texts[index] for index in example.document_indices] == example.texts
 
 
 def test_texts_that_the_limits_cut_are_counted(data):
@@ -628,6 +629,11 @@ def test_bad_input_is_one_line(data, arguments, message):
     assert not (data / "model" / "model.safetensors").exists()
 
 
+def test_a_setting_by_position_is_named_when_it_is_wrong(data):
+    with pytest.raises(ValueError, match="learning_rate"):
+        SpladeTrainer("splade-tiny", data / "model", data / "training_data.json", None, "fast")
+
+
 def test_the_defaults_follow_the_width_of_the_model(data):
     training = SpladeTrainer("splade-tiny", data / "model", data / "training_data.json", None, device="cpu", epochs=1)
     assert training.settings.learning_rate == pytest.approx(5e-5 * (768 / 128) ** 0.5)
@@ -648,6 +654,10 @@ def test_the_defaults_follow_the_width_of_the_model(data):
         ("best_by", "MRR", "'loss' or 'nDCG@10'"),
         ("query_encoder", "bm25", "'model' or 'idf'"),
         ("teacher", "minilm", "sequence"),
+        ("lerning_rate", 3, "unexpected"),
+        ("resume", "junk", "boolean"),
+        ("teacher", ["bm25=nan"], "above 0"),
+        ("teacher", ["bm25", "bm25"], "twice"),
     ],
 )
 def test_a_library_call_with_a_bad_setting_raises(data, name, value, message):

@@ -15,6 +15,11 @@ class ScriptParser(argparse.ArgumentParser):
         super().__init__(usage="python %(prog)s [flags]", description=doc, formatter_class=_HelpFormatter)
         self.add_argument("--debug", action="store_true", help="show the traceback of an error")
 
+    def add_model_argument(self) -> None:
+        """Add --model-dir, the model to encode with."""
+        add = self.add_argument_group("model").add_argument
+        add("--model-dir", default="./fine_tuned_splade", help="a model folder, a hub id, or splade-tiny")
+
     def add_device_arguments(self, *precisions: str) -> None:
         """Add --device, --threads and, where there are any to choose from, --precision, one of `precisions`."""
         add = self.add_argument_group("hardware").add_argument
@@ -31,7 +36,8 @@ class ScriptParser(argparse.ArgumentParser):
 
 class _HelpFormatter(argparse.RawDescriptionHelpFormatter, argparse.ArgumentDefaultsHelpFormatter):
     def _get_help_string(self, action: argparse.Action) -> str | None:
-        return action.help if action.default in (None, False, []) else super()._get_help_string(action)
+        shown = not (action.default is None or action.default is False or action.default == [])
+        return super()._get_help_string(action) if shown else action.help
 
 
 def number_in_range(kind: type, low: float, high: float = float("inf")) -> Callable[[str], Any]:
@@ -80,6 +86,8 @@ def parse_weights(
     weights: dict[str, float] = {}
     for part in parts:
         name, equals, number = part.rpartition("=") if "=" in part else (part, "", "")
+        if not name:
+            raise ValueError(f"{kind} '{part}' has no name")
         if known and name not in known:
             raise ValueError(f"unknown {kind} '{name}': use {', '.join(known)}")
         if name in weights:
@@ -90,6 +98,7 @@ def parse_weights(
             weight = 0.0
         if not 0 < weight <= maximum or weight == float("inf"):
             limit = f", {maximum:g} at most" if maximum < float("inf") else ""
-            raise ValueError(f"{kind} '{part}': the weight after = must be a number above 0{limit}")
+            hint = "" if known else f"; a name that holds = needs a weight too, such as {part}=1"
+            raise ValueError(f"{kind} '{part}': the weight after = must be a number above 0{limit}{hint}")
         weights[name] = weight
     return weights

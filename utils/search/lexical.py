@@ -10,6 +10,9 @@ import scipy.sparse
 class BM25Index:
     """BM25 index over a list of texts (Robertson and Zaragoza 2009, in Lucene's variant; k1 1.5, b 0.75).
 
+    The analyzer is bm25s' tokenizer: words of two characters or more in lower case, without English stop words, not
+    stemmed.
+
     Args:
         texts: the documents; each is identified by its position in the list.
     """

@@ -1,22 +1,22 @@
 """Scorers: models that score how well a document answers a query, as teachers in distillation and to mine negatives.
 
-A scorer's name is `bm25`, `minilm`, or a model folder or hub id. The architecture in the model's config decides how it
-scores: a cross-encoder reads query and document together, a dense or a SPLADE model takes the dot product of vectors.
+A scorer's name is `bm25`, `minilm` (all-MiniLM-L6-v2), or a model folder or hub id. The architecture in the model's
+config decides how it scores: a cross-encoder reads query and document together, a dense model takes the cosine
+similarity of their vectors, a SPLADE model, as BM25 does, the dot product.
 """
 
 import itertools
 from collections.abc import Callable, Iterator, Sequence
-from typing import Protocol
+from typing import Any, Protocol
 
 import numpy as np
 import scipy.sparse
-from transformers import AutoConfig
 
 from utils.arguments import parse_weights
 from utils.console import progress_bar
 from utils.device import autocast
 from utils.journal import Journal, journal_key
-from utils.models import loading, resolve_model
+from utils.models import load_config, loading, resolve_model
 from utils.search.lexical import BM25Index
 from utils.splade.encoder import SpladeEncoder
 from utils.splade.vectors import to_csr
@@ -108,7 +108,8 @@ class CrossEncoderScorer:
 
 class FusedScorer:
     """Weighted sum of the standardized scores of several scorers: the sum of weight * (score - mean) / deviation, with
-    each scorer's mean and standard deviation over SAMPLE_PAIRS random pairs. A single scorer's scores are unchanged.
+    each scorer's mean and standard deviation over SAMPLE_PAIRS random pairs. A single scorer's scores are
+    unchanged, whatever its weight.
 
     Args:
         teachers: the scorers to fuse.
@@ -145,22 +146,17 @@ class FusedScorer:
 
 
 def open_fused_scorer(
-    names: Sequence[str],
-    queries: Sequence[str],
-    documents: Sequence[str],
-    device: str | None = None,
-    threads: int | None = None,
-    journal: Journal | None = None,
+    names: Sequence[str], queries: Sequence[str], documents: Sequence[str], *options: Any, **named_options: Any
 ) -> FusedScorer:
-    """Open the teachers given as `name` or `name=weight` (1 by default) and fuse their scores.
+    """Open the scorers given as `name` or `name=weight` (1 by default) and fuse their scores.
 
-    Arguments and errors are those of `open_scorer`.
+    The options and errors are those of `open_scorer`.
 
     Raises:
         ValueError: a name occurs twice, or a weight is not a positive number.
     """
     weights = parse_weights(names, "teacher")
-    scorers = [open_scorer(name, queries, documents, device, threads, journal) for name in weights]
+    scorers = [open_scorer(name, queries, documents, *options, **named_options) for name in weights]
     return FusedScorer(scorers, list(weights.values()), len(queries), len(documents))
 
 
@@ -188,7 +184,9 @@ def open_scorer(
     if architecture.endswith("ForMaskedLM"):
         return splade_scorer(name, SpladeEncoder.from_pretrained(name, device, threads=threads), queries, documents)
     if architecture.endswith("ForSequenceClassification"):
-        model = _import_sentence_transformers(name).CrossEncoder(resolve_model(name), **_model_options(device))
+        library = _import_sentence_transformers(name)
+        with loading(name, "a cross-encoder"):
+            model = library.CrossEncoder(resolve_model(name), **_model_options(device))
         return CrossEncoderScorer(name, model, queries, documents, journal)
     encode = open_text_encoder(name, device, threads)
     return VectorScorer(name, encode(queries), encode(documents))
@@ -215,7 +213,9 @@ def open_text_encoder(
             return scipy.sparse.diags_array(1 / np.maximum(norms, 1e-9)) @ rows  # 1e-9 keeps zero vectors zero
 
         return encode_sparse
-    model = _import_sentence_transformers(name).SentenceTransformer(resolve_model(name), **_model_options(device))
+    library = _import_sentence_transformers(name)
+    with loading(name, "a dense model"):
+        model = library.SentenceTransformer(resolve_model(name), **_model_options(device))
 
     def encode_dense(texts: Sequence[str]) -> np.ndarray:
         with autocast(model.device):
@@ -224,12 +224,18 @@ def open_text_encoder(
     return encode_dense
 
 
+def is_cross_encoder(name: str) -> bool:
+    """Return whether the config of the model called `name` says that it is a cross-encoder.
+
+    Raises:
+        ValueError, OSError: see utils.models.load_config.
+    """
+    return _architecture(name).endswith("ForSequenceClassification")
+
+
 def _architecture(name: str) -> str:
-    """Return the class that a model's config names, such as "BertForMaskedLM", "" where it names none."""
-    source = resolve_model(name)
-    with loading(name):
-        config = AutoConfig.from_pretrained(source, trust_remote_code=False)
-    return (config.architectures or [""])[0]
+    """Return the class that the model's config names, "" if it names none."""
+    return (load_config(name).architectures or [""])[0]
 
 
 def _import_sentence_transformers(name: str):

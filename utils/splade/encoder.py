@@ -22,7 +22,7 @@ from utils.splade.streaming import BatchEncoder
 from utils.splade.vectors import EMPTY_VECTOR, SparseVector
 
 CONFIG_NAME = "splade_config.json"
-TRACED_PRECISIONS = ("auto", "float32")  # precisions in which a single query runs in float32
+TRACED_PRECISIONS = ("auto", "float32")  # precisions in which encode_query runs a traced float32 forward on the CPU
 MIN_LENGTH_RATIO = 0.7  # shortest over longest text of a padded group; bounds the share of padding in it
 SHORT_TEXT_TOKENS = 32  # tokens; texts below this length count as this long, so that short ones share a group
 
@@ -130,18 +130,13 @@ class SpladeEncoder(torch.nn.Module):
         weights = splade_head(*self._head_inputs(input_ids, attention_mask))
         if query_ids is None:
             return weights
+        # Padding sets the pad token, whose query weight is 0 as that of all special tokens.
         present = weights.new_zeros(len(query_ids), weights.shape[1]).scatter_(1, query_ids, 1.0)
         return torch.cat([weights, present * self.query_weights.relu()])
 
-    def encode(
-        self,
-        texts: Sequence[str],
-        max_length: int | None = None,
-        batch_size: int | None = None,
-        show_progress: bool = False,
-    ) -> list[SparseVector]:
-        """Return the sparse vectors of `texts`, in input order; see `encode_stream`."""
-        return list(self.encode_stream(texts, max_length, batch_size, show_progress))
+    def encode(self, texts: Sequence[str], *options: Any, **named_options: Any) -> list[SparseVector]:
+        """Return the sparse vectors of `texts`, in input order. The options are those of `encode_stream`."""
+        return list(self.encode_stream(texts, *options, **named_options))
 
     def encode_stream(
         self,
@@ -285,7 +280,7 @@ class SpladeEncoder(torch.nn.Module):
         ids = torch.tensor([self.tokenizer("a b", add_special_tokens=True)["input_ids"]], device=self.device)
         with torch.inference_mode():
             logits = self.model(input_ids=ids).logits
-            projection.forward = lambda hidden: hidden
+            projection.forward = lambda hidden: hidden  # from here on, the model's .logits are hidden states
             hidden = self.model(input_ids=ids).logits
             rebuilt = torch.nn.functional.linear(hidden, projection.weight, projection.bias)
         if rebuilt.shape != logits.shape or not torch.allclose(rebuilt, logits, rtol=1e-3, atol=1e-3):
@@ -304,6 +299,7 @@ def _stored_config(name: str | Path) -> dict[str, Any]:
     Raises:
         ValueError: the file is not valid JSON.
     """
+    # A missing file, a gated repository and a hub out of reach all count as no stored config.
     path = cached_file(
         resolve_model(name),
         CONFIG_NAME,

@@ -81,11 +81,12 @@ class StepBatchSampler(Sampler[list[int]]):
     """Samples the positions of each step's examples.
 
     The examples are shuffled anew for each pass, and the passes follow each other without a gap, so that all batches
-    are full. An epoch is one of `epochs` equal numbers of steps; while the batch size stays, it is one pass.
+    are full. An epoch is 1 / `epochs` of all steps; with one batch size, that is about one pass over the examples.
 
     Args:
-        examples: how many there are.
-        sizes: queries a step and process, at most a pass; with several, each for an equal share of the examples.
+        examples: number of examples.
+        sizes: batch sizes per process, one after the other for equal shares of the examples; each at most
+            examples // world.
         epochs: passes over the examples.
         seed: of the shuffling.
         rank, world: this process's number, and how many processes share a step's examples.
@@ -127,7 +128,8 @@ def corpus_idf(examples: Sequence[TokenizedExample], encoder: SpladeEncoder) -> 
     """Return [vocabulary] inverse document frequencies over the examples' documents, divided by their mean over the
     tokens of the queries; 0 for special tokens.
 
-    The formula is BM25's with one added, so that none is negative (Robertson and Zaragoza 2009; Lucene).
+    The formula is BM25's with 1 added inside the logarithm, so that none is negative (Robertson and Zaragoza 2009;
+    Lucene).
     """
     documents = {key: ids for example in examples for key, ids in zip(example.keys, example.documents)}
     counts = torch.zeros(encoder.vocabulary_size)
@@ -140,11 +142,11 @@ def corpus_idf(examples: Sequence[TokenizedExample], encoder: SpladeEncoder) -> 
 
 
 def collate(examples: list[TokenizedExample], encoder: SpladeEncoder, micro_batch: int | None = None) -> dict[str, Any]:
-    """Return all texts of a step: B queries, their positives, then all N negatives.
+    """Collate a step's B queries, B positives and N negatives into parts of similar lengths.
 
     Returns:
-        texts: what the encoder's forward takes, in parts of at most `micro_batch` texts of similar lengths.
-        places: [2 B + N], each text's position among the parts' texts; queries come first, then documents.
+        texts: inputs of the encoder's forward, in parts of at most `micro_batch` texts, the longest first.
+        places: [2 B + N], the position among the parts' texts of each query, positive and negative, in this order.
         keys: [B + N] int64, equal for documents that are copies of each other.
         owners: [N], the query that each negative belongs to.
         teacher: where all examples have scores, [B + N], the teacher's of each document.
@@ -183,10 +185,10 @@ def collate(examples: list[TokenizedExample], encoder: SpladeEncoder, micro_batc
 
 
 def gather_step(weights: torch.Tensor, batch: dict[str, Any]) -> LossInputs:
-    """Return the loss's inputs, of all processes' batches together; gradients reach this process's part.
+    """Gather the batches of all processes as the loss's inputs; gradients reach this process's rows alone.
 
     Args:
-        weights: [2 B + N, V] term weights, one part of the batch after the other.
+        weights: [2 B + N, V] term weights of the batch's parts, concatenated in their order.
         batch: as `collate` made it.
     """
     count = len(batch["places"]) - len(batch["keys"])
@@ -210,7 +212,7 @@ def gather_step(weights: torch.Tensor, batch: dict[str, Any]) -> LossInputs:
     inputs = LossInputs(queries, torch.cat([positives, negatives]), false_negatives, None, None, *indices)
     if teacher is None:
         return inputs
-    # (N,) the column that each negative takes in its query's row: how many of the query's come before it, plus 1
+    # [N]: each negative's column in its query's row, 1 + the number of that query's earlier negatives.
     columns = 1 + (owners[:, None] == owners).tril(-1).sum(1)
     own_documents = torch.zeros(count, 1 + max([0, *columns.tolist()]), dtype=torch.long, device=keys.device)
     own_documents[:, 0] = torch.arange(count, device=keys.device)

@@ -4,16 +4,32 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from utils.search.scorers import FusedScorer, VectorScorer, open_fused_scorer
+from utils.arguments import parse_weights
+from utils.search.scorers import FusedScorer, is_cross_encoder, open_fused_scorer
 
 TEACHER_DEVIATION = 2.0  # standard deviation that a teacher's scores are scaled to: how peaked its softmax is
+
+
+def check_batch_teachers(names: Sequence[str]) -> None:
+    """Check the names of scorers for BatchTeacher, without loading them.
+
+    Raises:
+        ValueError: a wrong weight, a name twice, or a cross-encoder, which is too slow to read each pair of a batch.
+        ValueError, OSError: there is no model of that name.
+    """
+    for name in parse_weights(names, "teacher"):
+        if name != "bm25" and is_cross_encoder(name):
+            raise ValueError(
+                f"teacher '{name}' is a cross-encoder, too slow for all of a batch; use score_training_data.py and the "
+                "loss kl"
+            )
 
 
 class BatchTeacher:
     """Scores all documents of a batch for each of its queries.
 
     Args:
-        names: scorers, `name` or `name=weight`; see utils.search.scorers.
+        names: scorers, `name` or `name=weight`, that `check_batch_teachers` has checked.
         queries, documents: all texts that batches are made of.
         device, threads: where the scorers run.
 
@@ -21,7 +37,6 @@ class BatchTeacher:
         scorer: the fused scorer.
 
     Raises:
-        ValueError: a cross-encoder, which is too slow to read each pair of a batch.
         ValueError, OSError, ImportError: see utils.search.scorers.open_scorer.
     """
 
@@ -34,12 +49,6 @@ class BatchTeacher:
         threads: int | None = None,
     ) -> None:
         self.scorer: FusedScorer = open_fused_scorer(names, queries, documents, device, threads)
-        for part in self.scorer.scorers:
-            if not isinstance(part, VectorScorer):
-                raise ValueError(
-                    f"teacher '{part.name}' is a cross-encoder, too slow for all of a batch; use "
-                    "score_training_data.py and the loss kl"
-                )
 
     def __call__(self, queries: np.ndarray, documents: np.ndarray) -> np.ndarray:
         """Return [queries, documents] scores; both are given as positions in the lists of all texts."""

@@ -27,7 +27,7 @@ class TrainingGuard:
         """Check a step, counted from 1: its loss and the mean active terms of its queries and documents.
 
         Raises:
-            ValueError: the loss is no number, or vectors have been empty or full for PATIENCE steps.
+            ValueError: the loss is no number, or vectors have been empty or full for PATIENCE_STEPS.
         """
         if not math.isfinite(loss):
             raise ValueError(

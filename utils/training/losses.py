@@ -6,6 +6,8 @@ and each is a negative for every other query unless `false_negatives` [B, D] say
 take the model's and the teacher's scores [B, N] of each query's own documents, the positive first; where a query has
 fewer than N, the teacher's score is -inf. `kl-batch` is `kl` over all documents of the batch, which a teacher scores
 while the model trains.
+
+To add a loss, write it as a function here and name it in BATCH_LOSSES or TEACHER_LOSSES.
 """
 
 from collections.abc import Callable, Sequence

@@ -46,6 +46,7 @@ class NegativeRefresher:
         )
         for example, negatives in zip(self.examples, mined):
             example.document_indices[1:] = negatives
+            example.texts[1:] = [self.documents[number] for number in negatives]
             example.documents[1:] = [self.token_ids[number] for number in negatives]
-            example.keys[1:] = [self.documents[number] for number in negatives]
+            example.keys[1:] = example.texts[1:]
             example.scores = None

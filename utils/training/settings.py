@@ -5,7 +5,7 @@ from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import Field, NonNegativeFloat, PositiveFloat, PositiveInt
+from pydantic import ConfigDict, Field, NonNegativeFloat, PositiveFloat, PositiveInt
 from pydantic.dataclasses import dataclass
 
 from utils.documents.normalization import NORMALIZATIONS
@@ -15,13 +15,13 @@ from utils.training.sparsity import REGULARIZERS
 VAL_FILE = "validation_data.json"
 QUERY_ENCODERS = ("model", "idf")
 VALIDATION_METRIC = "nDCG@10"
-AUTO_BATCH_SIZE = 32  # queries a step; the ablation in docs/training.md compares sizes
+AUTO_BATCH_SIZE = 32  # queries per step; the ablation in docs/training.md compares sizes
 DISTILLATION_LOSSES = ["contrastive=0.5", f"{BATCH_TEACHER_LOSS}=0.5"]  # the default loss where there is a teacher
 BERT_RATE, BERT_WIDTH = 5e-5, 768  # learning rate and hidden size of BERT-base, from which other widths are scaled
 LORA_RATE_FACTOR = 5  # learning rate of adapters over that of all weights
 
 
-@dataclass
+@dataclass(config=ConfigDict(extra="forbid"))
 class TrainingSettings:
     """All that a training can be told.
 
@@ -33,7 +33,7 @@ class TrainingSettings:
         learning_rate: peak of AdamW's, after a linear warm-up over `warmup_ratio` of the steps, then linear to 0. None
             for 5e-5 times the square root of 768 over the model's hidden size: 5e-5 for BERT-base, 1.2e-4 for
             SPLADE-tiny; with `lora_rank`, five times as much.
-        batch_size: queries a step and process; each brings its positive and its negatives. None for AUTO_BATCH_SIZE.
+        batch_size: queries per step and process; each brings its positive and its negatives. None for AUTO_BATCH_SIZE.
         lambda_d, lambda_q: weights of the regularizer on documents and queries, reached over the first third of the
             steps.
         max_length, query_max_length: limits in tokens.
@@ -51,7 +51,7 @@ class TrainingSettings:
             own tokens, which start as inverse document frequencies and are trained. None for what the model has.
         teacher: names, or `name=weight`, of the scorers whose scores of all documents of a batch the loss `kl-batch`
             learns from, see utils.search.scorers; they are fused and scaled, see utils.training.distillation.
-        refresh_negatives: hard negatives an example to mine with the model in training before each epoch but the first;
+        refresh_negatives: hard negatives per example, mined with the current model before each epoch but the first;
             where there is a teacher, none that it takes for an answer.
         loss: a sum of losses by weight, such as ["contrastive=0.5", "kl=0.5"]; see
             utils.training.losses.RankingLoss. None for `contrastive`, with half the weight on `kl-batch` where there
@@ -63,6 +63,7 @@ class TrainingSettings:
         best_by: what makes an epoch the best on the validation examples: their `loss`, or `nDCG@10` in retrieval among
             all their documents. With a target number of terms it also has to be within 10 % of that.
         early_stopping_patience: epochs without a better one after which to stop; None for never.
+        resume: go on with a training that was interrupted, from its last whole epoch.
         device: None for the best one here, or cuda, mps, cpu.
         precision: bfloat16, float32 or, on CUDA and MPS, float16 with loss scaling; auto takes bfloat16 where the
             device is fast at it.
@@ -100,6 +101,7 @@ class TrainingSettings:
     target_query_terms: PositiveFloat | None = None
     best_by: Literal["loss", VALIDATION_METRIC] = "loss"
     early_stopping_patience: PositiveInt | None = None
+    resume: bool = False
     seed: int = 42
     device: str | None = None
     precision: str = "auto"
@@ -123,8 +125,10 @@ class TrainingSettings:
         return replace(self, learning_rate=rate)
 
     def to_json(self) -> dict[str, Any]:
-        """Return the settings by name, in types that JSON has, as they are stored with a model and its checkpoints."""
+        """Return the settings by name but for `resume`, in types that JSON has, as a model and its checkpoints store
+        them."""
         values = asdict(self) | {"loss": self.losses}
+        del values["resume"]
         return {
             name: str(value) if isinstance(value, Path) else list(value) if isinstance(value, tuple) else value
             for name, value in values.items()

@@ -69,7 +69,8 @@ def _queries_of_many_documents(examples: Sequence[TrainingExample]) -> dict[str,
 
 
 def _without_false_negatives(example: TrainingExample, rejected: list[Rejected]) -> TrainingExample:
-    """Return the example without negatives whose words the positive document contains; append these to `rejected`."""
+    """Return the example without negatives whose words, in a row, the positive document contains; append these to
+    `rejected`."""
     positive = _word_string(example.positive_document)
     negatives = []
     for negative in example.negative_documents:
