@@ -135,7 +135,8 @@ class SpladeTrainer:
         return encoder
 
     def train(self) -> list[dict[str, Any]]:
-        """Train, keep the best epoch on the validation examples, and write the model folder.
+        """Train, keep the best epoch on the validation examples, and write the model folder. A second call goes on from
+        the tuned weights.
 
         Returns:
             One record an epoch, as in training_history.json: epoch, step, loss, query_terms, doc_terms, lambda_q,

@@ -232,9 +232,9 @@ class EncoderTrainer(Trainer):
         by_loss = self.settings.best_by == "loss"
         score = -output.metrics["eval_loss"] if by_loss else found[VALIDATION_METRIC]
         for side, controller in self.sparsity.items():
-            target = controller.target
-            if target:  # the penalty keeps an epoch that is not as sparse as asked from being the best
-                score -= 10 * max(0.0, abs(found[f"{side}_terms"] / target - 1) - TARGET_TOLERANCE)
+            # The penalty is steep: an epoch that is far from as sparse as asked cannot be the best.
+            if controller.target:
+                score -= 10 * max(0.0, abs(found[f"{side}_terms"] / controller.target - 1) - TARGET_TOLERANCE)
         output.metrics["eval_score"] = score
         return output
 
