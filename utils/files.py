@@ -22,7 +22,7 @@ def replacing(path: str | Path) -> Iterator[Path]:
         unfinished.chmod(0o644)
         os.replace(unfinished, path)
     except BaseException:
-        unfinished.unlink()
+        unfinished.unlink(missing_ok=True)  # a compiler removes its own output when it fails
         raise
 
 
