@@ -48,6 +48,22 @@ def tiny():
     return SpladeEncoder.from_pretrained("splade-tiny", "cpu", precision="float32")
 
 
+@pytest.fixture
+def packed(monkeypatch):
+    """The matrices that are packed, one after the other; where the library cannot run, its calls do nothing."""
+    from utils.splade import vnni
+
+    call, seen = vnni.call, []
+
+    def record(name, *arguments):
+        if name == "pack":
+            seen.append(arguments[0])
+        return call(name, *arguments) if vnni.available() else None
+
+    monkeypatch.setattr(vnni, "call", record)
+    return seen
+
+
 @pytest.fixture(scope="session")
 def cross_encoder(tmp_path_factory):
     """The folder of a cross-encoder with random weights."""

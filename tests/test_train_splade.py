@@ -26,6 +26,7 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 
 from train_splade import SpladeTrainer
 from utils.models import resolve_model
+from utils.splade import vnni
 from utils.splade.encoder import SpladeEncoder
 from utils.training import checkpoints
 from utils.training.batches import corpus_idf, tokenize_examples
@@ -84,6 +85,22 @@ def test_training_lowers_the_loss_and_writes_a_folder_that_opens(data, tiny):
     card = (data / "model" / "README.md").read_text()
     assert "base_model: splade-tiny" in card and "16 training examples, of training_data.json" in card
     assert str(data) not in card and f"{history[0]['doc_terms']:.1f}" in card
+
+
+def test_each_step_finds_terms_with_the_weights_of_its_own(data, packed):
+    seen = []
+
+    def remember(self, *arguments):
+        loss = STEP(self, *arguments)
+        seen.append(vnni.pack(self.model.model.get_output_embeddings().weight))
+        return loss
+
+    training = trainer(data, epochs=1, val_file=None)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(EncoderTrainer, "training_step", remember)
+        training.train()
+    seen.append(vnni.pack(training.encoder.model.get_output_embeddings().weight))
+    assert seen[0] is not seen[1] is not seen[2] and len(packed) == 3  # once a step
 
 
 def test_the_folder_opens_in_sentence_transformers_with_the_same_vectors(data):

@@ -98,6 +98,40 @@ def test_changed_weights_are_packed_again():
     assert not torch.equal(before, after)
 
 
+@pytest.mark.parametrize("fused", [True, False])
+def test_weights_are_packed_once_after_each_step_of_an_optimizer(packed, fused):
+    trained, frozen = torch.nn.Parameter(torch.randn(50, 8)), torch.nn.Parameter(torch.randn(50, 8))
+    optimizer = torch.optim.AdamW([trained], lr=0.1, fused=fused)
+    for _ in range(3):
+        first = vnni.pack(trained)
+        assert vnni.pack(trained) is first and vnni.pack(frozen) is vnni.pack(frozen)
+        trained.grad = torch.ones_like(trained)
+        optimizer.step()
+    assert [weight.data_ptr() for weight in packed] == [part.data_ptr() for part in (trained, frozen, trained, trained)]
+
+
+def test_weights_of_any_layout_and_dtype_are_packed_from_their_rows_in_float32(packed):
+    weight = torch.randn(8, 50).bfloat16().T
+    assert vnni.pack(weight) is vnni.pack(weight)
+    (rows,) = packed
+    assert rows.is_contiguous() and rows.dtype == torch.float32 and torch.equal(rows, weight.float())
+
+
+@needs_library
+@pytest.mark.parametrize("fused", [True, False])
+def test_the_head_follows_the_steps_of_an_optimizer(fused):
+    hidden, weight, bias = inputs([5, 9], 300, 16, -8.0)
+    weight = torch.nn.Parameter(weight)
+    optimizer = torch.optim.AdamW([weight], lr=0.3, fused=fused)
+    for _ in range(3):
+        found = splade_head(hidden, [5, 9], weight, bias)
+        expected = plain(hidden.double(), [5, 9], weight.detach().double(), bias.double())
+        torch.testing.assert_close(found.double(), expected, rtol=1e-4, atol=1e-4)
+        optimizer.zero_grad()
+        found.sum().backward()
+        optimizer.step()
+
+
 @needs_library
 def test_gradients_do_not_depend_on_the_number_of_threads():
     results = []

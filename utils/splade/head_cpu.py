@@ -68,9 +68,10 @@ def active_terms(
     dense: torch.Tensor | None = None,
 ) -> ActiveTerms:
     """Return the active terms; write their weights also into `dense`, zeroed float32 [batch, vocabulary], if given."""
+    packed = vnni.pack(weight)
     hidden, weight, bias = _as_float32(hidden), _as_float32(weight), _as_float32(bias)
     counts = torch.empty(len(lengths), dtype=torch.int64)
-    inputs = (hidden, _offsets(lengths), len(lengths), weight, bias, *vnni.pack(weight), *weight.shape)
+    inputs = (hidden, _offsets(lengths), len(lengths), weight, bias, *packed, *weight.shape)
     found = vnni.call("find", *inputs, counts)
     offsets = _offsets(counts.tolist())
     total = int(offsets[-1])

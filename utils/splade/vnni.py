@@ -4,6 +4,7 @@ import ctypes
 from typing import NamedTuple
 
 import torch
+from torch.optim.optimizer import Optimizer, register_optimizer_step_post_hook
 from torch.utils.weak import WeakTensorKeyDictionary
 
 from utils.splade.native import load_library
@@ -29,10 +30,10 @@ def available() -> bool:
 
 
 def pack(weight: torch.Tensor) -> PackedWeights:
-    """Quantize contiguous float32 weights [rows, size]; the result is cached until the weights change.
+    """Quantize weights [rows, size]; the result is cached until the weights change.
 
-    A change is detected by torch's version counter, which does not count in-place changes through `weight.data`;
-    inference tensors have no counter and are quantized at each call.
+    A change is detected by torch's version counter, which does not count in-place changes through `weight.data`; any
+    optimizer's step counts as one too. Inference tensors have no counter and are quantized at each call.
     """
     version = None if weight.is_inference() else (weight.data_ptr(), weight._version)
     cached = _packed.get(weight)
@@ -41,9 +42,19 @@ def pack(weight: torch.Tensor) -> PackedWeights:
     rows, size = weight.shape
     codes = torch.empty(-(-rows // PANEL_ROWS) * PANEL_ROWS * -(-size // 4) * 4, dtype=torch.uint8)
     packed = PackedWeights(codes, *(torch.empty(rows) for _ in range(3)))
-    call("pack", weight, rows, size, *packed)
+    call("pack", weight.float().contiguous(), rows, size, *packed)
     _packed[weight] = (version, packed)
     return packed
+
+
+def _forget_stepped(optimizer: Optimizer, *_: object) -> None:
+    """Drop the packed weights that a step has changed: fused optimizers do not raise the version counter."""
+    for group in optimizer.param_groups:
+        for weight in group["params"]:
+            _packed.pop(weight, None)
+
+
+register_optimizer_step_post_hook(_forget_stepped)
 
 
 def linear(states: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor | None) -> torch.Tensor:
@@ -51,7 +62,7 @@ def linear(states: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor | None
 
     Args:
         states: [..., size].
-        weight: [outputs, size], contiguous float32.
+        weight: [outputs, size].
         bias: [outputs] or None.
 
     Returns:
