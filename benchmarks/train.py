@@ -84,8 +84,9 @@ def our_step(folder: str, args: argparse.Namespace, pairs: list[tuple[str, str]]
 
     def step() -> None:
         batch = collate(examples, encoder)
+        batch |= {name: part.to(encoder.device) for name, part in batch.items() if isinstance(part, torch.Tensor)}
         with autocast(encoder.device, precision):
-            vectors = gather_step(encoder(**batch["texts"][0]), {**batch, "keys": batch["keys"].to(encoder.device)})
+            vectors = gather_step(encoder(**batch["texts"][0]), batch)
             loss = contrastive_loss(vectors.queries @ vectors.documents.T, vectors.false_negatives)
             loss = loss + LAMBDA * flops_loss(vectors.queries) + LAMBDA * flops_loss(vectors.documents)
         loss.backward()

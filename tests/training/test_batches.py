@@ -1,14 +1,15 @@
 """Batches of training examples."""
 
+import pytest
 import torch
 
 from utils.records import TrainingExample
 from utils.training.batches import StepBatchSampler, collate, gather_step, tokenize_examples
 
 
-def step(examples, encoder, micro_batch=None):
-    """The step of a batch whose texts' weights are their own numbers of tokens."""
-    batch = collate(tokenize_examples(examples, encoder), encoder, micro_batch)
+def step(examples, encoder, micro_batch=None, count=None):
+    """The step of a batch of the first `count` examples, whose texts' weights are their own numbers of tokens."""
+    batch = collate(tokenize_examples(examples, encoder)[:count], encoder, micro_batch)
     lengths = [mask.sum(1) for part in batch["texts"] for mask in part["attention_mask"]]
     return gather_step(torch.cat(lengths)[:, None].float(), batch)
 
@@ -19,12 +20,34 @@ def test_other_examples_of_the_same_positive_are_masked(tiny):
     assert step(made, tiny).false_negatives.tolist() == [[False, True, False], [True, False, False], [False] * 3]
 
 
-def test_a_negative_that_is_another_queries_positive_is_masked_for_it(tiny):
+@pytest.mark.parametrize("name", [None, "p3"])
+@pytest.mark.parametrize("negative", ["third text", " Third\ntext"])
+def test_a_negative_that_is_another_querys_positive_is_masked_for_it(tiny, name, negative):
     made = [
-        TrainingExample(query="a", positive_document="first text", negative_documents=["third text", ""]),
-        TrainingExample(query="b", positive_document="third text"),
+        TrainingExample(query="a", positive_document="first text", positive_id="p1", negative_documents=[negative, ""]),
+        TrainingExample(query="b", positive_document="third text", positive_id=name),
     ]
     assert step(made, tiny).false_negatives.tolist() == [[False, False, False], [False, False, True]]
+
+
+def test_a_negative_that_is_another_part_of_the_querys_passage_is_masked_for_it(tiny):
+    made = [
+        TrainingExample(query="a", positive_document="first text", positive_id="p1", negative_documents=["its rest"]),
+        TrainingExample(query="b", positive_document="its end", positive_id="p2"),
+        TrainingExample(query="c", positive_document="its rest", positive_id="p2"),
+    ]
+    assert step(made, tiny, count=2).false_negatives.tolist() == [[False, False, False], [False, False, True]]
+
+
+def test_rows_of_one_query_are_no_negatives_of_each_other(tiny):
+    made = [
+        TrainingExample(query="a b", positive_document="first", positive_id="p1"),
+        TrainingExample(query="A  b", positive_document="second", positive_id="p2"),
+        TrainingExample(query="c", positive_document="third", negative_documents=["Fourth"]),
+        TrainingExample(query="a b", positive_document="fourth"),
+    ]
+    both = [[False, True, False, True], [True, False, False, True], [False] * 4]
+    assert step(made, tiny, count=3).false_negatives.tolist() == both
 
 
 def test_texts_come_back_in_order_with_their_scores(tiny):

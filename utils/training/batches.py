@@ -1,7 +1,6 @@
 """From training examples to the batches of a step, and from a batch's weights to the inputs of its loss."""
 
 import functools
-import hashlib
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -13,6 +12,7 @@ from torch.utils.data import Sampler
 
 from utils.records import TrainingExample
 from utils.splade.encoder import SpladeEncoder
+from utils.training.identity import identify
 from utils.training.losses import LossInputs
 
 
@@ -23,7 +23,8 @@ class TokenizedExample:
     Attributes:
         query_text, texts: the query and its documents.
         query, documents: their token ids.
-        keys: the same for documents that count as copies of each other.
+        query_key, keys: which query and which documents they are, see `identify`.
+        answers: keys of all documents that are a positive of the query.
         origin: names of the passage and the document that the example was made from.
         scores: a teacher's, of each document, where the example has them.
         query_index, document_indices: positions in the lists that `index_texts` returns.
@@ -33,7 +34,9 @@ class TokenizedExample:
     texts: list[str]
     query: list[int]
     documents: list[list[int]]
-    keys: list[str]
+    query_key: int
+    keys: list[int]
+    answers: list[int]
     origin: set[str]
     scores: list[float] | None = None
     query_index: int | None = None
@@ -45,10 +48,9 @@ def tokenize_examples(examples: Sequence[TrainingExample], encoder: SpladeEncode
     queries = encoder.tokenize_queries([example.query for example in examples])
     tokens = iter(encoder.tokenize([text for e in examples for text in (e.positive_document, *e.negatives)]))
     tokenized = []
-    for example, query in zip(examples, queries):
+    for example, query, identity in zip(examples, queries, identify(examples)):
         texts = [example.positive_document, *example.negatives]
-        keys = [example.positive_id or texts[0], *texts[1:]]
-        documents = [next(tokens) for _ in keys]
+        documents = [next(tokens) for _ in texts]
         if not query or not documents[0]:
             continue
         kept = [i for i, ids in enumerate(documents) if ids]
@@ -58,7 +60,9 @@ def tokenize_examples(examples: Sequence[TrainingExample], encoder: SpladeEncode
                 texts=[texts[i] for i in kept],
                 query=query,
                 documents=[documents[i] for i in kept],
-                keys=[keys[i] for i in kept],
+                query_key=identity.query,
+                keys=[identity.documents[i] for i in kept],
+                answers=identity.answers,
                 origin=example.origin,
                 scores=None if example.scores is None else [example.scores[i] for i in kept],
             )
@@ -147,7 +151,9 @@ def collate(examples: list[TokenizedExample], encoder: SpladeEncoder, micro_batc
     Returns:
         texts: inputs of the encoder's forward, in parts of at most `micro_batch` texts, the longest first.
         places: [2 B + N], the position among the parts' texts of each query, positive and negative, in this order.
-        keys: [B + N] int64, equal for documents that are copies of each other.
+        keys: [B + N], which documents they are, see TokenizedExample.
+        answers: [A], keys of the documents that are positives of a query, one query's after the other's.
+        answer_owners: [A], the query that each of them answers.
         owners: [N], the query that each negative belongs to.
         teacher: where all examples have scores, [B + N], the teacher's of each document.
         query_indices, document_indices: where examples are indexed, [B] and [B + N].
@@ -173,7 +179,9 @@ def collate(examples: list[TokenizedExample], encoder: SpladeEncoder, micro_batc
     batch = {
         "texts": parts,
         "places": places,
-        "keys": torch.tensor([_stable_hash(examples[i].keys[j]) for i, j in documents]),
+        "keys": torch.tensor([examples[i].keys[j] for i, j in documents]),
+        "answers": torch.tensor([key for example in examples for key in example.answers]),
+        "answer_owners": torch.tensor([i for i, example in enumerate(examples) for _ in example.answers]),
         "owners": torch.tensor([i for i, _ in negatives], dtype=torch.long),
     }
     if examples[0].query_index is not None:
@@ -194,13 +202,15 @@ def gather_step(weights: torch.Tensor, batch: dict[str, Any]) -> LossInputs:
     count = len(batch["places"]) - len(batch["keys"])
     queries, positives, negatives = weights[batch["places"]].tensor_split([count, 2 * count])
     keys, negative_keys = batch["keys"].tensor_split([count])
-    owners = batch["owners"]
+    owners, answers, answer_owners = batch["owners"], batch["answers"], batch["answer_owners"]
     indices = [batch.get(name) for name in ("query_indices", "document_indices")]
     teacher, negative_teacher = batch["teacher"].tensor_split([count]) if "teacher" in batch else (None, None)
     if torch.distributed.is_initialized() and torch.distributed.get_world_size() > 1:
         keys, negative_keys = _gather(keys), _gather(negative_keys)
+        first = sum(_rows_per_process(queries)[: torch.distributed.get_rank()])
+        answers, answer_owners = _gather(answers), _gather(answer_owners + first)
         if teacher is not None:
-            owners = _gather(owners + sum(_rows_per_process(queries)[: torch.distributed.get_rank()]))
+            owners = _gather(owners + first)
             teacher, negative_teacher = _gather(teacher), _gather(negative_teacher)
         if indices[0] is not None:
             of_positives, of_negatives = indices[1].tensor_split([count])
@@ -208,7 +218,9 @@ def gather_step(weights: torch.Tensor, batch: dict[str, Any]) -> LossInputs:
         queries, positives, negatives = _gather(queries), _gather(positives), _gather(negatives)
     keys, count = torch.cat([keys, negative_keys]), len(queries)
     own_positive = torch.eye(count, len(keys), dtype=torch.bool, device=keys.device)
-    false_negatives = (keys[:count, None] == keys) & ~own_positive
+    hits = (answers[:, None] == keys).int()  # (A, B + N)
+    answered = hits.new_zeros(count, len(keys)).index_add_(0, answer_owners, hits) > 0
+    false_negatives = answered & ~own_positive
     inputs = LossInputs(queries, torch.cat([positives, negatives]), false_negatives, None, None, *indices)
     if teacher is None:
         return inputs
@@ -221,11 +233,6 @@ def gather_step(weights: torch.Tensor, batch: dict[str, Any]) -> LossInputs:
     scores[:, 0] = teacher
     scores[owners, columns] = negative_teacher
     return inputs._replace(own_documents=own_documents, teacher=scores)
-
-
-def _stable_hash(key: str) -> int:
-    """Hash a key to int64, the same in every process, which Python's own hash is not."""
-    return int.from_bytes(hashlib.blake2b(key.encode(), digest_size=8).digest(), "little", signed=True)
 
 
 def _rows_per_process(rows: torch.Tensor) -> list[int]:

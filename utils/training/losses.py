@@ -27,7 +27,7 @@ class LossInputs(NamedTuple):
     Attributes:
         queries: [B, V] weights.
         documents: [B + N, V] weights; document i is query i's positive, the others are hard negatives.
-        false_negatives: [B, B + N], True for documents that are another copy of the query's positive.
+        false_negatives: [B, B + N], True for documents that are a positive of the query, but for the row's own one.
         own_documents: with teacher's scores in the examples, [B, 1 + most negatives], positions of the query's own
             documents, the positive first.
         teacher: [B, 1 + most negatives] its scores of them, -inf where a query has fewer.

@@ -31,6 +31,7 @@ class NegativeRefresher:
         self.encoder, self.examples, self.count, self.teacher = encoder, examples, count, teacher
         # Only documents of training examples are mined, and they are indexed before those of the validation.
         self.token_ids = {n: ids for e in examples for n, ids in zip(e.document_indices, e.documents)}
+        self.keys = {n: key for e in examples for n, key in zip(e.document_indices, e.keys)}
         self.queries, self.documents = queries, documents[: len(self.token_ids)]
 
     def __call__(self) -> None:
@@ -48,5 +49,5 @@ class NegativeRefresher:
             example.document_indices[1:] = negatives
             example.texts[1:] = [self.documents[number] for number in negatives]
             example.documents[1:] = [self.token_ids[number] for number in negatives]
-            example.keys[1:] = example.texts[1:]
+            example.keys[1:] = [self.keys[number] for number in negatives]
             example.scores = None
