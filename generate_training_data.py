@@ -9,7 +9,8 @@
 Input: a folder of .md .txt .rst .html .pdf .docx .json .jsonl files, one such file, or a collection in the BEIR layout,
 of which only the documents are read; a --domain that a language model writes passages about; recorded feedback. Output:
 training, validation and test examples, and data_report.html, which shows samples of what was made and left out.
-Documents that share a passage always fall into the same of the three.
+Documents that share a passage always fall into the same of the three, unless so many share it that it is boilerplate,
+of which no examples are made.
 
 Queries come from a language model behind an OpenAI-compatible API, where OPENAI_API_KEY is set or --api-base given,
 and are cut out of the documents otherwise (--generator extractive). What a model answers is kept in a journal beside
@@ -26,7 +27,7 @@ from pathlib import Path
 from utils.arguments import ScriptParser, number_in_range, parse_weights, positive_int
 from utils.console import print_line, print_skipped, run_script
 from utils.documents.chunking import MAX_CHUNK_SIZE, MAX_OVERLAP, MIN_CHUNK_SIZE, MIN_OVERLAP, chunk_documents
-from utils.documents.duplicates import NearDuplicateIndex
+from utils.documents.families import Families, group_documents
 from utils.documents.reading import read_documents
 from utils.files import check_writable, write_text
 from utils.journal import Journal
@@ -52,7 +53,7 @@ from utils.training_data.negatives_bm25 import add_bm25_negatives
 from utils.training_data.quality import Rejected, cap_per_document, filter_by_round_trip, filter_examples
 from utils.training_data.seq2seq import seq2seq_examples
 from utils.training_data.splitting import split_by_document
-from utils.training_data.summary import rejected_copies, summarize
+from utils.training_data.summary import rejected_chunks, summarize
 
 GENERATORS = ("auto", "openai", "seq2seq", "extractive")
 SPLITS = ("training", "validation", "test")
@@ -87,7 +88,7 @@ def main(args: argparse.Namespace) -> None:
     )
     needs_model = bool((generator == "openai" and args.input_dir) or args.domain or "reformulation" in variants)
     chunk = functools.partial(
-        chunk_and_deduplicate,
+        chunk_and_group,
         size=args.chunk_size,
         overlap=args.chunk_overlap,
         encoder=args.chunking_model if args.chunking == "semantic" else None,
@@ -97,7 +98,7 @@ def main(args: argparse.Namespace) -> None:
     if args.dry_run:
         if not needs_model:
             raise ValueError("--dry-run is for what a language model is asked; these settings ask none")
-        passages = chunk(read_documents(args.input_dir).documents)[1] if args.input_dir else []
+        passages = chunk(read_documents(args.input_dir).documents)[1].passages if args.input_dir else []
         passages += [typical_passage(args.domain, number) for number in range(args.bootstrap if args.domain else 0)]
         queries = args.crops + 1 if generator == "extractive" else args.queries_per_passage
         rephrased = round(len(passages) * queries * variants.get("reformulation", 0) * args.split[0] / sum(args.split))
@@ -126,7 +127,8 @@ def main(args: argparse.Namespace) -> None:
         written = write_documents(args.domain, args.bootstrap, args.language, model)
         print_line(f"written     {len(written):,} documents of the {args.bootstrap:,} asked for")
         documents = [*documents, *written]
-    chunks, passages, near_duplicates = chunk(documents)
+    chunks, families = chunk(documents)
+    passages = families.passages
     feedback_examples, skipped_queries = [], []
     if args.feedback_file:
         feedback_examples, skipped_queries = read_feedback_examples(args.feedback_file, passages)
@@ -154,11 +156,11 @@ def main(args: argparse.Namespace) -> None:
     if not examples:
         raise ValueError(f"{args.input_dir or args.domain}: no document has enough text to make a query from")
 
-    parts = dict(zip(SPLITS, split_by_document(examples, args.split, args.seed, near_duplicates)))
+    parts = dict(zip(SPLITS, split_by_document(examples, args.split, args.seed, families.family_of)))
     parts["training"] += augment_queries(parts["training"], variants, args.seed, synonyms, model)
     for part in parts.values():
         sources = {example.source for example in part}
-        add_bm25_negatives(part, [c for c in passages if c.document_id in sources], args.negatives, near_duplicates)
+        add_bm25_negatives(part, [c for c in passages if c.document_id in sources], args.negatives, families)
     if model:
         print_usage(model, args.price)
 
@@ -167,12 +169,12 @@ def main(args: argparse.Namespace) -> None:
             write_examples(path, parts[name])
         else:  # A file of an earlier run would not match this split.
             path.unlink(missing_ok=True)
-    summary = summarize(documents, skipped, chunks, near_duplicates, parts, rejected)
+    summary = summarize(documents, skipped, chunks, families, parts, rejected)
     for name, path in outputs.items():
         summary[name] = f"{len(parts[name]):,} -> {path}" if parts[name] else "none: there are too few documents"
     page = output_file.with_name("data_report.html")
     title = args.domain or Path(args.input_dir or args.feedback_file).name
-    cases = [*rejected, *rejected_copies(chunks, near_duplicates), *(Rejected("unread file", r, "") for r in skipped)]
+    cases = [*rejected, *rejected_chunks(chunks, families), *(Rejected("unread file", r, "") for r in skipped)]
     written_examples = [example for part in parts.values() for example in part]
     write_text(page, render_data_report(title, summary, written_examples, cases, args.seed))
     for name, value in (summary | {"report": str(page)}).items():
@@ -208,15 +210,15 @@ def choose_generator(generator: str, api_base: str | None, domain: str | None) -
     return generator
 
 
-def chunk_and_deduplicate(
+def chunk_and_group(
     documents: Sequence[Document],
     size: int,
     overlap: float,
     encoder: str | None,
     device: str | None,
     threads: int | None,
-) -> tuple[list[Chunk], list[Chunk], NearDuplicateIndex]:
-    """Return all chunks, those that repeat no earlier one, and which repeat or resemble which.
+) -> tuple[list[Chunk], Families]:
+    """Return all chunks of the documents, and which of them, and of the documents, repeat or resemble each other.
 
     Args:
         size, overlap: see utils.documents.chunking.chunk_documents.
@@ -224,9 +226,7 @@ def chunk_and_deduplicate(
     """
     encode = open_text_encoder(encoder, device, threads) if encoder else None
     chunks = chunk_documents(documents, size, overlap, encode)
-    near_duplicates = NearDuplicateIndex()
-    passages = [c for c in chunks if near_duplicates.add(c.id, c.text, cluster=c.document_id)]
-    return chunks, passages, near_duplicates
+    return chunks, group_documents(documents, chunks)
 
 
 def typical_passage(domain: str, number: int) -> Chunk:

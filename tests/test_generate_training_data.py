@@ -6,7 +6,7 @@ from collections import Counter
 import pytest
 from conftest import fails_with_one_line, run
 
-from utils.documents.duplicates import NearDuplicateIndex
+from utils.documents.families import Families
 from utils.records import Chunk, TrainingExample, read_examples
 from utils.training_data.extractive import extractive_examples
 from utils.training_data.negatives_bm25 import add_bm25_negatives
@@ -17,6 +17,12 @@ SCRIPT = "generate_training_data.py"
 
 def chunk(name, text, title="", heading=""):
     return Chunk(id=f"{name}#0", document_id=name, title=title, headings=[heading] if heading else [], text=text)
+
+
+def unrelated(chunks, family_of=None, related_to=None):
+    """Return the chunks as passages of documents that are each a family, but for `family_of` and `related_to`."""
+    families = {chunk.document_id: number for number, chunk in enumerate(chunks)}
+    return Families(chunks, {}, {}, families | (family_of or {}), related_to or {})
 
 
 def test_examples_of_all_types_from_a_mixed_folder(docs, tmp_path):
@@ -116,10 +122,9 @@ def test_negatives_are_never_of_the_same_document_nor_a_copy_of_the_positive():
         chunk("copy", passage("W0  ")),
     ]
     example = TrainingExample(query="engine oil pressure", positive_document=passage("w0"), positive_id="d0#0")
-    near_duplicates = NearDuplicateIndex()
-    near_duplicates.merge("d0", "d1")  # related documents
-    add_bm25_negatives([example], chunks, 50, near_duplicates, skip_top=0, depth=100)
-    assert len(example.negatives) == 50 and passage("w1") not in example.negatives
+    families = unrelated(chunks, {"d0": -1, "d1": -1}, {"d0#0": {"d0#0", "d2#0"}})
+    add_bm25_negatives([example], chunks, 50, families, skip_top=0, depth=100)
+    assert len(example.negatives) == 50 and not {passage("w1"), passage("w2")} & set(example.negatives)
     assert passage("w0") not in [" ".join(text.lower().split()) for text in example.negatives]
     assert passage("other") not in example.negatives and len(set(example.negatives)) == 50
 
@@ -130,7 +135,7 @@ def test_a_query_that_two_passages_answer_has_neither_as_a_negative():
         TrainingExample(query="Engine oil", positive_document=chunks[i].text, positive_id=chunks[i].id)
         for i in range(2)
     ]
-    add_bm25_negatives(examples, chunks, 18, NearDuplicateIndex(), skip_top=0)
+    add_bm25_negatives(examples, chunks, 18, unrelated(chunks), skip_top=0)
     for example in examples:
         assert sorted(example.negatives) == sorted(c.text for c in chunks[2:])
 
@@ -164,6 +169,30 @@ def test_copies_make_no_examples_and_related_documents_stay_on_one_side(tmp_path
         for p in ("training", "validation")
     ]
     assert not sides[0] & sides[1] and len(sides[1]) == 6 and not (tmp_path / "test_data.json").exists()
+
+
+def test_a_section_of_most_documents_is_no_positive_and_leaves_the_shares_as_they_are(tmp_path):
+    """Thirty pages with two texts of their own each; of them 27 have a section on getting help between these."""
+
+    def section(name):
+        return f"## {name}\n\n" + " ".join(
+            f"The {name} has {name}{i} and its {i}{name} is used here." for i in range(13)
+        )
+
+    pages = [
+        "\n\n".join(map(section, (f"page{i}", "helpdesk", f"end{i}") if i < 27 else (f"page{i}", f"end{i}")))
+        for i in range(30)
+    ]
+    folder, out = tmp_path / "docs.json", tmp_path / "training_data.json"
+    folder.write_text(json.dumps(pages))
+    done = run(SCRIPT, "--input-dir", folder, "--output-file", out)
+    assert done.returncode == 0, done.stderr
+    assert "passages    60; 0 more are copies of one of them, 27 boilerplate" in done.stdout
+    parts = [read_examples(tmp_path / f"{part}_data.json") for part in ("training", "validation", "test")]
+    assert [len({example.source for example in part}) for part in parts] == [24, 3, 3]
+    assert "helpdesk" not in json.dumps([example.model_dump() for part in parts for example in part])
+    report = (tmp_path / "data_report.html").read_text()
+    assert "boilerplate passage: 5 of 27" in report and "is shared by 27 documents" in report
 
 
 BAD = {

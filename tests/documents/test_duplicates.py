@@ -1,4 +1,4 @@
-"""Near-duplicates and clusters of related texts."""
+"""Near-duplicates and related texts."""
 
 import random
 
@@ -26,21 +26,14 @@ def test_a_near_duplicate_is_found_whatever_its_case_and_spacing():
     assert near_duplicates.duplicate_of == {"c": "a", "d": "b"}
 
 
-def test_related_texts_form_one_cluster_also_through_others():
-    near_duplicates = NearDuplicateIndex()
-    chain = [text(1)]
-    for seed in range(3):
-        chain.append(replace_words(chain[-1], 0.06, seed))
-    assert all(near_duplicates.add(name, part) for name, part in zip("abcd", chain))
-    assert len({near_duplicates.cluster(name) for name in "abcd"}) == 1
-    assert near_duplicates.add("e", text(2)) and near_duplicates.cluster("e") == "e"
-
-
-def test_a_duplicate_passage_merges_the_clusters_of_both_documents():
-    near_duplicates = NearDuplicateIndex()
-    for name, cluster, seed in (("x1", "x", 1), ("x2", "x", 2), ("y1", "y", 3), ("y2", "y", 1)):
-        near_duplicates.add(name, text(seed), cluster)
-    assert near_duplicates.duplicate_of == {"y2": "x"} and near_duplicates.cluster("x") == near_duplicates.cluster("y")
+def test_related_texts_are_paired_with_the_earlier_ones_from_the_given_similarity_on():
+    texts = {"a": text(1), "b": replace_words(text(1), 0.06), "c": text(2), "d": text(1)}
+    pairs = {}
+    for similarity in (0.5, 0.95):
+        near_duplicates = NearDuplicateIndex(similarity)
+        assert [near_duplicates.add(name, part) for name, part in texts.items()] == [True, True, True, False]
+        pairs[similarity] = near_duplicates.related
+    assert pairs == {0.5: [("b", "a"), ("d", "a")], 0.95: [("d", "a")]}
 
 
 def test_short_texts_and_texts_without_spaces_are_compared():

@@ -5,7 +5,7 @@ import rensa
 from utils.documents.normalization import split_words
 
 DUPLICATE_JACCARD = 0.9  # Jaccard similarity of two texts' shingles; at or above it, one text duplicates the other
-RELATED_JACCARD = 0.5  # Jaccard similarity; at or above it, two texts belong to one cluster
+RELATED_JACCARD = 0.5  # Jaccard similarity; at or above it, two texts are related
 SHINGLE_WORDS = 3  # words in a row, or characters where a text has no spaces
 # Hash values of a signature, and the bands of 4 that they are divided into. Texts of Jaccard similarity J share a band
 # with probability 1 - (1 - J^4)^32: 0.87 at J = 0.5, 1 at J = 0.7.
@@ -15,47 +15,38 @@ MAX_CANDIDATES = 50  # earlier texts that a new one is compared with, the first 
 
 
 class NearDuplicateIndex:
-    """Index of named texts that finds near-duplicates of earlier ones, and clusters of related ones.
+    """Index of named texts that finds the earlier texts that a new one duplicates or is related to.
+
+    Args:
+        related: Jaccard similarity from which on two texts are related.
 
     Attributes:
-        duplicate_of: name of each near-duplicate -> the `cluster` that the earlier text was added with, by default that
-            text's name.
+        duplicate_of: name of each near-duplicate -> name of the earlier text that it duplicates, itself no duplicate.
+        related: pairs of names of related texts, the earlier one second; near-duplicates are related.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, related: float = RELATED_JACCARD) -> None:
         self.duplicate_of: dict[str, str] = {}
-        self._index = rensa.RMinHashLSH(threshold=RELATED_JACCARD, num_perm=PERMUTATIONS, num_bands=BANDS)
-        self._signatures: list[tuple[str, rensa.RMinHash]] = []  # (cluster, signature)
-        self._parents: dict[str, str] = {}  # union-find: name -> another name of its cluster
+        self.related: list[tuple[str, str]] = []
+        self._min_similarity = related
+        self._index = rensa.RMinHashLSH(threshold=related, num_perm=PERMUTATIONS, num_bands=BANDS)
+        self._signatures: list[tuple[str, rensa.RMinHash]] = []  # (name, signature)
 
-    def add(self, name: str, text: str, cluster: str | None = None) -> bool:
-        """Add a text; return False if it duplicates an earlier one. `cluster` names what the text belongs to, such as
-        the document of a passage; by default the text starts a cluster of its own name."""
+    def add(self, name: str, text: str) -> bool:
+        """Add a text; return False if it duplicates an earlier one."""
         signature = rensa.RMinHash(num_perm=PERMUTATIONS, seed=1)
         signature.update(list(_shingles(text)))
-        cluster = cluster or name
         for number in sorted(self._index.query(signature))[:MAX_CANDIDATES]:
-            other_cluster, other_signature = self._signatures[number]
+            other, other_signature = self._signatures[number]
             similarity = signature.jaccard(other_signature)
-            if similarity >= RELATED_JACCARD:
-                self.merge(cluster, other_cluster)
+            if similarity >= self._min_similarity:
+                self.related.append((name, other))
             if similarity >= DUPLICATE_JACCARD:
-                self.duplicate_of[name] = other_cluster
+                self.duplicate_of[name] = other
                 return False
         self._index.insert(len(self._signatures), signature)
-        self._signatures.append((cluster, signature))
+        self._signatures.append((name, signature))
         return True
-
-    def cluster(self, name: str) -> str:
-        """Return the name that represents all texts related to this one, directly or through others."""
-        while (parent := self._parents.get(name, name)) != name:
-            self._parents[name] = self._parents.get(parent, parent)
-            name = parent
-        return name
-
-    def merge(self, one: str, other: str) -> None:
-        """Merge the clusters of two names."""
-        self._parents[self.cluster(one)] = self.cluster(other)
 
 
 def _shingles(text: str) -> set[str]:

@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 
-from utils.documents.duplicates import NearDuplicateIndex
+from utils.documents.families import Families
 from utils.documents.normalization import text_key
 from utils.records import Chunk, TrainingExample
 from utils.search.lexical import BM25Index
@@ -13,7 +13,7 @@ def add_bm25_negatives(
     examples: Sequence[TrainingExample],
     chunks: Sequence[Chunk],
     per_example: int,
-    near_duplicates: NearDuplicateIndex,
+    families: Families,
     skip_top: int = SKIPPED_TOP_RANKS,
     depth: int = 100,
 ) -> None:
@@ -21,11 +21,11 @@ def add_bm25_negatives(
     equal steps from the candidates in BM25's ranks `skip_top` to `depth`.
 
     The top ranks are skipped because they often answer the query as well as the passage that it was made from.
-    Candidates copy neither the positive nor each other, and none is from a document that holds a positive of the same
-    query, or from a near duplicate of such a document.
+    Candidates copy neither the positive nor each other, none is related to the positive, and none is from the family of
+    a document that holds a positive of the same query.
 
     Args:
-        near_duplicates: index of the documents of `chunks`.
+        families: of the documents of `chunks`.
         skip_top: number of top ranks to skip.
         depth: lowest rank to retrieve.
     """
@@ -36,16 +36,20 @@ def add_bm25_negatives(
     texts = [chunk.full_text for chunk in chunks]
     keys = [text_key(chunk.text) for chunk in chunks]
     hits = BM25Index(texts).search([example.query for example in examples], depth)
-    answers: dict[str, set[str]] = {}  # query -> clusters of the documents that answer it
+    answers: dict[str, set[int]] = {}  # query -> families of the documents that answer it
     for example in examples:
         document = chunks[by_id[example.positive_id]].document_id
-        answers.setdefault(text_key(example.query), set()).add(near_duplicates.cluster(document))
+        answers.setdefault(text_key(example.query), set()).add(families.family_of[document])
     for example, ranking in zip(examples, hits):
         own = answers[text_key(example.query)]
         candidates = []
         seen = {keys[by_id[example.positive_id]], text_key(example.positive_document)}
+        related = families.related_to.get(example.positive_id, ())
         for position, _ in ranking[skip_top:]:
-            if near_duplicates.cluster(chunks[position].document_id) not in own and keys[position] not in seen:
+            chunk = chunks[position]
+            if families.family_of[chunk.document_id] in own or chunk.id in related:
+                continue
+            if keys[position] not in seen:
                 seen.add(keys[position])
                 candidates.append(texts[position])
         example.negative_documents = [*example.negative_documents, *evenly_spaced(candidates, per_example)]

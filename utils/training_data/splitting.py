@@ -1,9 +1,8 @@
 """Training, validation and test data: examples split by the documents that they were made from."""
 
 import random
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
-from utils.documents.duplicates import NearDuplicateIndex
 from utils.records import TrainingExample
 
 
@@ -11,9 +10,9 @@ def split_by_document(
     examples: Sequence[TrainingExample],
     shares: Sequence[float],
     seed: int,
-    near_duplicates: NearDuplicateIndex | None = None,
+    family_of: Mapping[str, int] | None = None,
 ) -> list[list[TrainingExample]]:
-    """Split the examples into as many parts as there are shares, documents that share a passage in one part.
+    """Split the examples into as many parts as there are shares, the documents of a family in one part.
 
     Each part but the first gets its share of the documents: at least one where the share is above 0 and there is one
     left beside the first part's.
@@ -21,11 +20,12 @@ def split_by_document(
     Args:
         shares: of the parts, in any unit.
         seed: of the order in which documents are dealt out.
+        family_of: document id -> its family; a document that it lacks is a family of its own.
     """
-    clusters: dict[str, list[str]] = {}
+    families: dict[str | int, list[str]] = {}
     for source in sorted({example.source for example in examples}):
-        clusters.setdefault(near_duplicates.cluster(source) if near_duplicates else source, []).append(source)
-    order = list(clusters.values())
+        families.setdefault((family_of or {}).get(source, source), []).append(source)
+    order = list(families.values())
     random.Random(seed).shuffle(order)
     total, position = sum(map(len, order)), 1  # the first one is the first part's
     part_of: dict[str, int] = {}

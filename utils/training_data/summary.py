@@ -5,7 +5,7 @@ from collections.abc import Iterable, Sequence
 
 import numpy as np
 
-from utils.documents.duplicates import NearDuplicateIndex
+from utils.documents.families import Families
 from utils.records import Chunk, Document, TrainingExample
 from utils.training_data.quality import Rejected
 
@@ -14,16 +14,18 @@ def summarize(
     documents: Sequence[Document],
     skipped: Sequence[str],
     chunks: Sequence[Chunk],
-    near_duplicates: NearDuplicateIndex,
+    families: Families,
     parts: dict[str, list[TrainingExample]],
     rejected: Sequence[Rejected],
 ) -> dict[str, str]:
     """Return what was read, made and left out, a line each by name."""
     examples = [example for part in parts.values() for example in part]
-    empty, copies = len(documents) - len({chunk.document_id for chunk in chunks}), len(near_duplicates.duplicate_of)
+    empty = len(documents) - len({chunk.document_id for chunk in chunks})
+    copies, boilerplate = len(families.copy_of), len(families.boilerplate)
     return {
         "documents": f"{len(documents):,} ({empty:,} empty), {len(skipped):,} files skipped",
-        "passages": f"{len(chunks) - copies:,}; {copies:,} more are copies of one of them",
+        "passages": f"{len(families.passages):,}; {copies:,} more are copies of one of them, "
+        f"{boilerplate:,} boilerplate",
         "examples": f"{len(examples):,}: {_tally(example.query_type for example in examples)}",
         "queries": _length_summary(example.query for example in examples),
         "positives": _length_summary(example.positive_document for example in examples),
@@ -31,14 +33,17 @@ def summarize(
     }
 
 
-def rejected_copies(chunks: Sequence[Chunk], near_duplicates: NearDuplicateIndex) -> list[Rejected]:
-    """Return the chunks that repeat an earlier one, for the report."""
-    copies = near_duplicates.duplicate_of
-    return [
-        Rejected("copied passage", chunk.text, f"{chunk.id} repeats {copies[chunk.id]}")
-        for chunk in chunks
-        if chunk.id in copies
-    ]
+def rejected_chunks(chunks: Sequence[Chunk], families: Families) -> list[Rejected]:
+    """Return the chunks that repeat an earlier one or are boilerplate, for the report."""
+    rejected = []
+    for chunk in chunks:
+        if chunk.id in families.copy_of:
+            detail = f"{chunk.id} repeats {families.copy_of[chunk.id]}"
+            rejected.append(Rejected("copied passage", chunk.text, detail))
+        elif chunk.id in families.boilerplate:
+            detail = f"{chunk.id} is shared by {families.boilerplate[chunk.id]:,} documents"
+            rejected.append(Rejected("boilerplate passage", chunk.text, detail))
+    return rejected
 
 
 def _tally(reasons: Iterable[str]) -> str:
