@@ -52,7 +52,7 @@ from utils.training_data.model_queries import (
 from utils.training_data.negatives_bm25 import add_bm25_negatives
 from utils.training_data.quality import Rejected, cap_per_document, filter_by_round_trip, filter_examples
 from utils.training_data.seq2seq import seq2seq_examples
-from utils.training_data.splitting import split_by_document
+from utils.training_data.splitting import explain_shares, split_by_document
 from utils.training_data.summary import rejected_chunks, summarize
 
 GENERATORS = ("auto", "openai", "seq2seq", "extractive")
@@ -157,6 +157,7 @@ def main(args: argparse.Namespace) -> None:
         raise ValueError(f"{args.input_dir or args.domain}: no document has enough text to make a query from")
 
     parts = dict(zip(SPLITS, split_by_document(examples, args.split, args.seed, families.family_of)))
+    shares_note = explain_shares(list(parts.values()), args.split, families.family_of)
     parts["training"] += augment_queries(parts["training"], variants, args.seed, synonyms, model)
     for part in parts.values():
         sources = {example.source for example in part}
@@ -172,6 +173,8 @@ def main(args: argparse.Namespace) -> None:
     summary = summarize(documents, skipped, chunks, families, parts, rejected)
     for name, path in outputs.items():
         summary[name] = f"{len(parts[name]):,} -> {path}" if parts[name] else "none: there are too few documents"
+    if shares_note:
+        summary["split"] = shares_note
     page = output_file.with_name("data_report.html")
     title = args.domain or Path(args.input_dir or args.feedback_file).name
     cases = [*rejected, *rejected_chunks(chunks, families), *(Rejected("unread file", r, "") for r in skipped)]

@@ -10,7 +10,7 @@ from utils.documents.families import Families
 from utils.records import Chunk, TrainingExample, read_examples
 from utils.training_data.extractive import extractive_examples
 from utils.training_data.negatives_bm25 import add_bm25_negatives
-from utils.training_data.splitting import split_by_document
+from utils.training_data.splitting import explain_shares, split_by_document
 
 SCRIPT = "generate_training_data.py"
 
@@ -23,6 +23,14 @@ def unrelated(chunks, family_of=None, related_to=None):
     """Return the chunks as passages of documents that are each a family, but for `family_of` and `related_to`."""
     families = {chunk.document_id: number for number, chunk in enumerate(chunks)}
     return Families(chunks, {}, {}, families | (family_of or {}), related_to or {})
+
+
+def sections(*names):
+    """Return a page of a section for each name, long enough to be a passage each and unlike those of other names."""
+    sentences = {
+        name: [f"The {name} has {name}{i} and its {i}{name} is used here." for i in range(13)] for name in names
+    }
+    return "\n\n".join(f"## {name}\n\n{' '.join(sentences[name])}" for name in names)
 
 
 def test_examples_of_all_types_from_a_mixed_folder(docs, tmp_path):
@@ -151,6 +159,28 @@ def test_split_keeps_documents_apart_and_holds_out_at_least_one():
     assert split_by_document(examples, (90, 0), 0) == [examples, []]
 
 
+@pytest.mark.parametrize(
+    ("families", "counts", "note"),
+    [
+        ([1] * 20, [16, 2, 2], ""),
+        ([6, 3, 2] + [1] * 9, [16, 2, 2], ""),  # the families that fit are held out, whatever their order
+        ([18, 1, 1], [18, 1, 1], "90/5/5 of the documents, not 80/10/10: those that share text stay together"),
+        ([11, 5, 4], [11, 4, 5], "of 20 the largest such family has 11"),
+        ([20], [20, 0, 0], "100/0/0 of the documents, not 80/10/10"),
+    ],
+)
+def test_the_shares_asked_for_are_the_shares_got_or_a_line_says_why(families, counts, note):
+    family_of = {f"{family}-{i}": family for family, size in enumerate(families) for i in range(size)}
+    examples = [TrainingExample(query="q", positive_document="p", source=source) for source in family_of]
+    for seed in range(5):
+        parts = split_by_document(examples, (80, 10, 10), seed, family_of)
+        assert list(map(len, parts)) == counts
+        sides = [{family_of[example.source] for example in part} for part in parts]
+        assert len(set.union(*sides)) == sum(map(len, sides))
+        said = explain_shares(parts, (80, 10, 10), family_of)
+        assert note in said if note else not said
+
+
 def test_copies_make_no_examples_and_related_documents_stay_on_one_side(tmp_path):
     """Twenty documents, each in a second edition that differs somewhat, and one of them twice."""
     folder, out = tmp_path / "docs", tmp_path / "training_data.json"
@@ -173,26 +203,26 @@ def test_copies_make_no_examples_and_related_documents_stay_on_one_side(tmp_path
 
 def test_a_section_of_most_documents_is_no_positive_and_leaves_the_shares_as_they_are(tmp_path):
     """Thirty pages with two texts of their own each; of them 27 have a section on getting help between these."""
-
-    def section(name):
-        return f"## {name}\n\n" + " ".join(
-            f"The {name} has {name}{i} and its {i}{name} is used here." for i in range(13)
-        )
-
-    pages = [
-        "\n\n".join(map(section, (f"page{i}", "helpdesk", f"end{i}") if i < 27 else (f"page{i}", f"end{i}")))
-        for i in range(30)
-    ]
+    pages = [sections(*(f"page{i}", "helpdesk", f"end{i}") if i < 27 else (f"page{i}", f"end{i}")) for i in range(30)]
     folder, out = tmp_path / "docs.json", tmp_path / "training_data.json"
     folder.write_text(json.dumps(pages))
     done = run(SCRIPT, "--input-dir", folder, "--output-file", out)
     assert done.returncode == 0, done.stderr
     assert "passages    60; 0 more are copies of one of them, 27 boilerplate" in done.stdout
+    assert "\nsplit " not in done.stdout
     parts = [read_examples(tmp_path / f"{part}_data.json") for part in ("training", "validation", "test")]
     assert [len({example.source for example in part}) for part in parts] == [24, 3, 3]
     assert "helpdesk" not in json.dumps([example.model_dump() for part in parts for example in part])
     report = (tmp_path / "data_report.html").read_text()
     assert "boilerplate passage: 5 of 27" in report and "is shared by 27 documents" in report
+
+
+def test_shares_that_a_family_does_not_allow_are_said(tmp_path):
+    """Three of four pages share a section: too few for it to be boilerplate."""
+    folder, out = tmp_path / "docs.json", tmp_path / "training_data.json"
+    folder.write_text(json.dumps([*(sections(f"page{i}", "shared") for i in range(3)), sections("other")]))
+    done = run(SCRIPT, "--input-dir", folder, "--output-file", out, "--split", "50/50")
+    assert "split       75/25 of the documents, not 50/50: those that share text stay together" in done.stdout
 
 
 BAD = {

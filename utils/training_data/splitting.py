@@ -1,6 +1,7 @@
 """Training, validation and test data: examples split by the documents that they were made from."""
 
 import random
+from collections import Counter
 from collections.abc import Mapping, Sequence
 
 from utils.records import TrainingExample
@@ -14,8 +15,8 @@ def split_by_document(
 ) -> list[list[TrainingExample]]:
     """Split the examples into as many parts as there are shares, the documents of a family in one part.
 
-    Each part but the first gets its share of the documents: at least one where the share is above 0 and there is one
-    left beside the first part's.
+    The largest family is the first part's. Each other part gets its share of the documents, as families at random that
+    fit into it: at least one, the smallest if none fits, where the share is above 0 and there is one left.
 
     Args:
         shares: of the parts, in any unit.
@@ -25,17 +26,43 @@ def split_by_document(
     families: dict[str | int, list[str]] = {}
     for source in sorted({example.source for example in examples}):
         families.setdefault((family_of or {}).get(source, source), []).append(source)
-    order = list(families.values())
-    random.Random(seed).shuffle(order)
-    total, position = sum(map(len, order)), 1  # the first one is the first part's
+    left = list(families.values())
+    random.Random(seed).shuffle(left)
+    total = sum(map(len, left))
+    left.remove(max(left, key=len))
     part_of: dict[str, int] = {}
     for part, share in enumerate(shares[1:], 1):
-        wanted, taken = max(1, round(total * share / sum(shares))) if share else 0, 0
-        while taken < wanted and position < len(order):
-            part_of.update(dict.fromkeys(order[position], part))
-            taken += len(order[position])
-            position += 1
+        room = max(1, round(total * share / sum(shares))) if share else 0
+        later = sum(share > 0 for share in shares[part + 1 :])  # parts that are left a family each
+        dealt, rest = [], []
+        for family in left:
+            fits = len(family) <= room and len(left) - len(dealt) > later
+            (dealt if fits else rest).append(family)
+            room -= len(family) if fits else 0
+        if share and rest and not dealt:
+            dealt = [min(rest, key=len)]
+            rest.remove(dealt[0])
+        part_of.update((source, part) for family in dealt for source in family)
+        left = rest
     parts: list[list[TrainingExample]] = [[] for _ in shares]
     for example in examples:
         parts[part_of.get(example.source, 0)].append(example)
     return parts
+
+
+def explain_shares(
+    parts: Sequence[Sequence[TrainingExample]], shares: Sequence[float], family_of: Mapping[str, int]
+) -> str:
+    """Return one line on why the parts of `split_by_document` have other shares of the documents than those asked for,
+    "" where each but the first has its share to within a document."""
+    sources = [source for part in parts for source in {example.source for example in part}]
+    got = [len({example.source for example in part}) for part in parts]
+    asked = [len(sources) * share / sum(shares) for share in shares]
+    if all(abs(number - wanted) < 1 for number, wanted in zip(got[1:], asked[1:])):
+        return ""
+    largest = Counter(family_of.get(source, source) for source in sources).most_common(1)[0][1]
+    asked_percent, got_percent = ("/".join(f"{100 * n / len(sources):.0f}" for n in part) for part in (asked, got))
+    return (
+        f"{got_percent} of the documents, not {asked_percent}: those that share text stay together, and of "
+        f"{len(sources):,} the largest such family has {largest:,}"
+    )
