@@ -159,9 +159,11 @@ def main(args: argparse.Namespace) -> None:
     parts = dict(zip(SPLITS, split_by_document(examples, args.split, args.seed, families.family_of)))
     shares_note = explain_shares(list(parts.values()), args.split, families.family_of)
     parts["training"] += augment_queries(parts["training"], variants, args.seed, synonyms, model)
-    for part in parts.values():
-        sources = {example.source for example in part}
-        add_bm25_negatives(part, [c for c in passages if c.document_id in sources], args.negatives, families)
+    # The other parts get none: the model is measured on all their documents, of which a passage with the query in it,
+    # as those that queries are cut out of, would be a better answer than the positive, and not be known as one.
+    sources = {example.source for example in parts["training"]}
+    neighbors = [chunk for chunk in passages if chunk.document_id in sources]
+    mined = add_bm25_negatives(parts["training"], neighbors, args.negatives, families)
     if model:
         print_usage(model, args.price)
 
@@ -173,6 +175,11 @@ def main(args: argparse.Namespace) -> None:
     summary = summarize(documents, skipped, chunks, families, parts, rejected)
     for name, path in outputs.items():
         summary[name] = f"{len(parts[name]):,} -> {path}" if parts[name] else "none: there are too few documents"
+    if args.negatives:
+        unrelated = len({families.family_of.get(source, source) for source in sources})
+        summary["negatives"] = f"{mined:,} mined for {len(parts['training']):,} training examples"
+        if not mined:
+            summary["negatives"] += f": {len(neighbors):,} passages of {unrelated:,} unrelated documents are too few"
     if shares_note:
         summary["split"] = shares_note
     page = output_file.with_name("data_report.html")
@@ -334,7 +341,12 @@ def parse_args() -> argparse.Namespace:
     )
     add("--augment", nargs="+", default=[], metavar="KIND[=SHARE]", help=kinds)
     add("--synonyms", default=None, metavar="FILE", help="lines of `a, b` or `a => b`: abbreviations and synonyms")
-    add("--negatives", type=number_in_range(int, 0), default=0, help="hard negatives per example, mined with BM25")
+    add(
+        "--negatives",
+        type=number_in_range(int, 0),
+        default=0,
+        help="hard negatives per training example, mined with BM25",
+    )
     add("--contrastive-negatives", type=number_in_range(int, 0, len(NEGATIVE_STRATEGIES)), default=1, metavar="N",
         help="openai: passages to write that do not answer")  # fmt: skip
     parser.add_device_arguments()

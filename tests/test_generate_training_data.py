@@ -36,7 +36,7 @@ def sections(*names):
 def test_examples_of_all_types_from_a_mixed_folder(docs, tmp_path):
     (docs / "broken.json").write_text("{")
     out = tmp_path / "out" / "training_data.json"
-    done = run(SCRIPT, "--input-dir", docs, "--output-file", out, "--split", "60/30/10")
+    done = run(SCRIPT, "--input-dir", docs, "--output-file", out, "--split", "60/30/10", "--negatives", 2)
     assert done.returncode == 0, done.stderr
     parts = [read_examples(out.with_name(f"{part}_data.json")) for part in ("training", "validation", "test")]
     types = Counter(example.query_type for part in parts for example in part)
@@ -45,6 +45,7 @@ def test_examples_of_all_types_from_a_mixed_folder(docs, tmp_path):
         assert part in done.stdout
     sources = [{example.source for example in part} for part in parts]
     assert list(map(len, sources)) == [3, 2, 1] and len(set.union(*sources)) == 6
+    assert f"negatives   0 mined for {len(parts[0])} training examples: 3 passages of 3 unrelated" in done.stdout
     assert "report" in done.stdout and "engine.md" in out.with_name("data_report.html").read_text()
 
 
@@ -120,32 +121,37 @@ def test_keywords_are_salient_words_of_the_passage():
     assert {"turbine", "blade", "erosion", "sand"} & set(made[0].query.split())
 
 
-def test_negatives_are_never_of_the_same_document_nor_a_copy_of_the_positive():
-    def passage(word):
-        return f"engine oil pressure {word} and some more words about it"
+def ranked(count):
+    """Return chunks of as many documents, in BM25's order for the query "engine oil"."""
+    return [chunk(f"d{i}", "engine oil " * (count - i) + f"w{i} " * 2 * i) for i in range(count)]
 
-    chunks = [chunk(f"d{i}", passage(f"w{i}")) for i in range(60)]
-    chunks += [
-        Chunk(id="d0#1", document_id="d0", text=passage("other")),
-        chunk("copy", passage("W0  ")),
-    ]
-    example = TrainingExample(query="engine oil pressure", positive_document=passage("w0"), positive_id="d0#0")
+
+def test_negatives_come_from_a_window_of_ranks_and_are_neither_copies_nor_related():
+    chunks = ranked(60)
+    chunks += [Chunk(id="d0#1", document_id="d0", text=chunks[1].text), chunk("copy", chunks[0].text.upper())]
+    example = TrainingExample(query="Engine oil", positive_document="cut", positive_id="d0#0")
     families = unrelated(chunks, {"d0": -1, "d1": -1}, {"d0#0": {"d0#0", "d2#0"}})
-    add_bm25_negatives([example], chunks, 50, families, skip_top=0, depth=100)
-    assert len(example.negatives) == 50 and not {passage("w1"), passage("w2")} & set(example.negatives)
-    assert passage("w0") not in [" ".join(text.lower().split()) for text in example.negatives]
-    assert passage("other") not in example.negatives and len(set(example.negatives)) == 50
+    assert add_bm25_negatives([example], chunks, 50, families) == 6
+    # Of 62 passages the first 4 that may be taken, d3 to d6, are skipped, and rank 10 is the last.
+    assert example.negatives == [chunks[i].text.strip() for i in range(7, 13)]
 
 
 def test_a_query_that_two_passages_answer_has_neither_as_a_negative():
-    chunks = [chunk(f"d{i}", f"engine oil pressure w{i} and some more words about it") for i in range(20)]
+    chunks = ranked(20)
     examples = [
-        TrainingExample(query="Engine oil", positive_document=chunks[i].text, positive_id=chunks[i].id)
-        for i in range(2)
+        TrainingExample(query=query, positive_document=chunks[i].text, positive_id=chunks[i].id)
+        for i, query in ((0, "Engine oil"), (2, "engine  oil"))
     ]
-    add_bm25_negatives(examples, chunks, 18, unrelated(chunks), skip_top=0)
-    for example in examples:
-        assert sorted(example.negatives) == sorted(c.text for c in chunks[2:])
+    add_bm25_negatives(examples, chunks, 18, unrelated(chunks))
+    assert [example.negatives for example in examples] == [[chunks[3].text.strip(), chunks[4].text.strip()]] * 2
+
+
+@pytest.mark.parametrize(("size", "ranks"), [(11, []), (12, [2]), (40, [3, 4, 5, 6]), (700, range(31, 100))])
+def test_the_window_of_ranks_fits_the_size_of_the_collection(size, ranks):
+    chunks = ranked(size)
+    example = TrainingExample(query="engine oil", positive_document="cut", positive_id="d0#0")
+    assert add_bm25_negatives([example], chunks, 100, unrelated(chunks)) == len(ranks)
+    assert example.negatives == [chunks[i].text.strip() for i in ranks]  # d0 has no rank among the candidates
 
 
 def test_split_keeps_documents_apart_and_holds_out_at_least_one():
@@ -201,17 +207,20 @@ def test_copies_make_no_examples_and_related_documents_stay_on_one_side(tmp_path
     assert not sides[0] & sides[1] and len(sides[1]) == 6 and not (tmp_path / "test_data.json").exists()
 
 
-def test_a_section_of_most_documents_is_no_positive_and_leaves_the_shares_as_they_are(tmp_path):
+def test_a_section_of_most_documents_is_in_no_example_and_leaves_the_shares_as_they_are(tmp_path):
     """Thirty pages with two texts of their own each; of them 27 have a section on getting help between these."""
     pages = [sections(*(f"page{i}", "helpdesk", f"end{i}") if i < 27 else (f"page{i}", f"end{i}")) for i in range(30)]
     folder, out = tmp_path / "docs.json", tmp_path / "training_data.json"
     folder.write_text(json.dumps(pages))
-    done = run(SCRIPT, "--input-dir", folder, "--output-file", out)
+    done = run(SCRIPT, "--input-dir", folder, "--output-file", out, "--negatives", 1)
     assert done.returncode == 0, done.stderr
     assert "passages    60; 0 more are copies of one of them, 27 boilerplate" in done.stdout
     assert "\nsplit " not in done.stdout
     parts = [read_examples(tmp_path / f"{part}_data.json") for part in ("training", "validation", "test")]
     assert [len({example.source for example in part}) for part in parts] == [24, 3, 3]
+    mined = [sum(len(example.negatives) for example in part) for part in parts]
+    assert mined[0] > 48 and mined[1:] == [0, 0]  # what the model is measured on gets no passage that nobody judged
+    assert f"negatives   {mined[0]} mined for {len(parts[0])} training examples\n" in done.stdout
     assert "helpdesk" not in json.dumps([example.model_dump() for part in parts for example in part])
     report = (tmp_path / "data_report.html").read_text()
     assert "boilerplate passage: 5 of 27" in report and "is shared by 27 documents" in report

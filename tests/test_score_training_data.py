@@ -8,7 +8,7 @@ from sentence_transformers import CrossEncoder
 
 from utils.records import read_examples
 from utils.search.scorers import open_fused_scorer, open_scorer
-from utils.training_data.negatives_mined import mine_negatives
+from utils.training_data.negatives_mined import evenly_spaced, mine_negatives, rank_window
 
 SCRIPT = "score_training_data.py"
 PAGES = {
@@ -78,8 +78,22 @@ def test_without_a_teacher_the_first_ranks_are_left_out():
     queries, documents = ["word"], [f"word {'word ' * (40 - i)} {i}" for i in range(40)] + ["else"]
     miner = open_scorer("bm25", queries, documents)
     ranking = next(iter(miner.search(40)))[0].tolist()
-    (mined,), dropped = mine_negatives([0], [ranking[0]], [set()], miner, None, 3)
-    assert mined == ranking[30:40:3][:3] and dropped == 0
+    (mined,), dropped = mine_negatives([0], [ranking[0]], [set()], miner, None, 2)
+    # Of 41 documents a twentieth, 3, is skipped beside the positive, and a sixth, 6, is the last.
+    assert mined == [ranking[4], ranking[5]] and dropped == 0
+
+
+@pytest.mark.parametrize(
+    ("size", "first", "last"), [(11, 2, 1), (12, 2, 2), (100, 6, 16), (600, 31, 100), (10**6, 31, 100)]
+)
+def test_the_ranks_that_negatives_come_from_fit_the_size_of_the_collection(size, first, last):
+    window = rank_window(size)
+    assert (window.start + 1, window.stop) == (first, last)
+
+
+def test_some_of_a_list_are_spread_over_all_of_it():
+    assert evenly_spaced(range(10), 6) == [0, 1, 3, 5, 6, 8] and evenly_spaced(range(9), 3) == [0, 3, 6]
+    assert evenly_spaced("ab", 5) == ["a", "b"] and evenly_spaced("", 5) == []
 
 
 def test_what_the_teacher_puts_near_the_positive_is_no_negative():

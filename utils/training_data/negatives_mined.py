@@ -1,5 +1,6 @@
 """Hard negatives by any retriever: documents that it ranks high and that, by a teacher, do not answer the query."""
 
+import math
 from collections.abc import Sequence
 from typing import TypeVar
 
@@ -8,7 +9,10 @@ import numpy as np
 from utils.console import progress_bar
 from utils.search.scorers import FusedScorer, VectorScorer
 
-SKIPPED_TOP_RANKS = 30  # top ranks skipped without a teacher: avoids false negatives, and loses the hardest negatives
+# Ranks of negatives without a teacher: skipping the top avoids false negatives, and loses the hardest negatives; below
+# the lowest rank documents are nearly random. The shares are of a small collection, where both lie closer to the query.
+SKIPPED_TOP_RANKS, SKIPPED_TOP_SHARE = 30, 1 / 20
+LOWEST_RANK, LOWEST_RANK_SHARE = 100, 1 / 6
 CANDIDATES_PER_NEGATIVE = 3  # candidates scored by the teacher per negative; spares for the false negatives among them
 FALSE_NEGATIVE_MARGIN = 0.5  # standard deviations of the teacher's scores by which a negative is below the positive
 
@@ -22,14 +26,14 @@ def mine_negatives(
     miner: VectorScorer,
     teacher: FusedScorer | None,
     count: int,
-    depth: int = 100,
+    depth: int = LOWEST_RANK,
     margin: float = FALSE_NEGATIVE_MARGIN,
 ) -> tuple[list[list[int]], int]:
     """Mine hard negatives: documents that `miner` ranks high for an example's query and that do not answer it.
 
     A negative is never a positive of the same query, nor a text made from the example's own passage or document.
     With a teacher its score is below the positive's by more than `margin` standard deviations of the teacher's scores;
-    without one it is not in the first SKIPPED_TOP_RANKS ranks.
+    without one it is at a rank of `rank_window` among the documents that are left so.
 
     Args:
         queries, positives: [examples] the index of each example's query and positive among the texts that the miner
@@ -47,13 +51,16 @@ def mine_negatives(
     for query, positive, origin in zip(queries, positives, origins):
         sources.setdefault(positive, set()).update(origin)
         answers.setdefault(query, set()).add(positive)
-    skip, pool_size = (SKIPPED_TOP_RANKS, count) if teacher is None else (0, CANDIDATES_PER_NEGATIVE * count)
+    if teacher is None:
+        window, pool_size = rank_window(miner.documents.shape[0]), count
+    else:
+        window, pool_size = slice(None), CANDIDATES_PER_NEGATIVE * count
     rankings = progress_bar(miner.search(depth), total=miner.queries.shape[0], desc="mining", unit="queries")
-    ranked = {query: ranking[scores > 0][skip:].tolist() for query, (ranking, scores) in enumerate(rankings)}
+    ranked = {query: ranking[scores > 0].tolist() for query, (ranking, scores) in enumerate(rankings)}
     pools = []
     for query, origin in zip(queries, origins):
         candidates = [d for d in ranked[query] if d not in answers[query] and not origin & sources.get(d, set())]
-        pools.append(evenly_spaced(candidates, pool_size))
+        pools.append(evenly_spaced(candidates[window], pool_size))
     if teacher is None:
         return pools, 0
     pool_queries = [query for query, pool in zip(queries, pools) for _ in pool]
@@ -66,6 +73,15 @@ def mine_negatives(
     return [evenly_spaced(pool, count) for pool in kept], len(scores) - sum(map(len, kept))
 
 
-def evenly_spaced(candidates: Sequence[T], count: int) -> Sequence[T]:
+def rank_window(size: int) -> slice:
+    """Return the ranks, counted from 0 among the candidates, that negatives come from where no teacher looks at them:
+    31 to 100 of 600 documents or more, above a twentieth and up to a sixth of `size` documents; none of fewer than 12.
+    """
+    skipped = min(SKIPPED_TOP_RANKS, math.ceil(SKIPPED_TOP_SHARE * size))
+    return slice(skipped, min(LOWEST_RANK, int(LOWEST_RANK_SHARE * size)))
+
+
+def evenly_spaced(candidates: Sequence[T], count: int) -> list[T]:
     """Return up to `count` of the candidates, at equal steps from the first on."""
-    return candidates[:: max(1, len(candidates) // count)][:count]
+    count = min(count, len(candidates))
+    return [candidates[i * len(candidates) // count] for i in range(count)]
