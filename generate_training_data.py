@@ -98,7 +98,9 @@ def main(args: argparse.Namespace) -> None:
     if args.dry_run:
         if not needs_model:
             raise ValueError("--dry-run is for what a language model is asked; these settings ask none")
-        passages = chunk(read_documents(args.input_dir).documents)[1].passages if args.input_dir else []
+        documents, skipped = read_documents(args.input_dir) if args.input_dir else ([], [])
+        print_skipped(skipped)
+        passages = chunk(documents)[1].passages
         passages += [typical_passage(args.domain, number) for number in range(args.bootstrap if args.domain else 0)]
         queries = args.crops + 1 if generator == "extractive" else args.queries_per_passage
         rephrased = round(len(passages) * queries * variants.get("reformulation", 0) * args.split[0] / sum(args.split))

@@ -22,7 +22,7 @@ from pathlib import Path
 import numpy as np
 
 from utils.arguments import ScriptParser, number_in_range, parse_weights, positive_int
-from utils.console import print_line, run_script
+from utils.console import print_line, print_skipped, run_script
 from utils.documents.normalization import text_key
 from utils.documents.reading import read_documents
 from utils.files import check_writable
@@ -82,7 +82,9 @@ def main(args: argparse.Namespace) -> None:
         )
     if not usable:
         raise ValueError(f"{args.train_file}: every example has an empty query or document")
-    more = [document.full_text for document in read_documents(args.docs_file).documents] if args.docs_file else []
+    documents, skipped = read_documents(args.docs_file) if args.docs_file else ([], [])
+    print_skipped(skipped)
+    more = [document.full_text for document in documents]
     texts = Texts(usable, more)
     print_line(f"{len(usable):,} examples, {len(texts.queries):,} queries, {len(texts.documents):,} documents")
 

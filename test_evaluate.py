@@ -13,7 +13,7 @@ import argparse
 from pathlib import Path
 
 from utils.arguments import ScriptParser, auto_or_positive_int, positive_int
-from utils.console import format_table, print_line, run_script
+from utils.console import format_table, print_line, print_skipped, run_script
 from utils.device import PRECISIONS
 from utils.documents.reading import read_documents
 from utils.evaluation.collection import Collection, pool_examples, read_collection
@@ -38,7 +38,9 @@ def load_test_data(path: str | Path, documents: str | Path | None = None) -> Col
         raise ValueError(f"{path}: no example has both a query and a positive document")
     if documents is not None:
         known = {document.text for document in data.documents}
-        data.documents.extend(d for d in read_documents(documents).documents if d.full_text not in known)
+        added, skipped = read_documents(documents)
+        print_skipped(skipped)
+        data.documents.extend(d for d in added if d.full_text not in known)
     return data
 
 

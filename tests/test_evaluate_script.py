@@ -44,10 +44,14 @@ def test_a_beir_folder_with_baseline_and_comparison(beir, tmp_path):
 
 
 def test_documents_can_come_from_elsewhere_and_missing_ones_are_reported(beir, tmp_path):
-    corpus = (beir / "corpus.jsonl").rename(tmp_path / "other.jsonl")
+    folder = tmp_path / "elsewhere"
+    folder.mkdir()
+    (folder / "photo.png").write_text("not read")
+    corpus = (beir / "corpus.jsonl").rename(folder / "other.jsonl")
     corpus.write_text("\n".join(corpus.read_text().splitlines()[:1]))
-    done = run(SCRIPT, "--model-dir", "splade-tiny", "--test-file", beir, "--docs-file", corpus, "--metrics", "P@1")
+    done = run(SCRIPT, "--model-dir", "splade-tiny", "--test-file", beir, "--docs-file", folder, "--metrics", "P@1")
     assert done.returncode == 0, done.stderr
+    assert "skipped 1 .png: kinds of files that are not read" in done.stdout
     assert "2 judged documents are not in the collection" in done.stdout
     assert "0.5000" in done.stdout
 

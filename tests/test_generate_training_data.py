@@ -35,14 +35,22 @@ def sections(*names):
 
 def test_examples_of_all_types_from_a_mixed_folder(docs, tmp_path):
     (docs / "broken.json").write_text("{")
+    for name in ("a.bib", "b.bib", "photo.png"):
+        (docs / name).write_text("not read")
     out = tmp_path / "out" / "training_data.json"
     done = run(SCRIPT, "--input-dir", docs, "--output-file", out, "--split", "60/30/10", "--negatives", 2)
     assert done.returncode == 0, done.stderr
     parts = [read_examples(out.with_name(f"{part}_data.json")) for part in ("training", "validation", "test")]
     types = Counter(example.query_type for part in parts for example in part)
     assert set(types) == {"title", "sentence", "passage", "keywords"}
-    for part in ("documents   7 (1 empty), 1 files skipped", f"sentence {types['sentence']}", "broken.json: line 1"):
+    unread = "2 .bib, 1 .png: kinds of files that are not read"
+    for part in (
+        "documents   7 (1 empty)\n",
+        f"not read    {unread}; {docs / 'broken.json'}: line 1",
+        f"skipped {unread}\n",
+    ):
         assert part in done.stdout
+    assert f"sentence {types['sentence']}" in done.stdout and unread in out.with_name("data_report.html").read_text()
     sources = [{example.source for example in part} for part in parts]
     assert list(map(len, sources)) == [3, 2, 1] and len(set.union(*sources)) == 6
     assert f"negatives   0 mined for {len(parts[0])} training examples: 3 passages of 3 unrelated" in done.stdout

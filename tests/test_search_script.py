@@ -86,10 +86,12 @@ def test_the_prompt_asks_again_until_quit(docs):
         (["--docs-file", "{docs}", "--top-k", "0"], "at least 1"),
         (["--docs-file", "{docs}", "--model-dir", "{docs}"], "no config.json"),
         (["--docs-file", "{docs}/broken.json"], "line 2: broken JSON"),
+        (["--docs-file", "{docs}/NOTES"], "NOTES: a file without a suffix"),
     ],
 )
 def test_bad_input_is_one_line(docs, arguments, message):
     (docs / "broken.json").write_text('["a",\n "b" "c"]')
+    (docs / "NOTES").write_text("some text")
     arguments = [argument.format(docs=docs) for argument in arguments]
     fails_with_one_line(run(SCRIPT, *(["--model-dir", "splade-tiny", *arguments])), message)
 

@@ -93,11 +93,41 @@ def test_a_broken_file_given_by_name_raises(docs):
         read_documents(docs / "broken.jsonl")
 
 
-def test_hidden_and_foreign_files_are_left_out(docs):
-    (docs / ".git").mkdir()
-    (docs / ".git" / "x.md").write_text("hidden")
-    (docs / "photo.png").write_bytes(b"png")
-    assert len(read_documents(docs).documents) == 7
+def test_hidden_files_and_installed_packages_are_left_out(docs):
+    for folder in (".git", "node_modules/left-pad", "venv/lib/site-packages"):
+        (docs / folder).mkdir(parents=True)
+        (docs / folder / "README.md").write_text("not ours")
+    (docs / ".draft.md").write_text("hidden")
+    documents, skipped = read_documents(docs)
+    assert len(documents) == 7 and not skipped
+
+
+def test_files_of_other_kinds_are_counted_by_suffix(docs):
+    (docs / "deep").mkdir()
+    for name in ("a.BIB", "deep/b.bib", "photo.png", "LICENSE"):
+        (docs / name).write_text("not read")
+    assert read_documents(docs).skipped == ["2 .bib, 1 .png, 1 without a suffix: kinds of files that are not read"]
+
+
+def test_of_very_many_other_kinds_the_most_frequent_are_named(docs):
+    for i in range(30):
+        (docs / f"twice.x{i % 20}{'b' * (i // 20)}").write_text("")
+    (docs / "again.x7").write_text("")
+    (reason,) = read_documents(docs).skipped
+    assert reason.startswith("2 .x7, 1 .") and reason.count(" .") == 20 and ", 10 more: kinds" in reason
+
+
+@pytest.mark.parametrize(("name", "kind"), [("photo.png", "a .png file"), ("NOTES", "a file without a suffix")])
+def test_a_file_of_another_kind_given_by_name_is_refused(tmp_path, name, kind):
+    (tmp_path / name).write_text("some text")
+    with pytest.raises(ValueError, match=rf"{name}: {kind}; what is read: .*\.md .*\(plain text is \.txt\)"):
+        read_documents(tmp_path / name)
+
+
+def test_a_folder_without_documents_says_what_it_holds(tmp_path):
+    (tmp_path / "photo.png").write_text("")
+    with pytest.raises(ValueError, match=r"no documents in this folder: 1 \.png: kinds of files that are not read"):
+        read_documents(tmp_path)
 
 
 def test_a_beir_folder_gives_its_corpus_alone(beir):

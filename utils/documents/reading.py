@@ -11,12 +11,15 @@ from utils.documents.normalization import normalize
 from utils.records import Document, read_json_records
 
 SUFFIXES = READERS.keys() | {".json", ".jsonl"}
+PACKAGE_FOLDERS = {"node_modules", "site-packages", "__pycache__"}  # of installed packages, not of these documents
+MAX_UNREAD_SUFFIXES = 20  # suffixes named of a folder's other files, the most frequent; the rest is added up
 EDGE_LINES = 3  # lines at the start and at the end of a text that may be those of every page of a site
 MIN_EDGE_DOCUMENTS = 10  # documents; a line is taken for such a line in at least this many, and in half of them
 
 
 class Documents(NamedTuple):
-    """Documents that were read, and a line for each file, or kind of file, that could not be."""
+    """Documents that were read, and a line for each file, or kind of file, that was not; the first is for the files of
+    all kinds that nothing here reads."""
 
     documents: list[Document]
     skipped: list[str]
@@ -30,8 +33,10 @@ def read_documents(path: str | Path) -> Documents:
     a file. Lines at the start or the end of half of a folder's files (a banner, a license) are dropped. A file in a
     folder that cannot be read is reported in `skipped`; a file given by name raises.
 
+    Of a folder, hidden files and folders and those of PACKAGE_FOLDERS are left out.
+
     Raises:
-        ValueError: the file is broken, or there is no document at all.
+        ValueError: the file is broken or of no kind that is read, or there is no document at all.
         ImportError: the library that reads the file is not installed.
         OSError: `path` does not exist or cannot be read.
     """
@@ -43,9 +48,12 @@ def read_documents(path: str | Path) -> Documents:
     documents: list[Document] = []
     skipped: list[str] = []
     if path.is_dir():
+        files, unread = _find_files(path)
+        if unread:
+            skipped.append(f"{_tally_suffixes(unread)}: kinds of files that are not read")
         missing: Counter[tuple[str, str]] = Counter()  # (suffix, package that reads it) -> files
         pages: list[Document] = []  # documents that are a file each
-        for file in progress_bar(_readable_files(path), desc="reading", unit="files"):
+        for file in progress_bar(files, desc="reading", unit="files"):
             try:
                 read = _read_file(file, file.relative_to(path).as_posix())
             except ImportError as error:
@@ -58,9 +66,12 @@ def read_documents(path: str | Path) -> Documents:
         skipped += [f"{n} {suffix} files; to read them: pip install {name}" for (suffix, name), n in missing.items()]
         _drop_repeated_edges(pages)
         if not documents:
-            reason = f"; {len(skipped)} could not be read, such as {skipped[0]}" if skipped else ""
-            raise ValueError(f"{path}: no documents in this folder ({' '.join(sorted(SUFFIXES))}){reason}")
+            reason = "; ".join(skipped[:3]) or f"it holds no file of {' '.join(sorted(SUFFIXES))}"
+            raise ValueError(f"{path}: no documents in this folder: {reason}")
     else:
+        if path.suffix.lower() not in SUFFIXES:
+            kind = f"a {path.suffix} file" if path.suffix else "a file without a suffix"
+            raise ValueError(f"{path}: {kind}; what is read: {' '.join(sorted(SUFFIXES))} (plain text is .txt)")
         try:
             documents = _read_file(path, path.name)
         except ImportError as error:
@@ -71,14 +82,28 @@ def read_documents(path: str | Path) -> Documents:
     return Documents(documents, skipped)
 
 
-def _readable_files(folder: Path) -> list[Path]:
-    """Return the files below `folder` with one of SUFFIXES, sorted, without hidden files and folders and without
-    folders behind symbolic links."""
-    files = []
+def _find_files(folder: Path) -> tuple[list[Path], Counter[str]]:
+    """Return the files below `folder` with one of SUFFIXES, sorted, and how many there are of each other suffix.
+    Hidden files and folders, PACKAGE_FOLDERS and folders behind symbolic links are left out."""
+    files: list[Path] = []
+    unread: Counter[str] = Counter()
     for parent, folders, names in os.walk(folder):
-        folders[:] = sorted(name for name in folders if not name.startswith("."))
-        files += [Path(parent, n) for n in names if Path(n).suffix.lower() in SUFFIXES and not n.startswith(".")]
-    return sorted(files)
+        folders[:] = [name for name in folders if not name.startswith(".") and name not in PACKAGE_FOLDERS]
+        for path in (Path(parent, name) for name in names if not name.startswith(".")):
+            suffix = path.suffix.lower()
+            if suffix in SUFFIXES:
+                files.append(path)
+            else:
+                unread[suffix] += 1
+    return sorted(files), unread
+
+
+def _tally_suffixes(counts: Counter[str]) -> str:
+    """Return counts as `12 .tex, 3 .png, 1 without a suffix`, the most frequent suffixes first."""
+    named = counts.most_common(MAX_UNREAD_SUFFIXES)
+    parts = [f"{count:,} {suffix or 'without a suffix'}" for suffix, count in named]
+    others = counts.total() - sum(count for _, count in named)
+    return ", ".join([*parts, f"{others:,} more"] if others else parts)
 
 
 def _read_file(file: Path, name: str) -> list[Document]:

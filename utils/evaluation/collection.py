@@ -4,6 +4,7 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import NamedTuple
 
+from utils.console import print_skipped
 from utils.documents.reading import read_documents
 from utils.records import Document, TrainingExample, read_json_records
 
@@ -41,7 +42,8 @@ def pool_examples(examples: Iterable[TrainingExample]) -> Collection:
 
 def read_collection(folder: str | Path, documents: str | Path | None = None) -> Collection:
     """Read a test collection in the BEIR layout: corpus.jsonl (or `documents`, any path that `read_documents` takes),
-    queries.jsonl and qrels/test.tsv. Only queries with a judgment above 0 are kept.
+    queries.jsonl and qrels/test.tsv. Only queries with a judgment above 0 are kept. What was not read of a folder
+    of documents is printed.
 
     Raises:
         ValueError: a file is broken, or nothing is judged.
@@ -58,7 +60,8 @@ def read_collection(folder: str | Path, documents: str | Path | None = None) -> 
     qrels = {query: grades for query, grades in _read_qrels(folder / "qrels" / "test.tsv").items() if query in queries}
     if not qrels:
         raise ValueError(f"{folder}: no query has a judgment above 0 in qrels/test.tsv")
-    corpus = read_documents(folder if documents is None else documents).documents
+    corpus, skipped = read_documents(folder if documents is None else documents)
+    print_skipped(skipped)
     return Collection(corpus, {query: queries[query] for query in qrels}, qrels)
 
 
