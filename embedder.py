@@ -6,7 +6,8 @@
     from embedder import SpladeEmbedder
     SpladeEmbedder(model_dir="./fine_tuned_splade").generate_sparse_embeddings(["a sentence"])
 
-A vector is {"indices": [vocabulary ids], "values": [weights]}; a line of the output file has the document's id too.
+A vector is {"indices": [vocabulary ids], "values": [weights]}; a line of the output file has the document's id too, and
+its metadata if it has some.
 """
 
 import argparse
@@ -89,9 +90,10 @@ def main(args: argparse.Namespace) -> None:
     if args.input_file:
         documents, skipped = read_documents(args.input_file)
         print_skipped(skipped)
-        ids, texts = [d.id for d in documents], [d.full_text for d in documents]
+        texts = [document.full_text for document in documents]
+        names = [{"id": d.id, "metadata": d.metadata} if d.metadata else {"id": d.id} for d in documents]
     else:
-        ids, texts = [str(i) for i in range(len(args.text))], args.text
+        names, texts = [{"id": str(i)} for i in range(len(args.text))], args.text
     if not texts:
         raise ValueError("nothing to encode: give --text or --input-file")
     embedder = SpladeEmbedder(args.model_dir, args.max_length, args.device, args.precision, args.threads)
@@ -102,8 +104,8 @@ def main(args: argparse.Namespace) -> None:
     if args.output_file:
         terms = 0
         with open_atomic(args.output_file) as file:
-            for name, vector in zip(ids, vectors):
-                file.write(json.dumps({"id": name, **vector}) + "\n")
+            for name, vector in zip(names, vectors):
+                file.write(json.dumps({**name, **vector}) + "\n")
                 terms += len(vector["indices"])
         print_line(f"{len(texts):,} vectors, {terms / len(texts):.1f} terms each -> {args.output_file}")
         return

@@ -152,6 +152,10 @@ def main(args: argparse.Namespace) -> None:
         examples, beyond = cap_per_document(examples, args.balance, args.seed)
         rejected += beyond
     examples += feedback_examples
+    metadata = {document.id: document.metadata for document in documents if document.metadata}
+    for example in examples:
+        if example.source in metadata:
+            example.metadata = metadata[example.source]
     rejected += [Rejected("feedback without a liked document", reason, "") for reason in skipped_queries]
     if not examples and not documents:
         raise ValueError(f"{args.feedback_file}: no query has a document that was liked")

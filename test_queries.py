@@ -26,6 +26,7 @@ from utils.console import print_line, print_skipped, quiet_libraries, run_script
 from utils.device import PRECISIONS
 from utils.documents.reading import read_documents
 from utils.files import check_writable, write_json
+from utils.records import Document
 from utils.search.index import SearchIndex
 from utils.search.synonyms import Synonyms
 from utils.splade.encoder import SpladeEncoder
@@ -123,17 +124,22 @@ def _snippet(text: str) -> str:
     return line if len(line) <= SNIPPET_CHARACTERS else line[: SNIPPET_CHARACTERS - 3].rsplit(" ", 1)[0] + "..."
 
 
-def print_hits(results: Sequence[dict[str, Any]], ids: Sequence[str], top_terms: int) -> None:
-    """Print hits with their matching terms."""
+def print_hits(results: Sequence[dict[str, Any]], documents: Sequence[Document], top_terms: int) -> None:
+    """Print hits with their metadata, if they have some, and their matching terms."""
     if not results:
         print_line("No document shares a term with this query.")
     for result in results:
-        print_line(f"Rank {result['rank']} (Score: {result['score']:.4f}) {ids[result['index']]}")
+        document = documents[result["index"]]
+        print_line(f"Rank {result['rank']} (Score: {result['score']:.4f}) {document.id}")
         print_line(f"  {result['snippet']}")
+        if document.metadata:
+            print_line("  " + _snippet(", ".join(f"{name}: {value}" for name, value in document.metadata.items())))
         print_line("  matched: " + ", ".join(f"{word} {part:.0%}" for word, part in result["terms"][:top_terms]))
 
 
-def prompt_for_queries(search: DocumentSearch, ids: Sequence[str], top_k: int, top_terms: int) -> list[dict[str, Any]]:
+def prompt_for_queries(
+    search: DocumentSearch, documents: Sequence[Document], top_k: int, top_terms: int
+) -> list[dict[str, Any]]:
     """Ask for queries until `quit` or the end of input; return the records of `answer_query`."""
     records = []
     print_line("Type a query, or quit.")
@@ -145,18 +151,22 @@ def prompt_for_queries(search: DocumentSearch, ids: Sequence[str], top_k: int, t
         if query.lower() in ("quit", "exit"):
             break
         if query:
-            records.append(answer_query(query, search, ids, top_k, top_terms))
+            records.append(answer_query(query, search, documents, top_k, top_terms))
     return records
 
 
-def answer_query(query: str, search: DocumentSearch, ids: Sequence[str], top_k: int, top_terms: int) -> dict[str, Any]:
+def answer_query(
+    query: str, search: DocumentSearch, documents: Sequence[Document], top_k: int, top_terms: int
+) -> dict[str, Any]:
     """Search, print the hits, and return them for the output file: {"query", "results"}."""
     started = time.perf_counter()
     results = search.search(query, top_k)
     milliseconds = (time.perf_counter() - started) * 1000
-    print_hits(results, ids, top_terms)
+    print_hits(results, documents, top_terms)
     print_line(f"({milliseconds:.1f} ms)\n")
-    return {"query": query, "results": [{**result, "id": ids[result["index"]]} for result in results]}
+    found = [documents[result["index"]] for result in results]
+    results = [{**result, "id": document.id, "metadata": document.metadata} for result, document in zip(results, found)]
+    return {"query": query, "results": results}
 
 
 def main(args: argparse.Namespace) -> None:
@@ -170,11 +180,10 @@ def main(args: argparse.Namespace) -> None:
     _, model, device = load_splade_model(args.model_dir, args.device, args.precision, args.threads)
     print_line(f"{len(documents):,} documents, on {device}")
     search = DocumentSearch([document.full_text for document in documents], model, True, synonyms)
-    ids = [document.id for document in documents]
     if args.query is None:
-        records = prompt_for_queries(search, ids, args.top_k, args.top_terms)
+        records = prompt_for_queries(search, documents, args.top_k, args.top_terms)
     else:
-        records = [answer_query(args.query, search, ids, args.top_k, args.top_terms)]
+        records = [answer_query(args.query, search, documents, args.top_k, args.top_terms)]
     if args.output_file:
         write_json(args.output_file, records)
         print_line(f"{len(records):,} queries -> {args.output_file}")

@@ -104,7 +104,7 @@ def docs(tmp_path):
     (folder / "more.json").write_text('["The cabin heater needs warm coolant to work well in winter", {"content": ""}]')
     (folder / "more.jsonl").write_text(
         '{"_id": "mirror-1", "title": "Mirrors", "text": "Adjust both mirrors before you drive. A dirty mirror hides '
-        'other cars. The mirrors are heated."}\n'
+        'other cars. The mirrors are heated.", "metadata": {"truck": "T 7"}}\n'
     )
     return folder
 

@@ -39,6 +39,7 @@ def test_a_folder_becomes_a_file_of_vectors(docs, tmp_path):
     rows = [json.loads(line) for line in out.read_text().splitlines()]
     assert [row["id"] for row in rows][:2] == ["brakes.txt", "engine.md"] and len(rows) == 7
     assert rows[4] == {"id": "more.json#2", "indices": [], "values": []}
+    assert rows[5]["id"] == "mirror-1" and rows[5]["metadata"] == {"truck": "T 7"}
 
 
 def test_texts_are_shown_with_their_heaviest_terms():

@@ -54,6 +54,8 @@ def test_examples_of_all_types_from_a_mixed_folder(docs, tmp_path):
     sources = [{example.source for example in part} for part in parts]
     assert list(map(len, sources)) == [3, 2, 1] and len(set.union(*sources)) == 6
     assert f"negatives   0 mined for {len(parts[0])} training examples: 3 passages of 3 unrelated" in done.stdout
+    for example in (example for part in parts for example in part):
+        assert example.model_extra == ({"metadata": {"truck": "T 7"}} if example.source == "mirror-1" else {})
     assert "report" in done.stdout and "engine.md" in out.with_name("data_report.html").read_text()
 
 

@@ -69,6 +69,15 @@ def test_one_query_from_the_shell(docs, tmp_path):
     assert hits["query"] == "tread of a tyre" and hits["results"][0]["id"] == "tyres.rst" and len(hits["results"]) == 2
 
 
+def test_a_hit_has_the_metadata_of_its_document(docs, tmp_path):
+    out = tmp_path / "hits.json"
+    options = ["--docs-file", docs, "--query", "mirrors", "--top-k", 1, "--output-file", out]
+    done = run(SCRIPT, "--model-dir", "splade-tiny", *options)
+    assert "\n  truck: T 7\n" in done.stdout
+    hit = json.loads(out.read_text())[0]["results"][0]
+    assert hit["id"] == "mirror-1" and hit["metadata"] == {"truck": "T 7"}
+
+
 def test_the_prompt_asks_again_until_quit(docs):
     done = run(SCRIPT, "--model-dir", "splade-tiny", "--docs-file", docs, stdin="oil\n\nmirrors\nquit\nnever asked\n")
     assert done.returncode == 0, done.stderr

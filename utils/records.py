@@ -18,11 +18,12 @@ class Record(BaseModel):
 
 
 class Document(Record):
-    """One document. `id` is unique in its collection."""
+    """One document. `id` is unique in its collection; `metadata` is what else its source says of it."""
 
     id: str
     title: str = ""
     text: str
+    metadata: dict[str, Any] = Field(default_factory=dict)
 
     @property
     def full_text(self) -> str:
@@ -31,7 +32,7 @@ class Document(Record):
 
 
 class Chunk(Document):
-    """A passage of a document. `headings` are those above it, the outermost first."""
+    """A passage of a document. `headings` are those above it, the outermost first; `metadata` is its document's."""
 
     document_id: str
     headings: list[str] = Field(default_factory=list)
@@ -62,7 +63,8 @@ class TrainingExample(Record):
     """A query, a document that answers it, and documents that do not.
 
     `source` is the id of the document that it was made from, `positive_id` that of the passage. `scores` are a
-    teacher's, of the positive document and then of each negative.
+    teacher's, of the positive document and then of each negative. `metadata` of that document, if it has some, is among
+    the further fields.
     """
 
     query: str

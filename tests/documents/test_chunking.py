@@ -26,6 +26,11 @@ def test_sizes_and_overlap_stay_in_bounds():
     assert all(chunk.text in LONG for chunk in chunks)
 
 
+def test_chunks_have_the_metadata_of_their_document():
+    chunks = chunk_documents([Document(id="d", text=LONG, metadata={"language": "en"}), Document(id="e", text="short")])
+    assert {chunk.document_id: chunk.metadata for chunk in chunks} == {"d": {"language": "en"}, "e": {}}
+
+
 def test_every_part_of_the_text_is_in_some_chunk():
     chunks = chunk_documents([Document(id="d", text=LONG)], size=700, overlap=0.1)
     assert all(any(f"number {i} tells" in chunk.text for chunk in chunks) for i in range(300))

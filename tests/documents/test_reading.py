@@ -93,6 +93,22 @@ def test_a_broken_file_given_by_name_raises(docs):
         read_documents(docs / "broken.jsonl")
 
 
+def test_what_a_record_holds_beside_its_text_is_kept(tmp_path):
+    records = [
+        {"id": 1, "title": "A", "content": "one", "url": "x.y", "metadata": {"language": "de", "tags": ["a", "b"]}},
+        {"_id": "b", "text": "two", "metadata": {}},
+        {"text": "three", "metadata": "by hand"},
+        "four",
+    ]
+    (tmp_path / "a.json").write_text(json.dumps(records))
+    assert [document.metadata for document in read_documents(tmp_path / "a.json").documents] == [
+        {"url": "x.y", "language": "de", "tags": ["a", "b"]},
+        {},
+        {"metadata": "by hand"},
+        {},
+    ]
+
+
 def test_hidden_files_and_installed_packages_are_left_out(docs):
     for folder in (".git", "node_modules/left-pad", "venv/lib/site-packages"):
         (docs / folder).mkdir(parents=True)

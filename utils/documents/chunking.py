@@ -69,6 +69,7 @@ def chunk_documents(
                             title=document.title,
                             headings=headings,
                             text=text,
+                            metadata=document.metadata,
                         )
                     )
     return chunks

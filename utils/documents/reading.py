@@ -30,8 +30,9 @@ def read_documents(path: str | Path) -> Documents:
     alone).
 
     A document's id is its own `id` or `_id`, else its file's path within the folder, with `#N` for the Nth record of
-    a file. Lines at the start or the end of half of a folder's files (a banner, a license) are dropped. A file in a
-    folder that cannot be read is reported in `skipped`; a file given by name raises.
+    a file. What a record holds beside id, title and text is the document's metadata. Lines at the start or the end of
+    half of a folder's files (a banner, a license) are dropped. A file in a folder that cannot be read is reported in
+    `skipped`; a file given by name raises.
 
     Of a folder, hidden files and folders and those of PACKAGE_FOLDERS are left out.
 
@@ -136,7 +137,8 @@ def _drop_repeated_edges(documents: list[Document]) -> None:
 
 
 def _parse_json_document(value: object, place: str, name: str) -> Document:
-    """Return the document in a JSON string or object; `place` is named in errors.
+    """Return the document in a JSON string or object; `place` is named in errors. Its metadata are the fields of the
+    object's `metadata`, and all fields of the object that are no part of a document themselves.
 
     Raises:
         ValueError: the value is neither, or has no text.
@@ -145,11 +147,15 @@ def _parse_json_document(value: object, place: str, name: str) -> Document:
         return Document(id=name, text=normalize(value).strip())
     if not isinstance(value, dict):
         raise ValueError(f"{place}: a document is a string or an object, not a JSON {type(value).__name__}")
-    text = value.get("content", value.get("text"))
+    fields = dict(value)
+    text = fields.pop("content") if "content" in fields else fields.pop("text", None)
     if not isinstance(text, str):
         raise ValueError(f"{place}: a document needs a field 'content' or 'text' that holds a string")
-    title = " ".join(normalize(str(value.get("title") or "")).split())
-    return Document(id=str(value.get("id", value.get("_id", name))), title=title, text=normalize(text).strip())
+    title = " ".join(normalize(str(fields.pop("title", None) or "")).split())
+    own_id = fields.pop("id") if "id" in fields else fields.pop("_id", name)
+    metadata = fields.pop("metadata", None) or {}
+    metadata = {**fields, **(metadata if isinstance(metadata, dict) else {"metadata": metadata})}
+    return Document(id=str(own_id), title=title, text=normalize(text).strip(), metadata=metadata)
 
 
 def _make_ids_unique(documents: list[Document]) -> None:
