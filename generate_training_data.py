@@ -6,8 +6,8 @@
     python generate_training_data.py --domain "contract law" --bootstrap 200 --api-model NAME
     python generate_training_data.py --input-dir ./docs --feedback-file feedback.jsonl --augment typo keyword
 
-Input: a folder of .md .txt .rst .html .pdf .docx .json .jsonl files, one such file, or a collection in the BEIR layout,
-of which only the documents are read; a --domain that a language model writes passages about; recorded feedback. Output:
+Input: a folder of documents, one file (README, Files, has the formats), or a collection in the BEIR layout, of which
+only the documents are read; a --domain that a language model writes passages about; recorded feedback. Output:
 training, validation and test examples, and data_report.html, which shows samples of what was made and left out.
 Documents that share a passage always fall into the same of the three, unless so many share it that it is boilerplate,
 of which no examples are made.

@@ -8,9 +8,16 @@ from typing import NamedTuple
 from utils.console import progress_bar
 from utils.documents.formats.registry import READERS, read_page
 from utils.documents.normalization import normalize
+from utils.documents.tables import read_table_records
 from utils.records import Document, read_json_records
 
-SUFFIXES = READERS.keys() | {".json", ".jsonl"}
+RECORD_READERS = {
+    ".json": read_json_records,
+    ".jsonl": read_json_records,
+    ".csv": read_table_records,
+    ".tsv": read_table_records,
+}
+SUFFIXES = READERS.keys() | RECORD_READERS.keys()
 PACKAGE_FOLDERS = {"node_modules", "site-packages", "__pycache__"}  # of installed packages, not of these documents
 MAX_UNREAD_SUFFIXES = 20  # suffixes named of a folder's other files, the most frequent; the rest is added up
 EDGE_LINES = 3  # lines at the start and at the end of a text that may be those of every page of a site
@@ -108,12 +115,13 @@ def _tally_suffixes(counts: Counter[str]) -> str:
 
 
 def _read_file(file: Path, name: str) -> list[Document]:
-    """Read the records of a JSON file, or the one document of any other file; `name` stands in for a missing id."""
-    suffix = file.suffix.lower()
-    if suffix in (".json", ".jsonl"):
+    """Read the records of a JSON file or a table, or the one document of any other file; `name` stands in for a missing
+    id."""
+    read_records = RECORD_READERS.get(file.suffix.lower())
+    if read_records:
         return [
             _parse_json_document(value, place, f"{name}#{number}")
-            for number, (place, value) in enumerate(read_json_records(file), 1)
+            for number, (place, value) in enumerate(read_records(file), 1)
         ]
     title, text = read_page(file)
     return [Document(id=name, title=title, text=text)]

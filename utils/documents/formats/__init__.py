@@ -2,6 +2,5 @@
 
 Open `registry.py` first: `read_page` picks the parser by the file's suffix. `page.py` holds Page, the detection of
 encodings and plain text; each other module parses one format. To add a format, write a module here with a function
-`read_X(path) -> Page`, add a line to READERS in `registry.py`, and the suffix to
-the lists in README.md and generate_training_data.py.
+`read_X(path) -> Page`, and add a line to READERS in `registry.py` and the suffix to the table in README.md.
 """

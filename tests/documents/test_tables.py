@@ -1,0 +1,70 @@
+"""Documents in the rows of CSV and TSV files."""
+
+import pytest
+
+from utils.documents.reading import read_documents
+
+
+def rows(tmp_path, data, name="a.csv"):
+    """Return (id, title, text, metadata) of each document of a table."""
+    file = tmp_path / name
+    file.write_bytes(data if isinstance(data, bytes) else data.encode())
+    return [(d.id, d.title, d.text, d.metadata) for d in read_documents(file).documents]
+
+
+@pytest.mark.parametrize(("delimiter", "name"), [(",", "a.csv"), (";", "a.csv"), ("\t", "a.csv"), ("\t", "a.tsv")])
+def test_a_row_is_a_document_with_further_columns_as_metadata(tmp_path, delimiter, name):
+    table = [
+        ["id", "title", "content", "language"],
+        ["7", "Oil", '"Check it, weekly; never\nwhen ""hot"""', "en"],
+        ["", "", "Second", ""],
+    ]
+    data = "\r\n".join(delimiter.join(row) for row in table) + f"\r\n{delimiter * 3}\r\n\r\n"
+    assert rows(tmp_path, data, name) == [
+        ("7", "Oil", 'Check it, weekly; never\nwhen "hot"', {"language": "en"}),
+        (f"{name}#2", "", "Second", {}),
+    ]
+
+
+@pytest.mark.parametrize("encoding", ["utf-8-sig", "utf-16", "cp1252"])
+def test_excel_encodings_and_header_cases_are_read(tmp_path, encoding):
+    text = "Der Käse ist für die Mäuse, die Größe kostet 5 €."
+    assert rows(tmp_path, f"Text;Überschrift\n{text};für alle\n".encode(encoding)) == [
+        ("a.csv#1", "", text, {"Überschrift": "für alle"})
+    ]
+
+
+def test_quotes_in_a_table_with_tabs_may_be_inches(tmp_path):
+    assert [row[2] for row in rows(tmp_path, 'text\tn\n" is the sign of an inch\t1\na 5" pipe\t2\n', "a.tsv")] == [
+        '" is the sign of an inch',
+        'a 5" pipe',
+    ]
+
+
+def test_a_long_field_is_read_and_an_empty_text_counts(tmp_path):
+    found = rows(tmp_path, f"id,text\n1,{'word ' * 100_000}\n2,\n")
+    assert len(found[0][2]) == 499_999 and found[1][:3] == ("2", "", "")
+
+
+@pytest.mark.parametrize(
+    ("data", "message"),
+    [
+        ("question,answer\nHow?,So.\n", "a column must be named 'content' or 'text'; its columns are 'question', "),
+        ("", "a column must be named 'content' or 'text'; its columns are none"),
+        ("text\n", "holds no documents"),
+        ('id,text\n1,"a\nb"\n2,yes, and no\n', "line 4: 3 fields for 2 columns; put texts in quotes"),
+        ('id,text\n1,fine\n2,"never closed\n3,fine\n', "line 3: unexpected end of data"),
+        (b"id,text\n1,\0\n", "binary, not text"),
+    ],
+)
+def test_a_broken_table_is_refused_with_the_place(tmp_path, data, message):
+    with pytest.raises(ValueError, match=rf"a\.csv: {message}"):
+        rows(tmp_path, data)
+
+
+def test_tables_in_a_folder_are_read_or_reported(docs):
+    (docs / "faq.csv").write_text("Text\nThe horn is on the left\n")
+    (docs / "figures.csv").write_text("x,y\n1,2\n")
+    documents, skipped = read_documents(docs)
+    assert "faq.csv#1" in {document.id for document in documents} and len(documents) == 8
+    assert len(skipped) == 1 and "figures.csv: a column must be named" in skipped[0] and "'x', 'y'" in skipped[0]

@@ -1,0 +1,63 @@
+"""Read the rows of CSV and TSV files as records."""
+
+import csv
+import io
+from collections.abc import Iterator
+from pathlib import Path
+
+from utils.documents.formats.page import decode
+
+DELIMITERS = ",;\t|"  # in the order in which they are tried; Excel writes semicolons where the comma is a decimal sign
+TEXT_COLUMNS = {"content", "text"}
+DOCUMENT_COLUMNS = TEXT_COLUMNS | {"title", "id", "_id", "metadata"}  # their names may be in any case
+MAX_FIELD_CHARACTERS = 2**31 - 1  # the most that the csv module takes on all systems; its default is 131,072
+
+
+def read_table_records(path: Path) -> Iterator[tuple[str, dict[str, str]]]:
+    """Yield (place, record) of each row of a CSV or TSV file, by the columns that its first line names; `place` is its
+    file and line, for messages. Rows without any field are left out, and so are empty fields other than the text.
+
+    The delimiter is the one with which there is a column `content` or `text`. Quotes are as in RFC 4180; in a file with
+    tabs where they are not, they are characters like others.
+
+    Raises:
+        ValueError: the file is binary, has no such column, a row with more fields than columns, or a stray quote.
+        OSError: the file cannot be read.
+    """
+    csv.field_size_limit(MAX_FIELD_CHARACTERS)
+    text = decode(path.read_bytes(), path)
+    headers = {delimiter: _header(text, delimiter) for delimiter in DELIMITERS}
+    delimiter = next((d for d, columns in headers.items() if TEXT_COLUMNS.intersection(columns)), "")
+    if not delimiter:
+        found = ", ".join(f"'{name}'" for name in max(headers.values(), key=len)) or "none"
+        raise ValueError(f"{path}: a column must be named 'content' or 'text'; its columns are {found}")
+    columns = headers[delimiter]
+    quoting = csv.QUOTE_NONE if delimiter == "\t" and not _is_well_quoted(text) else csv.QUOTE_MINIMAL
+    rows = csv.reader(io.StringIO(text, newline=""), delimiter=delimiter, quoting=quoting, strict=True)
+    first_line = 1
+    try:
+        for number, row in enumerate(rows):
+            place, first_line = f"{path}: line {first_line}", rows.line_num + 1
+            if number and any(field.strip() for field in row):
+                if len(row) > len(columns):
+                    raise ValueError(f"{place}: {len(row)} fields for {len(columns)} columns; put texts in quotes")
+                record = dict(zip(columns, row))
+                yield place, {name: field for name, field in record.items() if field.strip() or name in TEXT_COLUMNS}
+    except csv.Error as error:
+        raise ValueError(f"{path}: line {first_line}: {error}") from None
+
+
+def _header(text: str, delimiter: str) -> list[str]:
+    """Return the names of the columns; those of DOCUMENT_COLUMNS in lower case."""
+    names = [name.strip() for name in next(csv.reader(io.StringIO(text, newline=""), delimiter=delimiter), [])]
+    return [name.lower() if name.lower() in DOCUMENT_COLUMNS else name for name in names]
+
+
+def _is_well_quoted(text: str) -> bool:
+    """Return whether each field of a table with tabs that begins with a quote also ends with one."""
+    try:
+        for _ in csv.reader(io.StringIO(text, newline=""), delimiter="\t", strict=True):
+            pass
+    except csv.Error:
+        return False
+    return True
