@@ -1,6 +1,7 @@
 """Files of all formats as Markdown, and the detection of encodings."""
 
 import codecs
+import json
 import zipfile
 
 import pytest
@@ -87,6 +88,80 @@ Care
 [1]: http://x.y
 """
 
+MDX = """\
+---
+title: The pump
+---
+import Tabs from '@theme/Tabs';
+import {
+  Card,
+} from "x";
+
+We sell pumps, and
+import valves. {/* hidden
+here */}
+
+<Tabs values={[{label: 'L', value: 'l'}]} onChange={(x) => go({a: 1})}>
+  <TabItem value="l" label="Linux">
+
+## Steps
+
+Press *start*, if 1 < 2 and 3 > 2.
+
+  </TabItem>
+</Tabs>
+<Card title="Stop it" href="/x">Press **stop**.</Card><Break />
+
+```jsx
+import Tabs from '@theme/Tabs'
+<Card title="kept">{/* kept */}</Card>
+```
+"""
+
+NOTEBOOK = {
+    "nbformat": 4,
+    "cells": [
+        {"cell_type": "markdown", "source": ["# Sorting\n", "\n", "How to [sort](x.html)."]},
+        {"cell_type": "code", "source": ["# no heading\n", "sorted([2, 1])"], "outputs": [{"text": ["[1, 2]"]}]},
+        {"cell_type": "code", "source": "print('```')"},
+        {"cell_type": "code", "source": []},
+        {"cell_type": "raw", "source": "raw"},
+        {"cell_type": "markdown", "source": "## End"},
+    ],
+}
+
+MAIL = """\
+From: A <a@x.y>
+Subject: =?utf-8?q?Gr=C3=B6=C3=9Fe?=
+MIME-Version: 1.0
+Content-Type: multipart/mixed; boundary="m"
+
+--m
+Content-Type: multipart/alternative; boundary="a"
+
+--a
+Content-Type: text/plain; charset=iso-8859-1
+Content-Transfer-Encoding: quoted-printable
+
+The size is 5 =E4 b.
+
+> Which size?
+
+-- 
+A, sales
+--a
+Content-Type: text/html
+
+<p>not read</p>
+--a--
+--m
+Content-Type: text/plain
+Content-Disposition: attachment; filename="b.txt"
+
+not read
+--m--
+"""
+
 HTML = """\
 <html><head><meta charset="iso-8859-1"><title>Caf\xe9</title><style>p {color: red}</style></head><body>
 <header>Our banner</header><nav><a href="/">Home</a></nav>
@@ -111,6 +186,52 @@ def test_markdown_loses_link_targets_comments_and_front_matter_but_no_code(tmp_p
     found = page(tmp_path, "a.md", MARKDOWN)
     text = "Use the valve as a picture shows here.\n\n## Care\n\n```sh\n# no heading [x](y)\n```"
     assert found == ("The pump", text)
+
+
+def test_of_mdx_the_content_and_labels_of_components_are_read(tmp_path):
+    found = page(tmp_path, "a.mdx", MDX)
+    assert found.title == "The pump"
+    assert found.text == (
+        "We sell pumps, and\nimport valves.\n\n  Linux:\n\n## Steps\n\nPress *start*, if 1 < 2 and 3 > 2.\n\n"
+        "Stop it: Press **stop**.\n\n"
+        "```jsx\nimport Tabs from '@theme/Tabs'\n<Card title=\"kept\">{/* kept */}</Card>\n```"
+    )
+
+
+def test_a_notebook_gives_its_text_and_code(tmp_path):
+    assert page(tmp_path, "a.ipynb", json.dumps(NOTEBOOK)) == (
+        "Sorting",
+        "How to sort.\n\n```\n# no heading\nsorted([2, 1])\n```\n\n~~~\nprint('```')\n~~~\n\n## End",
+    )
+
+
+@pytest.mark.parametrize("data", ['{"worksheets": []}', "[]", "{", '{"cells": [{"cell_type": "code", "source": 1}]}'])
+def test_a_broken_or_old_notebook_is_refused(tmp_path, data):
+    with pytest.raises(ValueError, match=r"a\.ipynb: is no notebook of version 4: "):
+        page(tmp_path, "a.ipynb", data)
+
+
+def test_an_e_mail_gives_its_subject_and_message(tmp_path):
+    assert page(tmp_path, "a.eml", MAIL.replace("\n", "\r\n")) == ("Größe", "The size is 5 ä b.\n\n> Which size?")
+
+
+@pytest.mark.parametrize(
+    ("header", "body", "text"),
+    [
+        (b"Content-Type: text/html", b"<h2>Oil</h2><p>Check <b>it</b>.", "## Oil\n\nCheck **it**."),
+        (b"Content-Type: text/plain; charset=unknown-8bit", "Größe".encode(), "Größe"),
+        (b"Subject: without a type", "Größe".encode(), "Größe"),
+        (b"Content-Type: application/pdf", b"%PDF", ""),
+    ],
+)
+def test_an_e_mail_is_read_whatever_it_declares(tmp_path, header, body, text):
+    assert page(tmp_path, "a.eml", header + b"\n\n" + body).text == text
+
+
+@pytest.mark.parametrize("data", [b"", b"\0\1\2", b"hello\n\nworld"])
+def test_a_file_without_headers_is_no_e_mail(tmp_path, data):
+    with pytest.raises(ValueError, match=r"a\.eml: is no e-mail"):
+        page(tmp_path, "a.eml", data)
 
 
 def test_of_html_only_the_content_is_read(tmp_path):

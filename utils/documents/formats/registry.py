@@ -5,7 +5,10 @@ from pathlib import Path
 
 from utils.documents.formats.docx import read_docx
 from utils.documents.formats.html import read_html
+from utils.documents.formats.mail import read_mail
 from utils.documents.formats.markdown import read_markdown
+from utils.documents.formats.mdx import read_mdx
+from utils.documents.formats.notebook import read_notebook
 from utils.documents.formats.page import Page, read_plain_text
 from utils.documents.formats.pdf import read_pdf
 from utils.documents.formats.restructured_text import read_restructured_text
@@ -16,12 +19,15 @@ MAX_FILE_BYTES = 20_000_000  # bytes; a larger file is unlikely to be a document
 READERS: dict[str, Callable[[Path], Page]] = {
     ".md": read_markdown,
     ".markdown": read_markdown,
+    ".mdx": read_mdx,
     ".txt": read_plain_text,
     ".rst": read_restructured_text,
     ".html": read_html,
     ".htm": read_html,
     ".pdf": read_pdf,
     ".docx": read_docx,
+    ".ipynb": read_notebook,
+    ".eml": read_mail,
 }
 
 
