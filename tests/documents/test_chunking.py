@@ -66,6 +66,24 @@ def test_code_that_is_split_stays_fenced():
         assert [is_code for is_code, part in split_code(chunk.text) if "compute" in part] == [True]
 
 
+@pytest.mark.parametrize(
+    ("opening", "line", "closing"),
+    [
+        ("```", "value = 1", "```"),
+        ("````python", "value = 1\n```", "````"),
+        ("> ~~~", "> value = 1\n> ```", "> ~~~"),
+        ("1. - ```", "     value = 1", "     ```"),
+    ],
+)
+def test_parts_of_code_keep_to_the_size_and_to_the_kind_of_their_fence(opening, line, closing):
+    text = "\n".join([LONG[:800], opening, *[line] * 80, closing, "", LONG[:800]])
+    chunks = chunk_documents([Document(id="d", text=text)], 500)
+    assert max(len(chunk.text) for chunk in chunks) <= 500 and sum("value" in chunk.text for chunk in chunks) > 2
+    for chunk in chunks:
+        for is_code, run in split_code(chunk.text):
+            assert ("tells" if is_code else "value") not in run
+
+
 @pytest.mark.parametrize(("size", "overlap"), [(499, 0.15), (2001, 0.15), (1000, 0.05), (1000, 0.3)])
 def test_sizes_out_of_bounds_are_refused(size, overlap):
     with pytest.raises(ValueError, match="must be from"):

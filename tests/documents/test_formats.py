@@ -243,6 +243,13 @@ def test_of_html_only_the_content_is_read(tmp_path):
     )
 
 
+def test_code_with_fences_in_it_is_fenced_by_longer_ones(tmp_path):
+    code = "```sh\n# no heading\n```"
+    assert page(tmp_path, "a.html", f"<pre>\n{code}\n</pre><p>end").text == f"````\n{code}\n````\n\nend"
+    block = code.replace("\n", "\n   ")
+    assert page(tmp_path, "a.rst", f".. code-block::\n\n   {block}\n\nend").text == f"````\n{code}\n````\n\nend"
+
+
 def test_html_without_headings_takes_its_title_element(tmp_path):
     found = page(tmp_path, "a.html", "<title>Lamp</title><p>one<p>two<p>three")
     assert found == ("Lamp", "one\n\ntwo\n\nthree")

@@ -10,7 +10,7 @@ import numpy as np
 import scipy.sparse
 import semchunk
 
-from utils.documents.segments import Piece, split_code, split_prose
+from utils.documents.segments import CodeBlock, Piece, code_blocks, split_prose
 from utils.records import Chunk, Document
 
 MIN_CHUNK_SIZE, MAX_CHUNK_SIZE = 500, 2000  # characters; bounds of `size`; a shorter section is merged
@@ -42,25 +42,26 @@ def chunk_documents(
         raise ValueError(f"chunk size must be from {MIN_CHUNK_SIZE} to {MAX_CHUNK_SIZE} characters, not {size}")
     if not MIN_OVERLAP <= overlap <= MAX_OVERLAP:
         raise ValueError(f"chunk overlap must be from {MIN_OVERLAP} to {MAX_OVERLAP}, not {overlap}")
-    split = semchunk.chunkerify(len, chunk_size=size, memoize=False)
     chunks = []
     for document, boundaries in _topic_shifts(documents, encode) if encode else ((d, []) for d in documents):
         earlier_chunks = len(chunks)
-        code_spans = _code_spans(document.text)
-        for section_start, section_end, headings in _sections(document.text, size):
+        blocks = code_blocks(document.text)
+        for section_start, section_end, headings in _sections(document.text, blocks, size):
             spans = []
             for start, end in _split_at_shifts(section_start, section_end, boundaries, size):
                 if end - start > size:
+                    fences = max((2 * len(f"{b.fence}\n") for b in _overlapping(blocks, start, end)), default=0)
+                    split = semchunk.chunkerify(len, chunk_size=size - fences, memoize=False)
                     parts = split(document.text[start:end], offsets=True, overlap=overlap)[1]
-                    spans += [(start + a, start + b) for a, b in _widen_short_last_span(parts, size)]
+                    spans += [(start + a, start + b) for a, b in _widen_short_last_span(parts, size - fences)]
                 else:
                     spans.append((start, end))
             for start, end in spans:
                 text = document.text[start:end].strip()
-                if any(a < start < b for a, b in code_spans):
-                    text = f"```\n{text}"
-                if any(a < end < b for a, b in code_spans):
-                    text = f"{text}\n```"
+                for block in _overlapping(blocks, start, start):
+                    text = f"{block.fence}\n{text}"
+                for block in _overlapping(blocks, end, end):
+                    text = f"{text}\n{block.fence}"
                 if text:
                     chunks.append(
                         Chunk(
@@ -75,12 +76,18 @@ def chunk_documents(
     return chunks
 
 
-def _sections(text: str, size: int) -> list[tuple[int, int, list[str]]]:
-    """Split a text at its headings into sections (start, end, path of headings from the outermost on). A short section
-    is merged with the next one; one longer than `size` is not cut here."""
+def _overlapping(blocks: list[CodeBlock], start: int, end: int) -> list[CodeBlock]:
+    """Return the blocks, of those in order, that begin before `end` and end after `start`."""
+    first = bisect.bisect_right(blocks, start, key=lambda block: block.end)
+    return blocks[first : bisect.bisect_left(blocks, end, key=lambda block: block.start)]
+
+
+def _sections(text: str, blocks: list[CodeBlock], size: int) -> list[tuple[int, int, list[str]]]:
+    """Split a text at its headings, other than in its blocks of code, into sections (start, end, path of headings from
+    the outermost on). A short section is merged with the next one; one longer than `size` is not cut here."""
     sections: list[tuple[int, int, list[str]]] = []
     path: list[tuple[int, str]] = []  # (level, heading)
-    headings = [(0, 0, ""), *_headings(text)]
+    headings = [(0, 0, ""), *_headings(text, blocks)]
     ends = [position for position, _, _ in headings[1:]] + [len(text)]
     for (start, level, heading), end in zip(headings, ends):
         if heading:
@@ -150,29 +157,17 @@ def _split_at_shifts(start: int, end: int, boundaries: list[tuple[int, float]], 
 
 
 def _widen_short_last_span(spans: list[tuple[int, int]], size: int) -> list[tuple[int, int]]:
-    """Return the spans, the last one widened backward to MIN_CHUNK_SIZE if it is shorter."""
-    if len(spans) > 1 and spans[-1][1] - spans[-1][0] < MIN_CHUNK_SIZE <= size:
-        start = max(spans[-2][0], spans[-1][1] - MIN_CHUNK_SIZE)
+    """Return the spans, the last one widened backward to MIN_CHUNK_SIZE, or to `size`, if it is shorter."""
+    if len(spans) > 1 and spans[-1][1] - spans[-1][0] < MIN_CHUNK_SIZE:
+        start = max(spans[-2][0], spans[-1][1] - min(MIN_CHUNK_SIZE, size))
         spans = [*spans[:-1], (start, spans[-1][1])]
     return spans
 
 
-def _headings(text: str) -> list[tuple[int, int, str]]:
-    """Return (position, level, heading) of each Markdown heading outside fenced code."""
-    headings, position = [], 0
-    for code, run in split_code(text):
-        if not code:
-            matches = re.finditer(r"^(#{1,6})[ \t]+(\S.*)$", run, re.MULTILINE)
-            headings += [(position + match.start(), len(match[1]), match[2].strip(" #")) for match in matches]
-        position += len(run)
-    return headings
-
-
-def _code_spans(text: str) -> list[tuple[int, int]]:
-    """Return (start, end) of each run of fenced code."""
-    spans, position = [], 0
-    for code, run in split_code(text):
-        if code:
-            spans.append((position, position + len(run)))
-        position += len(run)
-    return spans
+def _headings(text: str, blocks: list[CodeBlock]) -> list[tuple[int, int, str]]:
+    """Return (position, level, heading) of each Markdown heading outside the blocks of code."""
+    return [
+        (match.start(), len(match[1]), match[2].strip(" #"))
+        for match in re.finditer(r"^(#{1,6})[ \t]+(\S.*)$", text, re.MULTILINE)
+        if not _overlapping(blocks, match.start(), match.end())
+    ]

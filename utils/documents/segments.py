@@ -3,7 +3,13 @@
 import re
 from typing import NamedTuple
 
-CODE_FENCE = re.compile(r"\s*(```|~~~)")
+from markdown_it import MarkdownIt
+
+MAX_FENCE = 10  # characters; a longer fence is as good as one of this length to mark a part of its block as code
+# Blocks of a Markdown file, by CommonMark to the letter; and of any text, such as a passage cut out of a list: there
+# indentation makes no code, nor does it unmake a fence, and what looks like HTML is text.
+_STRICT = MarkdownIt("commonmark")
+_LENIENT = MarkdownIt("commonmark", {"html": False}).disable("code")
 # Prose is split after a sentence, at an empty line, and before a heading, list item or table row.
 PROSE_BOUNDARY = re.compile(r"(?<=[.!?])\s+|\n{2,}|\n(?=[ \t]*(?:[-*+#|]|\d+[.)])[ \t])")
 HEADING_OR_ROW = re.compile(r"\s*(?:#{1,6}\s|\|)")
@@ -17,19 +23,54 @@ class Piece(NamedTuple):
     prose: bool
 
 
-def split_code(text: str) -> list[tuple[bool, str]]:
-    """Split a text into runs of lines, (is fenced code, run); the runs, joined, are the text."""
-    runs: list[tuple[bool, list[str]]] = []
-    open_fence = ""
-    for line in text.splitlines(keepends=True):
-        fence = CODE_FENCE.match(line)
-        code = bool(open_fence or fence)
-        if not runs or runs[-1][0] != code:
-            runs.append((code, []))
-        runs[-1][1].append(line)
-        if fence and (not open_fence or fence[1] == open_fence):
-            open_fence = "" if open_fence else fence[1]
-    return [(code, "".join(lines)) for code, lines in runs]
+class CodeBlock(NamedTuple):
+    """Lines of code [start, end) of a text, in characters, the fences included. `fence` is a line that opens or closes
+    such a block, "" if the code is indented."""
+
+    start: int
+    end: int
+    fence: str
+
+
+def code_blocks(text: str, strict: bool = False) -> list[CodeBlock]:
+    """Return the fenced code of a text by CommonMark's rules, also within lists and block quotes.
+
+    Args:
+        strict: the text is a whole Markdown file, in which indented code counts and HTML comments hold no fences.
+            Otherwise a fence counts whatever its indentation.
+    """
+    if not strict and "```" not in text and "~~~" not in text:
+        return []
+    tokens: list = []
+    parser = _STRICT if strict else _LENIENT
+    parser.block.parse(text, parser, {}, tokens)
+    line_starts = [0, *(match.end() for match in re.finditer("\n", text)), len(text)]
+    blocks, quotes = [], 0  # open block quotes
+    for token in tokens:
+        if token.type in ("blockquote_open", "blockquote_close"):
+            quotes += token.nesting
+        elif token.type in ("fence", "code_block"):
+            first, last = token.map
+            fence = "> " * quotes + token.markup[:MAX_FENCE] if token.markup else ""
+            blocks.append(CodeBlock(line_starts[first], line_starts[min(last, len(line_starts) - 1)], fence))
+    return blocks
+
+
+def fence_code(code: str, language: str = "") -> str:
+    """Return code between fences that are longer than any run of backticks in it."""
+    longest = max(map(len, re.findall("`+", code)), default=0)
+    fence = "`" * max(3, longest + 1)
+    return f"{fence}{language}\n{code}\n{fence}"
+
+
+def split_code(text: str, strict: bool = False) -> list[tuple[bool, str]]:
+    """Split a text into runs of whole lines, (is code, run), as `code_blocks` finds them; the runs, joined, are the
+    text."""
+    runs, position = [], 0
+    for start, end, _ in code_blocks(text, strict):
+        runs += [(False, text[position:start]), (True, text[start:end])]
+        position = end
+    return [(code, run) for code, run in [*runs, (False, text[position:])] if run]
 
 
 def split_prose(text: str) -> list[Piece]:

@@ -7,6 +7,7 @@ from bs4 import BeautifulSoup, Tag
 from markdownify import MarkdownConverter
 
 from utils.documents.formats.page import Page, decode, page_from_markdown
+from utils.documents.segments import fence_code
 
 BOILERPLATE_TAGS = {
     *("head", "title", "script", "style", "noscript", "template", "svg", "iframe", "form", "button"),
@@ -70,13 +71,15 @@ def _code_language(pre: Tag) -> str:
     return language[1] if language else ""
 
 
-_TO_MARKDOWN = MarkdownConverter(
-    heading_style="ATX",
-    strip=["a", "img"],
-    escape_asterisks=False,
-    escape_underscores=False,
-    code_language_callback=_code_language,
-)
+class _Converter(MarkdownConverter):
+    """Converter whose fences around code are longer than those in it."""
+
+    def convert_pre(self, el: Tag, text: str, parent_tags: set[str]) -> str:
+        code = re.sub(r"\A[ \n]*\n", "", text).rstrip()
+        return f"\n\n{fence_code(code, _code_language(el))}\n\n" if text else ""
+
+
+_TO_MARKDOWN = _Converter(heading_style="ATX", strip=["a", "img"], escape_asterisks=False, escape_underscores=False)
 
 
 def html_to_markdown(html: str) -> str:

@@ -1,10 +1,11 @@
 """Parse Markdown files: drop front matter, comments and link targets."""
 
 import re
+import textwrap
 from pathlib import Path
 
 from utils.documents.formats.page import Page, decode, page_from_markdown
-from utils.documents.segments import split_code
+from utils.documents.segments import code_blocks, fence_code
 
 
 def read_markdown(path: Path) -> Page:
@@ -18,19 +19,26 @@ def read_markdown(path: Path) -> Page:
 
 def clean_markdown(text: str) -> str:
     """Return Markdown as text to search: links and images become their text, comments and front matter are dropped;
-    the title of the front matter becomes a heading, unless the text begins with one. Code is kept as it is."""
+    the title of the front matter becomes a heading, unless the text begins with one. Code is kept as it is, indented
+    code between fences."""
     front_matter = re.match(r"---\n(.*?)\n(?:---|\.\.\.)\n", text, re.DOTALL)
     title = ""
     if front_matter:
         field = re.search(r"^title:\s*(.+)$", front_matter[1], re.MULTILINE)
         title, text = (field[1].strip().strip("\"'") if field else ""), text[front_matter.end() :]
-    text = "".join(run if code else _clean_prose(run) for code, run in split_code(text)).strip()
+    parts, position = [], 0
+    for start, end, fence in code_blocks(text, strict=True):
+        code = text[start:end] if fence else f"{fence_code(textwrap.dedent(text[start:end]).rstrip())}\n"
+        parts += [_clean_prose(text[position:start]), code]
+        position = end
+    text = "".join([*parts, _clean_prose(text[position:])]).strip()
     return f"# {title}\n\n{text}" if title and not text.startswith("# ") else text
 
 
 def _clean_prose(text: str) -> str:
     """Replace links by their text, underlined headings by `#` ones; drop comments, link definitions and HTML tags."""
-    text = re.sub(r"<!--.*?-->", "", text, flags=re.DOTALL)
+    commented, end, rest = text.rpartition("-->")  # The search for an end that is not there would be quadratic.
+    text = re.sub(r"<!--.*?-->", "", commented + end, flags=re.DOTALL) + rest
     text = re.sub(r"!?\[((?:[^][]|\[[^][]*\])*)\]\((?:[^()\s]|\([^()]*\))*(?:\s+[\"'][^\n]*?[\"'])?\)", r"\1", text)
     text = re.sub(r"!?\[([^][\n]+)\]\[[^][\n]*\]", r"\1", text)
     text = re.sub(r"^ {0,3}\[[^][\n]+\]:\s+\S+.*\n?", "", text, flags=re.MULTILINE)

@@ -4,6 +4,7 @@ import re
 from pathlib import Path
 
 from utils.documents.formats.page import Page, decode, page_from_markdown
+from utils.documents.segments import fence_code
 
 # Directives without text for readers; they are dropped with their content.
 BUILDER_DIRECTIVES = "toctree|contents|index|image|figure|raw|only|highlight|module|currentmodule|include|sectionauthor"
@@ -26,13 +27,13 @@ def restructured_to_markdown(text: str) -> str:
     text = re.sub(r"^ *\.\. (?:_[^\n]*:|\|[^\n]*\|)[^\n]*\n", "", text, flags=re.MULTILINE)
     text = re.sub(r"^( *)\.\. (?![\w-]+(?::[\w-]+)*::)[^\n]*\n(?:\1 +.*\n)*", "", text, flags=re.MULTILINE)
     code = r"^( *)\.\. (?:code-block|code|sourcecode|testcode|doctest|parsed-literal)::[^\n]*\n((?:(?:\1 +.*)?\n)+)"
-    text = re.sub(code, lambda m: f"```\n{_dedent_block(m[2])}\n```\n\n", text + "\n", flags=re.MULTILINE)
+    text = re.sub(code, lambda m: f"{fence_code(_dedent_block(m[2]))}\n\n", text + "\n", flags=re.MULTILINE)
     text = re.sub(r"^( *)\.\. [\w:-]+:: *([^\n]*)\n(?:\1 +:[\w-]+:.*\n)*", r"\1\2\n", text, flags=re.MULTILINE)
     text = re.sub(r":[\w:+.-]+:`[~!]?([^`<]*?)(?:\s*<[^`>]*>)?`", r"\1", text)
     text = re.sub(r"`([^`<\n]+?)\s*<[^`>\n]*>`__?", r"\1", text)
     text = re.sub(r"``([^`\n]+)``|`([^`\n]+)`_{0,2}", lambda m: m[1] or m[2], text)
     literal = r"^([^\n`]*\S):: *\n\n((?:(?: +[^\n]*)?\n)+)"
-    text = re.sub(literal, lambda m: f"{m[1]}:\n\n```\n{_dedent_block(m[2])}\n```\n\n", text, flags=re.MULTILINE)
+    text = re.sub(literal, lambda m: f"{m[1]}:\n\n{fence_code(_dedent_block(m[2]))}\n\n", text, flags=re.MULTILINE)
     return re.sub(r"\|(\w+)\|", r"\1", text).strip()
 
 
