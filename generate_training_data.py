@@ -133,7 +133,7 @@ def main(args: argparse.Namespace) -> None:
     passages = families.passages
     feedback_examples, skipped_queries = [], []
     if args.feedback_file:
-        feedback_examples, skipped_queries = read_feedback_examples(args.feedback_file, passages)
+        feedback_examples, skipped_queries = read_feedback_examples(args.feedback_file, chunks)
 
     examples: list[TrainingExample] = []
     if generator == "openai" and passages:

@@ -62,6 +62,33 @@ def test_a_document_is_linked_to_its_passage_by_id_or_text(feedback):
     assert [(e.positive_id, e.source) for e in examples] == [("d1#0", "d1"), ("d2#0", "d2")]
 
 
+def test_all_queries_of_a_document_have_one_source_by_its_id_or_its_text(feedback):
+    def liked(query, document, name=None):
+        return {"query": query, "document": document, "liked": True, "document_id": name}
+
+    examples, _ = read_feedback_examples(
+        feedback(
+            liked("a", "Page  one."), liked("b", "page one."), liked("c", "Page two."), liked("d", "Page one.", "p1")
+        )
+    )
+    assert [(e.query, e.source, e.positive_id) for e in examples] == [
+        ("a", "p1", "p1"), ("b", "p1", "p1"), ("c", "feedback.jsonl#2", None), ("d", "p1", "p1")
+    ]  # fmt: skip
+    examples, _ = read_feedback_examples(feedback(*(liked(str(i), "One page.") for i in range(20))))
+    assert len(examples) == 20 and {e.source for e in examples} == {"feedback.jsonl#1"}
+    # a document in another spacing is the same result, and no negative of itself
+    examples, _ = read_feedback_examples(feedback(liked("a", "A page."), {**liked("a", "a  page."), "liked": False}))
+    assert not examples
+
+
+def test_feedback_on_a_copy_goes_with_the_passage_that_it_repeats(feedback):
+    chunks = [Chunk(id=f"{name}#0", document_id=name, text="Cherries are red.") for name in ("first", "copy")]
+    by_text = {"query": "q", "document": "cherries are  red.", "liked": True}
+    by_id = {"query": "r", "document": "Cherries are red!", "liked": True, "document_id": "copy#0"}
+    examples, _ = read_feedback_examples(feedback(by_text, by_id), chunks)
+    assert [(e.positive_id, e.source) for e in examples] == [("first#0", "first"), ("copy#0", "copy")]
+
+
 def test_feedback_makes_training_data_alone_and_together_with_documents(feedback, docs, tmp_path, monkeypatch):
     monkeypatch.setenv("OPENAI_API_KEY", "sk-none")  # feedback alone sends no request, even with a key
     out = tmp_path / "out" / "training_data.json"
