@@ -56,6 +56,8 @@ def test_a_negative_whose_text_the_positive_contains_is_dropped():
     kept, rejected = filter_examples([example("what lifts water", negatives=["A crane lifts stones.", contained])])
     assert kept[0].negatives == ["A crane lifts stones."]
     assert reasons(rejected) == [("false negative", "The pump lifts the water.")]
+    part_of_a_word = example("what lifts water", negatives=["the lower to the up"])  # of "upper"
+    assert filter_examples([part_of_a_word]) == ([part_of_a_word], [])
 
 
 def test_each_document_keeps_at_most_the_given_number_of_examples():
@@ -97,3 +99,6 @@ def test_the_own_passage_does_not_count_as_ranked_above_the_positive():
     passages = [Chunk(id="p0", document_id="d", text=whole), Chunk(id="p1", document_id="e", text="The sea is blue.")]
     cropped = example("The lamps use 24 volts in each truck.", "p0", positive="Mirrors are glass, lamps too.")
     assert filter_by_round_trip([cropped], passages, 1, "bm25") == ([cropped], [])
+    passages.append(Chunk(id="p2", document_id="f", text="The lamps use 12 volts in each car."))
+    (case,) = filter_by_round_trip([cropped], passages, 1, "bm25")[1]
+    assert case.detail == "bm25 puts 1 passages or more, such as p2, above p0"  # not p0, which is the best of all

@@ -121,12 +121,11 @@ def filter_by_round_trip(
     kept, rejected = [], []
     bar = progress_bar(zip(examples, positive_scores, rankings), total=len(examples), desc="round trip", unit="queries")
     for example, positive_score, (found, scores) in bar:
-        ahead = sum(passages[i].id != example.positive_id for i in found[scores > positive_score])
-        if ahead < depth:
+        ahead = [passages[i].id for i in found[scores > positive_score] if passages[i].id != example.positive_id]
+        if len(ahead) < depth:
             kept.append(example)
         else:
-            best = passages[found[0]].id
-            detail = f"{name} puts {depth} passages or more, such as {best}, above {example.positive_id}"
+            detail = f"{name} puts {depth} passages or more, such as {ahead[0]}, above {example.positive_id}"
             rejected.append(Rejected("lost in the round trip", example.query, detail))
     return kept, rejected
 
@@ -156,11 +155,12 @@ def cap_per_document(
 def _copied_run(query: str, document: str) -> str:
     """Return the first COPIED_RUN_WORDS consecutive words of the query that the document contains, "" if none. Both
     are word strings."""
-    words, padded = query.split(), f" {document} "
+    words = query.split()
     runs = (" ".join(words[i : i + COPIED_RUN_WORDS]) for i in range(len(words) - COPIED_RUN_WORDS + 1))
-    return next((run for run in runs if f" {run} " in padded), "")
+    return next((run for run in runs if f" {run} " in document), "")
 
 
 def _word_string(text: str) -> str:
-    """Return the words of a text in lower case, without punctuation, separated by single spaces."""
-    return " ".join(split_words(text))
+    """Return the words of a text in lower case, without punctuation, with a space before and after each, so that a
+    substring test compares whole words."""
+    return " ".join(["", *split_words(text), ""])
