@@ -51,9 +51,8 @@ def test_a_typo_is_one_edit_of_one_word():
 
 def test_keywords_are_the_rarest_words_that_occur_in_documents_in_the_order_of_the_query():
     variants = augment_queries(examples(), {"keyword": 1}, seed=1)
-    assert variants[1].query == "hydraulic pump lift water" or set(variants[1].query.split()) <= set(
-        examples()[1].query.split()
-    )
+    # "at", "hydraulic" and "pump" are in one document each, as is the number 98; "why" in a hundred, "water" in all.
+    assert [v.query for v in variants[98:100]] == ["hydraulic pump 98 at", "why hydraulic pump at"]
     for variant in variants:
         words = variant.query.split()
         assert 2 <= len(words) <= 4 and "hydraulic" in words and "does" not in words
