@@ -69,9 +69,10 @@ def retrieve_documents(
     """
     global _last
     documents = list(documents)
-    if _last is None or _last.model is not model.to(device) or _last.documents != documents:
-        _last = DocumentSearch(documents, model)
-    return _last.search(query, top_k)
+    search = _last  # another thread may replace it
+    if search is None or search.model is not model.to(device) or search.documents != documents:
+        search = _last = DocumentSearch(documents, model)
+    return search.search(query, top_k)
 
 
 class DocumentSearch:

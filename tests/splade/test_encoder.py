@@ -162,6 +162,17 @@ def test_longer_texts_are_truncated_to_the_limit(tiny):
     assert len(tiny.tokenize(["engine " * 600], 16)[0]) == 16
 
 
+@pytest.mark.parametrize("side", ["left", "right"])
+def test_texts_are_cut_as_the_tokenizer_cuts_them(side, tiny, monkeypatch):
+    monkeypatch.setattr(tiny.tokenizer, "truncation_side", side)
+    texts = ["how do wings make lift", "drag"]
+    for limit in (3, 5, 30):
+        assert tiny.tokenize(texts, limit) == tiny.tokenizer(texts, truncation=True, max_length=limit)["input_ids"]
+        bare = tiny.tokenizer(texts, truncation=True, max_length=limit, add_special_tokens=False)["input_ids"]
+        assert tiny._truncated_ids(texts, limit, add_special_tokens=False) == bare
+    assert tiny.tokenize(texts, 2) == tiny.tokenize(texts, 1) == [[], []]
+
+
 def test_roberta_positions_start_after_the_padding_id():
     model, tokenizer = family_model("Roberta")
     encoder = SpladeEncoder(model, tokenizer)

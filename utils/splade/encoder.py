@@ -2,6 +2,7 @@
 
 import functools
 import json
+import threading
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -24,7 +25,10 @@ from utils.splade.vectors import EMPTY_VECTOR, SparseVector
 CONFIG_NAME = "splade_config.json"
 TRACED_PRECISIONS = ("auto", "float32")  # precisions in which encode_query runs a traced float32 forward on the CPU
 MIN_LENGTH_RATIO = 0.7  # shortest over longest text of a padded group; bounds the share of padding in it
+TOKENIZED_TOGETHER = 256  # texts tokenized in one call; bounds the memory that the cut ends of long texts take
 SHORT_TEXT_TOKENS = 32  # tokens; texts below this length count as this long, so that short ones share a group
+
+_TRACE_LOCK = threading.Lock()  # torch.jit.trace keeps what it does in variables of its module
 
 
 class SpladeEncoder(torch.nn.Module):
@@ -171,8 +175,9 @@ class SpladeEncoder(torch.nn.Module):
             or self.model.training
         ):
             return self._batch_encoder.encode_batch([tokens], self.device)[0]
-        if self._traced_forward is None:
-            self._traced_forward = packing.trace_forward(self.model)
+        with _TRACE_LOCK:
+            if self._traced_forward is None:
+                self._traced_forward = packing.trace_forward(self.model)
         projection = self.model.get_output_embeddings()
         with torch.inference_mode():
             hidden = self._traced_forward(torch.tensor(tokens))
@@ -182,8 +187,7 @@ class SpladeEncoder(torch.nn.Module):
         """Return the token ids of each text, special tokens included; [] for a text that has no other tokens."""
         if not texts:
             return []
-        limit = min(max_length or self.max_length, self.max_length)
-        ids = self.tokenizer(list(texts), truncation=True, max_length=limit, verbose=False)["input_ids"]
+        ids = self._truncated_ids(texts, min(max_length or self.max_length, self.max_length))
         special = self.tokenizer.num_special_tokens_to_add()
         return [row if len(row) > special else [] for row in ids]
 
@@ -191,8 +195,27 @@ class SpladeEncoder(torch.nn.Module):
         """Tokenize as `tokenize` does, up to `query_max_length`; without special tokens if there are query weights."""
         if self.query_weights is None or not texts:
             return self.tokenize(texts, self.query_max_length)
-        options = {"add_special_tokens": False, "truncation": True, "max_length": self.query_max_length}
-        return self.tokenizer(list(texts), **options, verbose=False)["input_ids"]
+        return self._truncated_ids(texts, self.query_max_length, add_special_tokens=False)
+
+    def _truncated_ids(self, texts: Sequence[str], limit: int, add_special_tokens: bool = True) -> list[list[int]]:
+        """Return the token ids of each text, `limit` at most, special tokens included.
+
+        They are cut here: a tokenizer of the library `tokenizers` keeps its truncation as a setting, which one thread
+        would change while another one tokenizes.
+        """
+        options = {"return_attention_mask": False, "return_token_type_ids": False, "verbose": False}
+        options["add_special_tokens"] = add_special_tokens
+        ids: list[list[int]] = []
+        for start in range(0, len(texts), TOKENIZED_TOGETHER):
+            rows = self.tokenizer(list(texts[start : start + TOKENIZED_TOGETHER]), **options)["input_ids"]
+            if any(len(row) > limit for row in rows):
+                # Special tokens stand before and after the text's own, which alone are cut.
+                mask = self.tokenizer("a", return_special_tokens_mask=True, **options)["special_tokens_mask"]
+                before, after = mask.index(0), mask[::-1].index(0)
+                left = self.tokenizer.truncation_side == "left"
+                rows = [row if len(row) <= limit else _cut(row, limit, before, after, left) for row in rows]
+            ids += rows
+        return ids
 
     def count_truncated(self, texts: Sequence[str], limit: int) -> int:
         """Count the texts that have more than `limit` tokens, special tokens included."""
@@ -285,6 +308,14 @@ class SpladeEncoder(torch.nn.Module):
             rebuilt = torch.nn.functional.linear(hidden, projection.weight, projection.bias)
         if rebuilt.shape != logits.shape or not torch.allclose(rebuilt, logits, rtol=1e-3, atol=1e-3):
             raise ValueError(f"{type(self.model).__name__}: its logits are not a projection of its hidden states")
+
+
+def _cut(ids: list[int], limit: int, before: int, after: int, left: bool) -> list[int]:
+    """Cut `ids` to `limit`, at the left or else at the right; the first `before` and the last `after` of them stay."""
+    own = ids[before : len(ids) - after]
+    room = max(0, limit - before - after)
+    kept = own[len(own) - room :] if left else own[:room]
+    return [*ids[:before], *kept, *ids[len(ids) - after :]]
 
 
 def _position_limit(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> int:

@@ -1,7 +1,11 @@
 """Batched encoding of a stream of texts in constant memory, with batch sizes that suit the device."""
 
+import functools
+import os
+import threading
+from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence, Sized
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from itertools import islice
 
 import torch
@@ -106,8 +110,27 @@ class BatchEncoder:
             for batch in batches:
                 yield self.encode_batch(batch, device)
             return
-        try:
-            with ThreadPoolExecutor(threads, initializer=torch.set_num_threads, initargs=(1,)) as pool:
-                yield from pool.map(lambda batch: self.encode_batch(batch, device), batches)
-        finally:
-            torch.set_num_threads(threads)
+        pool = _workers(threads, os.getpid())
+        running: deque[Future] = deque()  # few of a call's batches, so that calls of several threads take turns
+        for batch in batches:
+            running.append(pool.submit(self.encode_batch, batch, device))
+            if len(running) > 2 * threads:
+                yield running.popleft().result()
+        while running:
+            yield running.popleft().result()
+
+
+@functools.lru_cache(maxsize=1)
+def _workers(count: int, process: int) -> ThreadPoolExecutor:
+    """Return `count` threads that compute on one processor thread each; a forked process needs its own.
+
+    They are kept, because torch.set_num_threads also sets what threads that begin later compute on: it is 1 only until
+    all workers have begun.
+    """
+    begun = threading.Barrier(count + 1)
+    pool = ThreadPoolExecutor(count, "encode", torch.set_num_threads, (1,))
+    for _ in range(count):
+        pool.submit(begun.wait)
+    begun.wait()
+    torch.set_num_threads(count)
+    return pool
