@@ -168,7 +168,8 @@ class SpladeTrainer:
         checkpoints = self.output_dir / CHECKPOINTS_FOLDER
         arguments = training_arguments(settings, checkpoints, self.device, self.dtype, bool(validation))
         rank_and_world = arguments.process_index, arguments.world_size
-        batches = StepBatchSampler(len(examples), settings.batch_sizes, settings.epochs, settings.seed, *rank_and_world)
+        texts = [(example.query_key, example.keys[0]) for example in examples]
+        batches = StepBatchSampler(texts, settings.batch_sizes, settings.epochs, settings.seed, *rank_and_world)
         collection = pool_examples(self.validation)
         trainer = EncoderTrainer(
             encoder, arguments, settings, batches, examples, validation, collection, self.objective, refresher

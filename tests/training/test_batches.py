@@ -1,5 +1,7 @@
 """Batches of training examples."""
 
+import itertools
+
 import pytest
 import torch
 
@@ -71,8 +73,13 @@ def test_texts_come_back_in_order_with_their_scores(tiny):
         assert found.teacher.tolist() == [[9, 3, 5], [7, inf, inf], [8, 1, inf]]
 
 
+def different(count):
+    """Keys of examples that have no text in common."""
+    return [(number, number) for number in range(count)]
+
+
 def test_every_pass_has_each_row_once_and_all_batches_are_full():
-    batches = StepBatchSampler(10, [4], epochs=2, seed=3)
+    batches = StepBatchSampler(different(10), [4], epochs=2, seed=3)
     seen = []
     for epoch in range(2):
         batches.set_epoch(epoch)
@@ -80,18 +87,41 @@ def test_every_pass_has_each_row_once_and_all_batches_are_full():
     rows = [row for batch in seen for row in batch]
     assert [len(batch) for batch in seen] == [4] * 2 * len(batches) and len(batches) == 3
     assert sorted(rows[:10]) == sorted(rows[10:20]) == list(range(10)) and rows[:10] != rows[10:20]
+    assert all(len(set(batch)) == 4 for batch in seen)  # where two passes meet, too
     batches.set_epoch(1)
     assert list(batches) == seen[3:]
 
 
+@pytest.mark.parametrize("seed", range(5))
+def test_no_batch_has_a_query_or_a_document_twice(seed):
+    texts = [(row if row % 2 else row // 4, row // 4 if row % 2 else row) for row in range(60)]
+    batches = StepBatchSampler(texts, [6, 10], epochs=3, seed=seed)
+    seen = []
+    for epoch in range(3):
+        batches.set_epoch(epoch)
+        seen += list(batches)
+    for batch in seen:
+        for keys in zip(*(texts[row] for row in batch)):
+            assert len(set(keys)) == len(batch)
+    counts = [list(itertools.chain(*seen)).count(row) for row in range(60)]
+    assert min(counts) >= 2 and max(counts) <= 4
+
+
+def test_batches_are_full_where_repeated_texts_cannot_be_avoided():
+    texts = [(row, max(0, row - 36)) for row in range(40)]  # all but three have the same document
+    batches = list(StepBatchSampler(texts, [8], epochs=1, seed=0))
+    assert [len(set(batch)) for batch in batches] == [8] * 5
+
+
 def test_processes_share_the_batches_of_one():
-    whole = list(StepBatchSampler(21, [6], epochs=1, seed=0))
-    parts = [list(StepBatchSampler(21, [2], epochs=1, seed=0, rank=rank, world=3)) for rank in range(3)]
+    texts = [(query, query // 2) for query in range(21)]
+    whole = list(StepBatchSampler(texts, [6], epochs=1, seed=0))
+    parts = [list(StepBatchSampler(texts, [2], epochs=1, seed=0, rank=rank, world=3)) for rank in range(3)]
     assert [first + second + third for first, second, third in zip(*parts, strict=True)] == whole
 
 
 def test_batches_grow_by_their_schedule_over_equal_shares_of_the_examples():
-    batches = StepBatchSampler(96, [4, 8, 16], epochs=3, seed=0)
+    batches = StepBatchSampler(different(96), [4, 8, 16], epochs=3, seed=0)
     sizes = []
     for epoch in range(3):
         batches.set_epoch(epoch)
@@ -101,7 +131,7 @@ def test_batches_grow_by_their_schedule_over_equal_shares_of_the_examples():
 
 
 def test_a_batch_is_never_larger_than_a_pass():
-    assert [sorted(batch) for batch in StepBatchSampler(5, [8], epochs=1, seed=0)] == [[0, 1, 2, 3, 4]]
+    assert [sorted(batch) for batch in StepBatchSampler(different(5), [8], epochs=1, seed=0)] == [[0, 1, 2, 3, 4]]
 
 
 def test_without_scores_for_all_there_is_no_teacher(tiny):

@@ -1,10 +1,14 @@
 """From training examples to the batches of a step, and from a batch's weights to the inputs of its loss."""
 
 import functools
+import itertools
+import math
+from collections import deque
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
 import torch
 import torch.distributed
 from torch.nn.utils.rnn import pad_sequence
@@ -14,6 +18,8 @@ from utils.records import TrainingExample
 from utils.splade.encoder import SpladeEncoder
 from utils.training.identity import identify
 from utils.training.losses import LossInputs
+
+LOOKAHEAD_BATCHES = 4  # examples that are looked at for one without a repeated text, over the size of the batch
 
 
 @dataclass
@@ -85,10 +91,12 @@ class StepBatchSampler(Sampler[list[int]]):
     """Samples the positions of each step's examples.
 
     The examples are shuffled anew for each pass, and the passes follow each other without a gap, so that all batches
-    are full. An epoch is 1 / `epochs` of all steps; with one batch size, that is about one pass over the examples.
+    are full. An epoch is 1 / `epochs` of all steps; with one batch size, that is about one pass over the examples. An
+    example whose query or positive document is in the batch already waits for the next one, unless there is no other
+    within LOOKAHEAD_BATCHES.
 
     Args:
-        examples: number of examples.
+        texts: [examples] keys of each example's query and positive document.
         sizes: batch sizes per process, one after the other for equal shares of the examples; each at most
             examples // world.
         epochs: passes over the examples.
@@ -97,12 +105,18 @@ class StepBatchSampler(Sampler[list[int]]):
     """
 
     def __init__(
-        self, examples: int, sizes: Sequence[int], epochs: int, seed: int, rank: int = 0, world: int = 1
+        self,
+        texts: Sequence[tuple[int, int]],
+        sizes: Sequence[int],
+        epochs: int,
+        seed: int,
+        rank: int = 0,
+        world: int = 1,
     ) -> None:
-        self.examples, self.seed, self.rank, self.world = examples, seed, rank, world
-        sizes = [max(1, min(size, examples // world)) for size in sizes]
-        share = examples * epochs / len(sizes)
-        steps = [size for size in sizes for _ in range(max(1, round(share / (size * world))))]
+        self.texts, self.seed, self.rank, self.world = texts, seed, rank, world
+        sizes = [max(1, min(size, len(texts) // world)) for size in sizes]
+        share = len(texts) * epochs / len(sizes)
+        steps = [size for size in sizes for _ in range(math.ceil(share / (size * world)))]
         self.steps_per_epoch = -(-len(steps) // epochs)
         self.sizes = steps + [sizes[-1]] * (self.steps_per_epoch * epochs - len(steps))
         self.epoch = 0
@@ -118,14 +132,40 @@ class StepBatchSampler(Sampler[list[int]]):
         first = self.epoch * self.steps_per_epoch
         start = self.world * sum(self.sizes[:first])
         for size in self.sizes[first : first + self.steps_per_epoch]:
-            own = range(start + self.rank * size, start + (self.rank + 1) * size)
-            yield [_shuffled(self.examples, self.seed + i // self.examples)[i % self.examples] for i in own]
+            own = start + self.rank * size
+            yield self._order[own : own + size].tolist()
             start += self.world * size
 
+    @functools.cached_property
+    def _order(self) -> np.ndarray:
+        """Positions of the examples of all steps, of all epochs and processes."""
+        waiting: deque[int] = deque()
+        coming = self._passes()
+        order = []
+        for size in self.sizes:
+            size *= self.world
+            batch: list[int] = []
+            repeated: list[int] = []
+            queries: set[int] = set()
+            documents: set[int] = set()
+            while len(batch) < size and len(batch) + len(repeated) < LOOKAHEAD_BATCHES * size:
+                example = waiting.popleft() if waiting else next(coming)
+                query, document = self.texts[example]
+                if query in queries or document in documents:
+                    repeated.append(example)
+                else:
+                    batch.append(example)
+                    queries.add(query)
+                    documents.add(document)
+            missing = size - len(batch)
+            order += batch + repeated[:missing]
+            waiting.extendleft(reversed(repeated[missing:]))
+        return np.array(order, np.int32)
 
-@functools.lru_cache(maxsize=2)
-def _shuffled(count: int, seed: int) -> list[int]:
-    return torch.randperm(count, generator=torch.Generator().manual_seed(seed)).tolist()
+    def _passes(self) -> Iterator[int]:
+        """Yield the positions of all examples in random order, pass after pass."""
+        for seed in itertools.count(self.seed):
+            yield from torch.randperm(len(self.texts), generator=torch.Generator().manual_seed(seed)).tolist()
 
 
 def corpus_idf(examples: Sequence[TokenizedExample], encoder: SpladeEncoder) -> torch.Tensor:
