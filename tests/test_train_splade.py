@@ -408,6 +408,14 @@ def test_the_curves_and_the_logs_are_left_behind(data):
     assert [event.step for event in events.Scalars("train/doc_terms")] == [1, 2, 3, 4]
 
 
+def test_a_training_of_one_step_trains(data):
+    trainer(data, epochs=1, batch_size=16, val_file=None).train()
+    before = load_file(os.path.join(resolve_model("splade-tiny"), "model.safetensors"))
+    after = load_file(data / "model" / "model.safetensors")
+    # AdamW's first step changes a weight by about the learning rate.
+    assert max((after[name] - before[name]).abs().max() for name in after).item() == pytest.approx(5e-5, rel=0.1)
+
+
 def test_batch_sizes_follow_their_schedule(data):
     sizes = []
 

@@ -1,6 +1,7 @@
 """transformers' Trainer for a SpladeEncoder: the steps, evaluation, checkpoints and records of a training."""
 
 import contextlib
+import functools
 import os
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -8,6 +9,7 @@ from typing import Any
 
 import torch
 from safetensors.torch import load_file, save_file
+from torch.optim.lr_scheduler import LambdaLR
 from torch.utils.data import DataLoader
 from transformers import PrinterCallback, Trainer, TrainingArguments
 
@@ -39,7 +41,6 @@ def training_arguments(
         num_train_epochs=settings.epochs,
         per_device_eval_batch_size=settings.batch_sizes[-1],
         learning_rate=settings.learning_rate,
-        warmup_steps=settings.warmup_ratio,
         weight_decay=0.01,
         bf16=dtype == torch.bfloat16,
         fp16=dtype == torch.float16,
@@ -139,6 +140,11 @@ class EncoderTrainer(Trainer):
             rate = IDF_RATE_FACTOR * self.args.learning_rate
             optimizer.add_param_group({"params": [weights], "lr": rate, "weight_decay": 0.0})
         return optimizer
+
+    def create_scheduler(self, num_training_steps, optimizer=None):
+        share = functools.partial(rate_share, steps=num_training_steps, warmup_ratio=self.settings.warmup_ratio)
+        self.lr_scheduler = LambdaLR(optimizer or self.optimizer, share)
+        return self.lr_scheduler
 
     def get_train_dataloader(self) -> DataLoader:
         return _StepLoader(self.train_dataset, batch_sampler=self.batches, collate_fn=_as_inputs)
@@ -281,6 +287,13 @@ class EncoderTrainer(Trainer):
             self.model.load_state_dict(load_file(Path(folder, ADAPTERS_NAME)), strict=False)
         else:
             self.model.load_state_dict(SpladeEncoder.from_pretrained(folder, self.model.device).state_dict())
+
+
+def rate_share(step: int, steps: int, warmup_ratio: float) -> float:
+    """Return the share of the peak learning rate in a step of `steps`, counted from 0: it grows linearly over
+    `warmup_ratio` of them, then falls linearly to 0. No step has rate 0, so that each one trains."""
+    warmup_steps = min(int(warmup_ratio * steps), steps - 1)
+    return min((step + 1) / (warmup_steps + 1), (steps - step) / (steps - warmup_steps))
 
 
 def _as_inputs(examples: list[TokenizedExample]) -> dict[str, list[TokenizedExample]]:
