@@ -139,9 +139,9 @@ class SpladeTrainer:
         the tuned weights.
 
         Returns:
-            One record an epoch, as in training_history.json: epoch, step, loss, query_terms, doc_terms, lambda_q,
-            lambda_d, seconds, and where there are validation examples val_loss, val_nDCG@10, val_query_terms,
-            val_doc_terms.
+            One record an epoch, as in training_history.json: epoch, step, loss (the ranking loss, without the
+            regularizers), query_terms, doc_terms, lambda_q, lambda_d, seconds, and where there are validation examples
+            val_loss, val_nDCG@10, val_query_terms, val_doc_terms.
 
         Raises:
             ValueError: the training went wrong: the loss is NaN or infinite, vectors are all empty or all dense.
@@ -257,7 +257,8 @@ def write_model_folder(folder: Path, trainer: EncoderTrainer, settings: dict[str
     trainer.model.save_pretrained(folder)
     write_json(folder / "training_history.json", {"settings": settings, "epochs": history})
     steps = [record for record in trainer.state.log_history if "doc_terms" in record]
-    save_curves(folder / "training_curves.png", steps, history, VALIDATION_METRIC)
+    same_sizes = {*trainer.batches.sizes} == {*trainer.validation_batches.sizes}
+    save_curves(folder / "training_curves.png", steps, history, VALIDATION_METRIC, same_sizes)
     write_text(folder / "README.md", model_card(settings, history, best, examples))
 
 

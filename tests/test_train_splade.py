@@ -408,6 +408,13 @@ def test_the_curves_and_the_logs_are_left_behind(data):
     assert [event.step for event in events.Scalars("train/doc_terms")] == [1, 2, 3, 4]
 
 
+def test_training_and_validation_losses_are_the_same_sum(data):
+    (data / "validation_data.json").write_text(json.dumps(examples()))
+    options = {"learning_rate": 0, "lambda_d": 0.1, "lambda_q": 0.1, "epochs": 2, "batch_size": 16}
+    for record in trainer(data, **options, precision="float32").train():
+        assert record["loss"] == pytest.approx(record["val_loss"], rel=1e-5)
+
+
 def test_a_training_of_one_step_trains(data):
     trainer(data, epochs=1, batch_size=16, val_file=None).train()
     before = load_file(os.path.join(resolve_model("splade-tiny"), "model.safetensors"))

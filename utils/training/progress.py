@@ -12,7 +12,7 @@ SIDES = ("query", "doc")
 
 
 class StepStats(NamedTuple):
-    """A step's loss, and the mean active terms of its queries and documents."""
+    """A step's ranking loss, and the mean active terms of its queries and documents."""
 
     loss: float
     query_terms: float

@@ -39,7 +39,6 @@ def training_arguments(
     arguments = TrainingArguments(
         output_dir=str(folder),
         num_train_epochs=settings.epochs,
-        per_device_eval_batch_size=settings.batch_sizes[-1],
         learning_rate=settings.learning_rate,
         weight_decay=0.01,
         bf16=dtype == torch.bfloat16,
@@ -71,7 +70,7 @@ class EncoderTrainer(Trainer):
         model: what is trained.
         arguments: transformers' settings, see `training_arguments`.
         settings: ours, with a learning rate.
-        batches: which examples make each step.
+        batches: which examples make each step. Validation batches are of the same kind, and of their last size.
         examples, validation: tokenized examples.
         collection: what `validation`'s queries search after each epoch.
         objective: the ranking loss.
@@ -105,6 +104,9 @@ class EncoderTrainer(Trainer):
             data_collator=lambda part: collate(part, model, self.micro_batch),
         )
         self.batches, self.collection, self.settings = batches, collection, settings
+        texts = [(example.query_key, example.keys[0]) for example in validation]
+        rank_and_world = arguments.process_index, arguments.world_size
+        self.validation_batches = StepBatchSampler(texts, settings.batch_sizes[-1:], 1, settings.seed, *rank_and_world)
         self.objective, self.refresh = objective, refresh
         lambdas = {"query": settings.lambda_q, "doc": settings.lambda_d}
         if model.query_weights is not None:
@@ -149,9 +151,12 @@ class EncoderTrainer(Trainer):
     def get_train_dataloader(self) -> DataLoader:
         return _StepLoader(self.train_dataset, batch_sampler=self.batches, collate_fn=_as_inputs)
 
+    def get_eval_dataloader(self, eval_dataset=None) -> DataLoader:
+        return DataLoader(self.eval_dataset, batch_sampler=self.validation_batches, collate_fn=self.data_collator)
+
     def training_step(self, model, inputs, num_items_in_batch=None):
         model.train()
-        loss = self._step(model, inputs["examples"])
+        self._step(model, inputs["examples"])
         self.guard.check(self.state.global_step + 1, *self.last_step)
         for side, terms in zip(SIDES, self.last_step[1:]):
             self.sparsity[side].observe(terms)
@@ -160,9 +165,9 @@ class EncoderTrainer(Trainer):
         if shift and bias is not None:
             with torch.no_grad():
                 bias += shift
-        return loss.detach()
+        return torch.tensor(self.last_step.loss, device=self.args.device)
 
-    def _step(self, model, examples: list[TokenizedExample]) -> torch.Tensor:
+    def _step(self, model, examples: list[TokenizedExample]) -> None:
         """Run forward and backward; with fewer texts at a time where they do not fit the memory."""
         while True:
             inputs = self._prepare_inputs(collate(examples, self.model, self.micro_batch))
@@ -176,13 +181,12 @@ class EncoderTrainer(Trainer):
             print_line(f"out of memory: {self.micro_batch} texts in the model at a time from here on")
             self.model.zero_grad()
 
-    def _whole_step(self, model, inputs) -> torch.Tensor:
+    def _whole_step(self, model, inputs) -> None:
         with self.compute_loss_context_manager():
             loss = self.compute_loss(model, inputs)
         self._backward(loss)
-        return loss
 
-    def _cached_step(self, model, inputs) -> torch.Tensor:
+    def _cached_step(self, model, inputs) -> None:
         """Run a batch in parts: weights without gradients, the loss's gradient for them, then each part once more, with
         the same dropout, to pass that gradient on (GradCache, arXiv 2101.06983)."""
         states, weights = [], []
@@ -205,20 +209,20 @@ class EncoderTrainer(Trainer):
                     again = model(**part)
                 again.backward(gradient)
         _set_random_state(after, self.args.device)
-        return loss
 
     def compute_loss(self, model, inputs, return_outputs=False, num_items_in_batch=None):
         loss = self._loss(torch.cat([model(**part) for part in inputs["texts"]]), inputs, model.training)
         return (loss, {}) if return_outputs else loss
 
     def _loss(self, weights: torch.Tensor, inputs: dict[str, Any], regularized: bool) -> torch.Tensor:
-        """Return the loss of a batch's weights; without the regularizers it is comparable between epochs."""
+        """Return the loss of a batch's weights: the ranking loss, which is what is shown and recorded, and the
+        regularizers, whose weight changes from step to step."""
         step = gather_step(weights, inputs)
         loss = self.objective(step)
-        if regularized:
-            loss = loss + self.sparsity["query"].loss(step.queries) + self.sparsity["doc"].loss(step.documents)
         terms = [(side.detach() > 0).sum(1).float().mean().item() for side in (step.queries, step.documents)]
         self.last_step = StepStats(loss.item(), *terms)
+        if regularized:
+            loss = loss + self.sparsity["query"].loss(step.queries) + self.sparsity["doc"].loss(step.documents)
         return loss
 
     def _backward(self, loss: torch.Tensor) -> None:
