@@ -21,10 +21,10 @@ import argparse
 import functools
 import os
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Container, Sequence
 from pathlib import Path
 
-from utils.arguments import ScriptParser, number_in_range, parse_weights, positive_int
+from utils.arguments import ScriptParser, given_arguments, number_in_range, parse_weights, positive_int
 from utils.console import print_line, print_skipped, run_script
 from utils.documents.chunking import MAX_CHUNK_SIZE, MAX_OVERLAP, MIN_CHUNK_SIZE, MIN_OVERLAP, chunk_documents
 from utils.documents.families import Families, group_documents
@@ -87,6 +87,9 @@ def main(args: argparse.Namespace) -> None:
         seed=args.seed,
     )
     needs_model = bool((generator == "openai" and args.input_dir) or args.domain or "reformulation" in variants)
+    if args.dry_run and not needs_model:
+        raise ValueError("--dry-run is for what a language model is asked; these settings ask none")
+    refuse_idle_flags(args, generator, needs_model, variants)
     chunk = functools.partial(
         chunk_and_group,
         size=args.chunk_size,
@@ -96,8 +99,6 @@ def main(args: argparse.Namespace) -> None:
         threads=args.threads,
     )
     if args.dry_run:
-        if not needs_model:
-            raise ValueError("--dry-run is for what a language model is asked; these settings ask none")
         documents, skipped = read_documents(args.input_dir) if args.input_dir else ([], [])
         print_skipped(skipped)
         passages = chunk(documents)[1].passages
@@ -224,6 +225,39 @@ def choose_generator(generator: str, api_base: str | None, domain: str | None) -
     generator = "openai" if endpoint or domain else "extractive"
     print_line(f"generator   {generator}")
     return generator
+
+
+def refuse_idle_flags(args: argparse.Namespace, generator: str, needs_model: bool, variants: Container[str]) -> None:
+    """Check that each flag of the command line has an effect beside the others.
+
+    Raises:
+        ValueError: one has none.
+    """
+    passages = bool(args.input_dir or args.domain)
+    made_by = generator if passages else None
+    needs = (  # whether the flags have an effect, what they need to have one, and the flags
+        (args.domain, "--domain", "bootstrap"),
+        (args.split[1], "a second share in --split", "validation_file"),
+        (sum(args.split[2:]), "a third share in --split", "test_file"),
+        (passages, "--input-dir or --domain", "chunk_size chunking generator round_trip balance negatives"),
+        (passages and args.chunking == "size", "documents and --chunking size", "chunk_overlap"),
+        (passages and args.chunking == "semantic", "documents and --chunking semantic", "chunking_model"),
+        (made_by == "extractive", "documents and --generator extractive", "crops"),
+        (made_by in ("openai", "seq2seq"), "documents and --generator openai or seq2seq", "queries_per_passage"),
+        (made_by == "seq2seq", "documents and --generator seq2seq", "seq2seq_model"),
+        (made_by == "openai", "documents and --generator openai", "query_types template contrastive_negatives"),
+        (made_by == "openai" or args.domain, "--generator openai or --domain", "language"),
+        (needs_model, "--generator openai, --domain or --augment reformulation",
+         "api_base api_model api_timeout workers requests_per_minute price"),
+        (needs_model or made_by == "seq2seq", "a model that writes queries or documents", "resume"),
+        (args.round_trip, "--round-trip", "round_trip_model"),
+        ("synonym" in variants, "--augment synonym", "synonyms"),
+    )  # fmt: skip
+    for effective, needed, names in needs:
+        for name in names.split():
+            if name in args.given and not effective:
+                flag = f"--{name.replace('_', '-')}"
+                raise ValueError(f"{flag} has no effect without {needed}; leave it out, or add that")
 
 
 def chunk_and_group(
@@ -356,7 +390,9 @@ def parse_args() -> argparse.Namespace:
     add("--contrastive-negatives", type=number_in_range(int, 0, len(NEGATIVE_STRATEGIES)), default=1, metavar="N",
         help="openai: passages to write that do not answer")  # fmt: skip
     parser.add_device_arguments()
-    return parser.parse_args()
+    args = parser.parse_args()
+    args.given = given_arguments(parser)
+    return args
 
 
 if __name__ == "__main__":

@@ -244,6 +244,53 @@ def test_shares_that_a_family_does_not_allow_are_said(tmp_path):
     assert "split       75/25 of the documents, not 50/50: those that share text stay together" in done.stdout
 
 
+IDLE = {
+    "--input-dir docs --generator extractive": {
+        "--bootstrap 100": "--domain",
+        "--chunking-model minilm": "documents and --chunking semantic",
+        "--queries-per-passage 3": "documents and --generator openai or seq2seq",
+        "--seq2seq-model t5": "documents and --generator seq2seq",
+        "--query-types keyword": "documents and --generator openai",
+        "--template generic": "documents and --generator openai",
+        "--contrastive-negatives 0": "documents and --generator openai",
+        "--language German": "--generator openai or --domain",
+        "--api-base http://localhost:1/v1": "--generator openai, --domain or --augment reformulation",
+        "--api-model m": "--generator openai, --domain or --augment reformulation",
+        "--api-timeout 9": "--generator openai, --domain or --augment reformulation",
+        "--workers 8": "--generator openai, --domain or --augment reformulation",
+        "--requests-per-minute 9": "--generator openai, --domain or --augment reformulation",
+        "--price 1 1": "--generator openai, --domain or --augment reformulation",
+        "--resume": "a model that writes queries or documents",
+        "--round-trip-model bm25": "--round-trip",
+        "--synonyms synonyms.txt": "--augment synonym",
+        "--split 90/10 --test-file t.json": "a third share in --split",
+        "--split 90/0/10 --validation-file v.json": "a second share in --split",
+        "--chunking semantic --chunking-model minilm --chunk-overlap 0.15": "documents and --chunking size",
+    },
+    "--input-dir docs --generator seq2seq --seq2seq-model t5": {"--crops 3": "documents and --generator extractive"},
+    "--feedback-file feedback.jsonl": {
+        "--chunk-size 2000": "--input-dir or --domain",
+        "--chunking size": "--input-dir or --domain",
+        "--generator extractive": "--input-dir or --domain",
+        "--round-trip 3": "--input-dir or --domain",
+        "--balance 3": "--input-dir or --domain",
+        "--negatives 0": "--input-dir or --domain",
+        "--crops 3": "documents and --generator extractive",
+    },
+}
+
+
+def test_a_flag_without_effect_is_one_line(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "synonyms.txt").write_text("a, b")
+    for given, idle in IDLE.items():
+        for flags, needed in idle.items():
+            flag = next(part for part in reversed(flags.split()) if part.startswith("--"))
+            message = f"{flag} has no effect without {needed}; leave it out, or add that"
+            fails_with_one_line(run(SCRIPT, *given.split(), *flags.split()), message)
+    assert [path.name for path in tmp_path.iterdir()] == ["synonyms.txt"]
+
+
 BAD = {
     "missing folder": (["--input-dir", "{tmp}/none"], "no such file or folder"),
     "empty folder": (["--input-dir", "{tmp}/empty"], "no documents in this folder"),

@@ -40,6 +40,13 @@ class _HelpFormatter(argparse.RawDescriptionHelpFormatter, argparse.ArgumentDefa
         return super()._get_help_string(action) if shown else action.help
 
 
+def given_arguments(parser: argparse.ArgumentParser) -> set[str]:
+    """Return the names (`chunk_size`) of the arguments that the command line holds, whatever their values."""
+    absent = object()
+    defaults = argparse.Namespace(**dict.fromkeys(vars(parser.parse_args()), absent))
+    return {name for name, value in vars(parser.parse_args(namespace=defaults)).items() if value is not absent}
+
+
 def number_in_range(kind: type, low: float, high: float = float("inf")) -> Callable[[str], Any]:
     """Return an argparse type: a number of `kind` from `low` to `high`, both included."""
 
