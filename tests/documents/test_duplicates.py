@@ -36,6 +36,14 @@ def test_related_texts_are_paired_with_the_earlier_ones_from_the_given_similarit
     assert pairs == {0.5: [("b", "a"), ("d", "a")], 0.95: [("d", "a")]}
 
 
+def test_the_duplicate_of_one_of_many_similar_texts_is_found():
+    near_duplicates = NearDuplicateIndex()
+    pages = [replace_words(text(1, words=300), 0.1, seed) for seed in range(200)]
+    assert all(near_duplicates.add(f"page {number}", page) for number, page in enumerate(pages))
+    assert not near_duplicates.add("copy", replace_words(pages[150], 0.01, 7))
+    assert near_duplicates.duplicate_of == {"copy": "page 150"}
+
+
 def test_short_texts_and_texts_without_spaces_are_compared():
     near_duplicates = NearDuplicateIndex()
     assert near_duplicates.add("a", "two words") and not near_duplicates.add("b", "Two words.")

@@ -8,6 +8,7 @@ import pytest
 from matplotlib.backends.backend_pdf import PdfPages
 from matplotlib.figure import Figure
 
+from utils.documents.formats.markdown import clean_markdown
 from utils.documents.formats.pdf import join_pages
 from utils.documents.formats.registry import read_page
 from utils.documents.normalization import normalize
@@ -232,6 +233,11 @@ def test_an_e_mail_is_read_whatever_it_declares(tmp_path, header, body, text):
 def test_a_file_without_headers_is_no_e_mail(tmp_path, data):
     with pytest.raises(ValueError, match=r"a\.eml: is no e-mail"):
         page(tmp_path, "a.eml", data)
+
+
+def test_markdown_links_lose_their_targets_whatever_their_titles_hold():
+    text = """[a](x "it's") [b](y '"no"') [c](z) [d](w "open"""
+    assert clean_markdown(f"{text}\n<!-- x --> end <!-- open") == 'a b c [d](w "open\n end <!-- open'
 
 
 def test_of_html_only_the_content_is_read(tmp_path):

@@ -1,5 +1,7 @@
 """Near-duplicate and related texts, by MinHash (Broder, SEQUENCES 1997) with locality-sensitive hashing."""
 
+from collections import Counter
+
 import rensa
 
 from utils.documents.normalization import split_words
@@ -10,8 +12,8 @@ SHINGLE_WORDS = 3  # words in a row, or characters where a text has no spaces
 # Hash values of a signature, and the bands of 4 that they are divided into. Texts of Jaccard similarity J share a band
 # with probability 1 - (1 - J^4)^32: 0.87 at J = 0.5, 1 at J = 0.7.
 PERMUTATIONS, BANDS = 128, 32
+MAX_CANDIDATES = 50  # earlier texts that share a band, and that a new one is compared with; bounds the time per text
 MAX_MEAN_WORD_LENGTH = 20  # characters; where words are longer on average, the script has no spaces
-MAX_CANDIDATES = 50  # earlier texts that a new one is compared with, the first ones; bounds the time per text
 
 
 class NearDuplicateIndex:
@@ -29,14 +31,17 @@ class NearDuplicateIndex:
         self.duplicate_of: dict[str, str] = {}
         self.related: list[tuple[str, str]] = []
         self._min_similarity = related
-        self._index = rensa.RMinHashLSH(threshold=related, num_perm=PERMUTATIONS, num_bands=BANDS)
+        self._with_band: dict[int, tuple[int, ...]] = {}  # hash of a band -> the first MAX_CANDIDATES texts with it
         self._signatures: list[tuple[str, rensa.RMinHash]] = []  # (name, signature)
 
     def add(self, name: str, text: str) -> bool:
         """Add a text; return False if it duplicates an earlier one."""
         signature = rensa.RMinHash(num_perm=PERMUTATIONS, seed=1)
         signature.update(list(_shingles(text)))
-        for number in sorted(self._index.query(signature))[:MAX_CANDIDATES]:
+        digest, width = signature.digest(), PERMUTATIONS // BANDS
+        bands = [hash((start, *digest[start : start + width])) for start in range(0, PERMUTATIONS, width)]
+        shared_bands = Counter(number for band in bands for number in self._with_band.get(band, ()))
+        for number, _ in shared_bands.most_common(MAX_CANDIDATES):
             other, other_signature = self._signatures[number]
             similarity = signature.jaccard(other_signature)
             if similarity >= self._min_similarity:
@@ -44,7 +49,10 @@ class NearDuplicateIndex:
             if similarity >= DUPLICATE_JACCARD:
                 self.duplicate_of[name] = other
                 return False
-        self._index.insert(len(self._signatures), signature)
+        for band in bands:
+            numbers = self._with_band.get(band, ())
+            if len(numbers) < MAX_CANDIDATES:
+                self._with_band[band] = (*numbers, len(self._signatures))
         self._signatures.append((name, signature))
         return True
 

@@ -24,7 +24,7 @@ def normalize(text: str) -> str:
     if not text.isascii():
         text = INVISIBLE_CHARACTERS.sub("", unicodedata.normalize("NFKC", text))
     text = CONTROL_CHARACTERS.sub(" ", text)
-    return re.sub(r"\n{3,}", "\n\n", re.sub(r"[ \t]+$", "", text, flags=re.MULTILINE))
+    return re.sub(r"\n{3,}", "\n\n", re.sub(r"(?<![ \t])[ \t]+$", "", text, flags=re.MULTILINE))
 
 
 def text_key(text: str) -> str:

@@ -169,9 +169,10 @@ def _parse_json_document(value: object, place: str, name: str) -> Document:
 def _make_ids_unique(documents: list[Document]) -> None:
     """Append, in place, `~2`, `~3` and so on to ids that occur again."""
     seen: set[str] = set()
+    occurrences: Counter[str] = Counter()
     for document in documents:
-        base, occurrence = document.id, 1
+        base = document.id
         while document.id in seen:
-            occurrence += 1
-            document.id = f"{base}~{occurrence}"
+            occurrences[base] += 1
+            document.id = f"{base}~{occurrences[base] + 1}"
         seen.add(document.id)

@@ -39,7 +39,9 @@ def _clean_prose(text: str) -> str:
     """Replace links by their text, underlined headings by `#` ones; drop comments, link definitions and HTML tags."""
     commented, end, rest = text.rpartition("-->")  # The search for an end that is not there would be quadratic.
     text = re.sub(r"<!--.*?-->", "", commented + end, flags=re.DOTALL) + rest
-    text = re.sub(r"!?\[((?:[^][]|\[[^][]*\])*)\]\((?:[^()\s]|\([^()]*\))*(?:\s+[\"'][^\n]*?[\"'])?\)", r"\1", text)
+    text = re.sub(
+        r"!?\[((?:[^][]|\[[^][]*\])*)\]\((?:[^()\s]|\([^()]*\))*(?:\s+(?:\"[^\"\n]*\"|'[^'\n]*'))?\)", r"\1", text
+    )
     text = re.sub(r"!?\[([^][\n]+)\]\[[^][\n]*\]", r"\1", text)
     text = re.sub(r"^ {0,3}\[[^][\n]+\]:\s+\S+.*\n?", "", text, flags=re.MULTILINE)
     text = re.sub(r"^(\S[^\n]*)\n=+[ ]*$", r"# \1", text, flags=re.MULTILINE)

@@ -29,7 +29,7 @@ def restructured_to_markdown(text: str) -> str:
     code = r"^( *)\.\. (?:code-block|code|sourcecode|testcode|doctest|parsed-literal)::[^\n]*\n((?:(?:\1 +.*)?\n)+)"
     text = re.sub(code, lambda m: f"{fence_code(_dedent_block(m[2]))}\n\n", text + "\n", flags=re.MULTILINE)
     text = re.sub(r"^( *)\.\. [\w:-]+:: *([^\n]*)\n(?:\1 +:[\w-]+:.*\n)*", r"\1\2\n", text, flags=re.MULTILINE)
-    text = re.sub(r":[\w:+.-]+:`[~!]?([^`<]*?)(?:\s*<[^`>]*>)?`", r"\1", text)
+    text = re.sub(r"(?<![\w:+.]):[\w:+.-]+:`[~!]?([^`<]*?)(?:\s*<[^`>]*>)?`", r"\1", text)
     text = re.sub(r"`([^`<\n]+?)\s*<[^`>\n]*>`__?", r"\1", text)
     text = re.sub(r"``([^`\n]+)``|`([^`\n]+)`_{0,2}", lambda m: m[1] or m[2], text)
     literal = r"^([^\n`]*\S):: *\n\n((?:(?: +[^\n]*)?\n)+)"
