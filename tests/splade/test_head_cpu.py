@@ -9,7 +9,7 @@ import pytest
 import torch
 from test_head import CASES, plain
 
-from utils.splade import native, vnni
+from utils.splade import vnni
 from utils.splade.head import active_terms, splade_head
 
 ROOT = Path(__file__).parents[2]
@@ -151,15 +151,4 @@ def test_without_a_compiler_the_torch_head_is_used(tmp_path):
     )
     environment = os.environ | {"CXX": "no-such-compiler", "XDG_CACHE_HOME": str(tmp_path)}
     done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, env=environment, capture_output=True, text=True)
-    assert done.stdout.strip() == "False [0, 1, 2, 3] ['1.386', '1.386', '1.386', '1.386']", done.stderr
-
-
-@needs_library
-def test_a_failed_compilation_leaves_no_file(tmp_path, monkeypatch):
-    compiler = tmp_path / "g++"
-    compiler.write_text("#!/bin/sh\nwhile [ $1 != -o ]; do shift; done; echo half > $2; exit 1\n")
-    compiler.chmod(0o755)
-    monkeypatch.setenv("CXX", str(compiler))
-    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
-    assert native.load_library.__wrapped__("vnni") is None
-    assert not list((tmp_path / "cache").rglob("vnni*"))
+    assert done.stdout.splitlines()[-1] == "False [0, 1, 2, 3] ['1.386', '1.386', '1.386', '1.386']", done.stderr

@@ -1,47 +1,124 @@
 """C++ sources of this folder, compiled at their first use into the user's cache folder."""
 
+import contextlib
 import ctypes
 import functools
 import hashlib
 import os
 import platform
+import shlex
 import shutil
+import stat
 import subprocess
+import tempfile
+import threading
 from pathlib import Path
 
 import torch  # noqa: F401  loads its OpenMP runtime first, so that the library shares its threads
+from filelock import FileLock
 
-from utils.files import replacing
+from utils.console import print_line
 
 # Sums may be reordered, which lets loops vectorize; NaN and infinity keep their meaning.
 FLAGS = "-std=c++17 -O3 -fno-math-errno -fno-trapping-math -fno-signed-zeros -fassociative-math -fopenmp -fPIC -shared"
+COMPILE_SECONDS = 300  # after which a compiler is given up
+
+_LOADING = threading.Lock()
+
+
+def load_library(name: str, folder: Path = Path(__file__).parent) -> ctypes.CDLL | None:
+    """Load the library built from `name`.h and `name`*.cpp in `folder`; compile it if the cache does not have it.
+
+    Of several threads and processes one compiles, and the others wait for it.
+
+    Returns:
+        None on systems other than Linux on x86-64, and on a processor for which the library's `supported()` returns 0;
+        also, after a line that says why, where it cannot be compiled with a GNU C++ compiler (g++, or what CXX names
+        and its options) or cannot be kept.
+    """
+    with _LOADING:
+        return _load_once(name, folder)
 
 
 @functools.cache
-def load_library(name: str) -> ctypes.CDLL | None:
-    """Load the library built from `name`.h and `name`*.cpp in this folder, compiling it if it is not cached.
-
-    Returns None on systems other than Linux on x86-64, without a working GNU C++ compiler (g++, or what CXX names) or a
-    writable cache folder, and on a processor for which the library's `supported()` returns 0.
-    """
-    compiler = shutil.which(os.environ.get("CXX", "g++"))
-    if compiler is None or (platform.system(), platform.machine()) != ("Linux", "x86_64"):
+def _load_once(name: str, folder: Path) -> ctypes.CDLL | None:
+    if (platform.system(), platform.machine()) != ("Linux", "x86_64"):
         return None
-    sources = sorted(Path(__file__).parent.glob(f"{name}*.cpp"))
-    code = b"".join(file.read_bytes() for file in [Path(__file__).with_name(f"{name}.h"), *sources])
-    key = hashlib.sha256(code + f"{compiler} {FLAGS}".encode()).hexdigest()[:16]
-    library = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache", "splade-toolkit", f"{name}-{key}.so")
     try:
-        if not library.exists():
-            _compile(compiler, sources, library)
-        loaded = ctypes.CDLL(str(library))
-    except (OSError, subprocess.SubprocessError):
+        library = ctypes.CDLL(str(build_library(name, folder)))
+    except (OSError, NotImplementedError) as error:
+        print_line(f"no C++ ({name}), so torch's own operations are used, which are slower: {error}")
         return None
-    return loaded if loaded.supported() else None
+    return library if library.supported() else None
 
 
-def _compile(compiler: str, sources: list[Path], library: Path) -> None:
-    """Compile into `library`, which appears complete or not at all: another process may be compiling it too."""
-    with replacing(library) as unfinished:
-        command = [compiler, *FLAGS.split(), "-o", str(unfinished), *map(str, sources)]
-        subprocess.run(command, check=True, capture_output=True, timeout=300)  # seconds
+def build_library(name: str, folder: Path) -> Path:
+    """Return the compiled library, from the cache if it is there, whole, and of this user or root alone.
+
+    Its name tells sources, flags and compiler, and its own contents, so that a damaged file is known before it is
+    loaded.
+
+    Raises:
+        OSError: there is no compiler or no folder to write in, or the sources do not compile.
+        NotImplementedError: the cache folder is on a file system without locks.
+    """
+    compiler = shlex.split(os.environ.get("CXX") or "g++")
+    program = shutil.which(compiler[0])
+    if program is None:
+        raise FileNotFoundError(f"there is no compiler '{compiler[0]}'; install g++, or name another in CXX")
+    sources = sorted(folder.glob(f"{name}*.cpp"))
+    info = os.stat(program)
+    key = hashlib.sha256(f"{[program, *compiler[1:]]} {info.st_size} {info.st_mtime_ns} {FLAGS}".encode())
+    for file in [folder / f"{name}.h", *sources]:
+        key.update(file.read_bytes())
+    cache, stem = _cache_folder(), f"{name}-{key.hexdigest()[:16]}"
+    with FileLock(cache / f"{stem}.lock"):
+        for library in cache.glob(f"{stem}-*.so"):
+            if _is_private(library) and library.name == f"{stem}-{_checksum(library)}.so":
+                return library
+        print_line(f"compiling C++ ({name}), once; it takes some seconds")
+        with tempfile.TemporaryDirectory(dir=cache) as unfinished:
+            compiled = Path(unfinished, "library.so")
+            _compile([program, *compiler[1:], *FLAGS.split(), "-o", str(compiled), *map(str, sources)])
+            compiled.chmod(0o600)
+            library = cache / f"{stem}-{_checksum(compiled)}.so"
+            os.replace(compiled, library)
+    print_line(f"compiled -> {library}")
+    return library
+
+
+def _compile(command: list[str]) -> None:
+    try:
+        done = subprocess.run(command, capture_output=True, text=True, errors="replace", timeout=COMPILE_SECONDS)
+    except subprocess.TimeoutExpired:
+        raise OSError(f"{command[0]} has not ended after {COMPILE_SECONDS} seconds") from None
+    if done.returncode:
+        lines = done.stderr.splitlines() or [f"exit code {done.returncode}"]
+        raise OSError(f"{command[0]}: {next((line for line in lines if 'error' in line), lines[0])}")
+
+
+def _cache_folder() -> Path:
+    """Return a folder that this user, and nobody else, can write in: in XDG_CACHE_HOME, in ~/.cache or, for want of
+    them, in the system's folder for temporary files.
+
+    Raises:
+        OSError: there is none.
+    """
+    caches = [os.environ.get("XDG_CACHE_HOME", ""), os.path.expanduser("~/.cache")]
+    folders = [Path(cache, "splade-toolkit") for cache in caches if os.path.isabs(cache)]
+    for folder in [*folders, Path(tempfile.gettempdir(), f"splade-toolkit-{os.getuid()}")]:
+        with contextlib.suppress(OSError):
+            folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+            if _is_private(folder) and os.access(folder, os.W_OK):
+                return folder
+    raise PermissionError("there is no folder to keep it in that others cannot write to; name one in XDG_CACHE_HOME")
+
+
+def _is_private(path: Path) -> bool:
+    """Return whether this user or root owns the file or folder, and nobody else can write to it."""
+    info = path.stat()
+    return info.st_uid in (0, os.getuid()) and not info.st_mode & (stat.S_IWGRP | stat.S_IWOTH)
+
+
+def _checksum(file: Path) -> str:
+    return hashlib.sha256(file.read_bytes()).hexdigest()[:16]

@@ -26,7 +26,7 @@ _packed: WeakTensorKeyDictionary = WeakTensorKeyDictionary()
 
 def available() -> bool:
     """Return whether this machine has the processor and the compiler that the kernels need."""
-    return load_library("vnni") is not None
+    return torch.cpu._is_vnni_supported() and load_library("vnni") is not None
 
 
 def pack(weight: torch.Tensor) -> PackedWeights:

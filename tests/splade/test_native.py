@@ -1,0 +1,132 @@
+"""Tests of compiling C++ at first use, on small sources, and that the kernels' own sources compile."""
+
+import ctypes
+import os
+import platform
+import shutil
+import tempfile
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import pytest
+import torch
+
+from utils.splade import native, vnni
+
+pytestmark = pytest.mark.skipif(
+    shutil.which("g++") is None or (platform.system(), platform.machine()) != ("Linux", "x86_64"),
+    reason="NOT RUN: no g++, or not Linux on x86-64",
+)
+
+
+@pytest.fixture
+def folder(tmp_path, monkeypatch):
+    """A folder with the sources of a library called `answer`; caches are in tmp_path."""
+    folder = tmp_path / "sources"
+    folder.mkdir()
+    (folder / "answer.h").write_text("#define ANSWER 42\n")
+    (folder / "answer_one.cpp").write_text('#include "answer.h"\nextern "C" int supported() { return 1; }\n')
+    (folder / "answer_two.cpp").write_text('#include "answer.h"\nextern "C" int answer() { return ANSWER; }\n')
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    monkeypatch.delenv("CXX", raising=False)
+    return folder
+
+
+@pytest.fixture
+def compilations(tmp_path, monkeypatch):
+    """The file that a compiler of the test's own writes a line to whenever it runs."""
+    compiler, log = tmp_path / "compiler", tmp_path / "log"
+    compiler.write_text(f'#!/bin/sh\necho ran >> {log}\nexec g++ "$@"\n')
+    compiler.chmod(0o755)
+    monkeypatch.setenv("CXX", str(compiler))
+    return log
+
+
+def test_a_library_is_compiled_once_and_said(folder, compilations, capsys):
+    assert native.load_library("answer", folder).answer() == 42
+    lines = capsys.readouterr().out.splitlines()
+    assert len(lines) == 2 and "compiling" in lines[0] and "compiled -> " in lines[1]
+    native.build_library("answer", folder)
+    assert compilations.read_text() == "ran\n" and not capsys.readouterr().out
+    (folder / "answer.h").write_text("#define ANSWER 43\n")
+    assert ctypes.CDLL(str(native.build_library("answer", folder))).answer() == 43
+
+
+@pytest.mark.parametrize("function", [native.build_library, native.load_library])
+def test_of_several_that_need_it_one_compiles(function, folder, compilations):
+    with ThreadPoolExecutor(4) as pool:
+        assert all(pool.map(lambda _: function("answer", folder), range(4)))
+    assert compilations.read_text() == "ran\n"
+
+
+def test_a_damaged_library_is_compiled_again(folder, compilations):
+    library = native.build_library("answer", folder)
+    os.truncate(library, library.stat().st_size // 2)
+    assert native.load_library("answer", folder).answer() == 42
+    assert compilations.read_text() == "ran\n" * 2
+
+
+def test_a_library_that_others_can_change_is_compiled_again(folder, compilations):
+    library = native.build_library("answer", folder)
+    library.chmod(0o646)
+    assert native.build_library("answer", folder).stat().st_mode & 0o777 == 0o600
+    assert compilations.read_text() == "ran\n" * 2
+    if os.getuid() == 0:
+        os.chown(library, 12345, 12345)
+        assert native.build_library("answer", folder).stat().st_uid == 0
+
+
+@pytest.mark.parametrize("cache", ["", "relative", "{others}"])
+def test_without_a_cache_of_ones_own_a_temporary_folder_is_used(cache, folder, tmp_path, monkeypatch):
+    (tmp_path / "others" / "splade-toolkit").mkdir(parents=True)
+    (tmp_path / "others" / "splade-toolkit").chmod(0o777)
+    monkeypatch.setenv("XDG_CACHE_HOME", cache.format(others=tmp_path / "others"))
+    monkeypatch.setenv("HOME", "/dev/null")
+    library = native.build_library("answer", folder)
+    assert library.parent == tmp_path / f"splade-toolkit-{os.getuid()}"
+    assert library.parent.stat().st_mode & 0o777 == 0o700
+
+
+def test_no_folder_that_others_can_write_to_is_used(folder, tmp_path, monkeypatch, capsys):
+    (tmp_path / f"splade-toolkit-{os.getuid()}").mkdir()
+    (tmp_path / f"splade-toolkit-{os.getuid()}").chmod(0o777)
+    monkeypatch.setenv("XDG_CACHE_HOME", "")
+    monkeypatch.setenv("HOME", "/dev/null")
+    assert native.load_library("answer", folder) is None
+    assert "name one in XDG_CACHE_HOME" in capsys.readouterr().out
+
+
+def test_the_compiler_may_have_options(folder, monkeypatch):
+    monkeypatch.setenv("CXX", "g++ -m64 -DMORE='4 + 1'")
+    (folder / "answer.h").write_text("#define ANSWER MORE\n")
+    assert native.load_library("answer", folder).answer() == 5
+
+
+def test_what_does_not_compile_is_said_in_a_line_and_leaves_no_file(folder, tmp_path, monkeypatch, capsys):
+    (folder / "answer.h").write_text('#error "no such luck"\n')
+    assert native.load_library("answer", folder) is None
+    assert native.load_library("answer", folder) is None
+    *_, line = lines = capsys.readouterr().out.splitlines()
+    assert len(lines) == 2 and "no such luck" in line and "slower" in line
+    assert not list((tmp_path / "cache").rglob("*.so"))
+    monkeypatch.setenv("CXX", "no-such-compiler -O2")
+    with pytest.raises(OSError, match="no compiler 'no-such-compiler'"):
+        native.build_library("answer", folder)
+
+
+def test_a_library_for_another_processor_is_not_used(folder):
+    (folder / "answer_one.cpp").write_text('extern "C" int supported() { return 0; }\n')
+    assert native.load_library("answer", folder) is None
+
+
+def test_the_kernels_compile_and_know_their_processor():
+    library = ctypes.CDLL(str(native.build_library("vnni", Path(native.__file__).parent)))
+    assert bool(library.supported()) == torch.cpu._is_vnni_supported() == vnni.available()
+    for function in ("pack", "find", "collect", "backward", "linear", "layer"):
+        assert getattr(library, function)
+
+
+def test_nothing_is_compiled_for_a_processor_without_vnni(folder, tmp_path, monkeypatch):
+    monkeypatch.setattr(torch.cpu, "_is_vnni_supported", lambda: False)
+    assert not vnni.available() and not (tmp_path / "cache").exists()
