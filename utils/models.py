@@ -2,6 +2,7 @@
 
 import contextlib
 import importlib.metadata
+import json
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -106,6 +107,19 @@ def load_masked_lm(name: str | Path) -> tuple[PreTrainedModel, PreTrainedTokeniz
             f"{len(model.get_input_embeddings().weight):,}: they do not belong together"
         )
     return model, tokenizer
+
+
+def save_tokenizer(tokenizer: PreTrainedTokenizerBase, folder: Path) -> None:
+    """Write a tokenizer that transformers 4 opens as well as 5."""
+    tokenizer.save_pretrained(folder)
+    path = folder / "tokenizer_config.json"
+    config = json.loads(path.read_text(encoding="utf-8"))
+    if config["tokenizer_class"] == "TokenizersBackend":  # the name that 5 gives to what both know by this one
+        config["tokenizer_class"] = "PreTrainedTokenizerFast"
+        config["model_input_names"] = tokenizer.model_input_names  # 4 would add token_type_ids
+    if "extra_special_tokens" in config:
+        config["additional_special_tokens"] = config.pop("extra_special_tokens")
+    path.write_text(json.dumps(config, ensure_ascii=False, indent=2) + "\n", encoding="utf-8")
 
 
 @contextlib.contextmanager

@@ -55,6 +55,7 @@ def normalizing_tokenizer(tokenizer: PreTrainedTokenizerBase, kind: str) -> PreT
         return tokenizer
     original = [backend.normalizer] if backend.normalizer else []
     backend.normalizer = normalizers.Sequence([*NORMALIZATIONS[kind], *original])
-    settings = {name: getattr(tokenizer, name) for name in ("model_max_length", "padding_side", "truncation_side")}
+    names = ("model_max_length", "model_input_names", "padding_side", "truncation_side", "extra_special_tokens")
+    settings = {name: getattr(tokenizer, name) for name in names}
     # The tokenizer's own class would rebuild its normalizer from its settings when it is loaded.
     return PreTrainedTokenizerFast(tokenizer_object=backend, **settings, **tokenizer.special_tokens_map)

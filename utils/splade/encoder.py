@@ -14,7 +14,7 @@ from transformers.utils import cached_file
 
 from utils.device import autocast, compute_dtype, resolve_device, use_threads
 from utils.files import replacing_files
-from utils.models import load_masked_lm, resolve_model
+from utils.models import load_masked_lm, resolve_model, save_tokenizer
 from utils.splade import packing
 from utils.splade.head import active_terms, splade_head
 from utils.splade.int8 import quantize
@@ -253,7 +253,7 @@ class SpladeEncoder(torch.nn.Module):
         """Write model, tokenizer and splade_config.json; a file appears in `folder` only once it is complete."""
         with replacing_files(folder) as unfinished:
             self.model.save_pretrained(unfinished)
-            self.tokenizer.save_pretrained(unfinished)
+            save_tokenizer(self.tokenizer, unfinished)
             config = {
                 "pooling": "max",
                 "activation": "log1p_relu",

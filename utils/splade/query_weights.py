@@ -12,7 +12,7 @@ from safetensors.torch import load_file, save_file
 from transformers import PreTrainedTokenizerBase
 from transformers.utils import cached_file
 
-from utils.models import resolve_model
+from utils.models import resolve_model, save_tokenizer
 
 IDF_FOLDER = "query_idf"  # subfolder of a model folder
 
@@ -26,7 +26,7 @@ def save_query_weights(folder: Path, weights: torch.Tensor, tokenizer: PreTraine
     """Write [vocabulary] query weights into a model folder, in the layout of sentence-transformers' Router: one route
     for queries, another for documents."""
     query_folder = folder / IDF_FOLDER
-    tokenizer.save_pretrained(query_folder)
+    save_tokenizer(tokenizer, query_folder)
     save_file({"weight": weights.detach().cpu().contiguous()}, query_folder / "model.safetensors")
     (folder / "pooling").mkdir()
     parts = {IDF_FOLDER: "SparseStaticEmbedding", ".": "MLMTransformer", "pooling": "SpladePooling"}
