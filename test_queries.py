@@ -181,6 +181,7 @@ def main(args: argparse.Namespace) -> None:
     _, model, device = load_splade_model(args.model_dir, args.device, args.precision, args.threads)
     print_line(f"{len(documents):,} documents, on {device}")
     search = DocumentSearch([document.full_text for document in documents], model, True, synonyms)
+    search.search("warm up", args.top_k)  # the first query is traced, which is no query's latency
     if args.query is None:
         records = prompt_for_queries(search, documents, args.top_k, args.top_terms)
     else:

@@ -6,6 +6,7 @@ import pytest
 from conftest import fails_with_one_line, run
 
 from test_queries import load_splade_model, retrieve_documents
+from utils.splade import packing
 
 SCRIPT = "test_queries.py"
 DOCUMENTS = [
@@ -76,6 +77,14 @@ def test_a_hit_has_the_metadata_of_its_document(docs, tmp_path):
     assert "\n  truck: T 7\n" in done.stdout
     hit = json.loads(out.read_text())[0]["results"][0]
     assert hit["id"] == "mirror-1" and hit["metadata"] == {"truck": "T 7"}
+
+
+def test_the_first_query_at_the_prompt_is_not_the_models_first(docs, monkeypatch):
+    order, trace = [], packing.trace_forward
+    monkeypatch.setattr(packing, "trace_forward", lambda model: order.append("traced") or trace(model))
+    monkeypatch.setattr("builtins.input", lambda prompt: order.append("asked") or ("oil" if len(order) < 3 else "quit"))
+    done = run(SCRIPT, "--model-dir", "splade-tiny", "--docs-file", docs, "--device", "cpu", "--precision", "float32")
+    assert done.returncode == 0 and order == ["traced", "asked", "asked"]
 
 
 def test_the_prompt_asks_again_until_quit(docs):
