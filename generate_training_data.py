@@ -161,7 +161,7 @@ def main(args: argparse.Namespace) -> None:
     if not examples and not documents:
         raise ValueError(f"{args.feedback_file}: no query has a document that was liked")
     if not examples:
-        raise ValueError(f"{args.input_dir or args.domain}: no document has enough text to make a query from")
+        raise ValueError(f"{args.input_dir or args.domain}: no document has enough text of its own for a query")
 
     parts = dict(zip(SPLITS, split_by_document(examples, args.split, args.seed, families.family_of)))
     shares_note = explain_shares(list(parts.values()), args.split, families.family_of)
