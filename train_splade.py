@@ -38,6 +38,7 @@ from utils.splade.encoder import SpladeEncoder
 from utils.training.batches import StepBatchSampler, corpus_idf, index_texts, tokenize_examples
 from utils.training.checkpoints import CHECKPOINTS_FOLDER, find_checkpoint
 from utils.training.distillation import BatchTeacher, check_batch_teachers
+from utils.training.guards import find_uncompared
 from utils.training.lora import add_adapters, merge_adapters
 from utils.training.losses import BATCH_TEACHER_LOSS, RankingLoss
 from utils.training.model_card import model_card
@@ -93,8 +94,19 @@ class SpladeTrainer:
         self.device = _training_device(given.device)
         self.dtype = compute_dtype(self.device, given.precision)
         self.examples = read_usable_examples(given.train_file, self.objective.teacher_losses)
+        processes = int(os.environ.get("WORLD_SIZE", 1))
+        found = find_uncompared(self.examples, self.objective.weights, processes * min(given.batch_sizes))
+        if found.by_setting and found.count == len(self.examples):
+            raise ValueError(f"{given.train_file}: {found.reason}")
+        if found.count:
+            print_line(f"{given.train_file}: {found.reason}; they train sparsity alone")
         val_file = find_validation_file(given.val_file, given.train_file)
         self.validation = read_usable_examples(val_file, self.objective.teacher_losses) if val_file else []
+        if given.best_by == "loss" and self.validation:
+            found = find_uncompared(self.validation, self.objective.weights, processes * given.batch_sizes[-1])
+            if found.count == len(self.validation):
+                print_line(f"no validation: {val_file}: {found.reason}, or use --best-by {VALIDATION_METRIC}")
+                self.validation = []
         if given.early_stopping_patience and not self.validation:
             raise ValueError("early stopping needs a validation file")
         self.output_dir = Path(given.output_dir)

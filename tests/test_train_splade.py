@@ -408,6 +408,17 @@ def test_the_curves_and_the_logs_are_left_behind(data):
     assert [event.step for event in events.Scalars("train/doc_terms")] == [1, 2, 3, 4]
 
 
+def test_examples_without_a_comparison_are_told(data, capsys):
+    rows = [row | {"negative_documents": []} for row in examples()]
+    (data / "training_data.json").write_text(json.dumps([*examples(2), *rows[2:]]))
+    (data / "validation_data.json").write_text(json.dumps(rows[:1]))
+    assert not trainer(data, batch_size=1).validation
+    told = capsys.readouterr().out
+    assert "14 of 16 examples have no negative_documents, and a step has one query" in told
+    assert "no validation: " in told and "1 of 1 examples" in told
+    assert trainer(data, best_by="nDCG@10").validation and not capsys.readouterr().out
+
+
 def test_training_and_validation_losses_are_the_same_sum(data):
     (data / "validation_data.json").write_text(json.dumps(examples()))
     options = {"learning_rate": 0, "lambda_d": 0.1, "lambda_q": 0.1, "epochs": 2, "batch_size": 16}
@@ -594,7 +605,7 @@ def test_training_that_goes_wrong_stops_within_a_few_steps(data, options, messag
 
 
 def test_vectors_that_become_full_stop_the_training(data):
-    training = trainer(data, epochs=50, val_file=None)
+    training = trainer(data, epochs=4, val_file=None)
     with torch.no_grad():
         training.load().model.get_output_embeddings().bias += 20
     with pytest.raises(ValueError, match=r"active terms of 30522; raise --lambda-d"):
@@ -651,6 +662,7 @@ BAD = {
     "unknown loss": (["--loss", "hinge"], "unknown loss 'hinge'"),
     "too few scores": (["--train-file", "{tmp}/scores.json"], "record 1: holds 1 scores for 2 documents"),
     "positive among negatives": (["--train-file", "{tmp}/self.json"], "record 1: the positive document is among"),
+    "batches of one": (["--train-file", "{tmp}/bare.json", "--batch-size", "1"], "16 of 16 examples have no negative"),
     "only empty examples": (["--train-file", "{tmp}/hollow.json"], "every example has an empty"),
 }
 
@@ -659,6 +671,7 @@ BAD = {
 def test_bad_input_is_one_line(data, arguments, message):
     (data / "self.json").write_text('[{"query": "q", "positive_document": "p", "negative_documents": ["p"]}]')
     (data / "scores.json").write_text(json.dumps([examples(1)[0] | {"scores": [1.0]}]))
+    (data / "bare.json").write_text(json.dumps([row | {"negative_documents": []} for row in examples()]))
     (data / "hollow.json").write_text('[{"query": "", "positive_document": ""}]')
     options = {"--model-name": "splade-tiny", "--output-dir": data / "model", "--device": "cpu"}
     options |= {"--train-file": data / "training_data.json"}

@@ -1,11 +1,50 @@
-"""Stops a training that goes wrong within a few steps, and says what to change."""
+"""Stops a training that goes wrong, before it begins or within a few steps, and says what to change."""
 
 import math
-from typing import Any
+from collections.abc import Collection, Sequence
+from typing import Any, NamedTuple
+
+from utils.documents.normalization import text_key
+from utils.records import TrainingExample
+from utils.training.losses import TEACHER_LOSSES
 
 PATIENCE_STEPS = 5  # steps in a row with the same trouble, after which the training stops
 MIN_TERMS = 1.0  # mean active terms of a text below which vectors count as empty
 MAX_VOCABULARY_SHARE = 0.5  # share of the vocabulary above which vectors count as not sparse
+
+
+class Uncompared(NamedTuple):
+    """Examples whose query is compared with its positive document alone, of which a ranking loss learns nothing.
+
+    Attributes:
+        count: how many there are.
+        reason: for a message, why, and what to do.
+        by_setting: whether it is a setting that leaves out what the examples hold.
+    """
+
+    count: int
+    reason: str = ""
+    by_setting: bool = False
+
+
+def find_uncompared(examples: Sequence[TrainingExample], losses: Collection[str], step: int) -> Uncompared:
+    """Find the examples without a comparison, for `losses` by name and `step` queries, at least, in a step of all
+    processes."""
+    own_alone = [name for name in losses if name in TEACHER_LOSSES]
+    queries = {text_key(e.query) for e in examples}
+    positives = {e.positive_id or text_key(e.positive_document) for e in examples}
+    alike = min(len(queries), len(positives)) == 1
+    if alike:
+        reason = "all have one query or one positive document; add others"
+    elif len(own_alone) == len(losses):
+        reason = f"loss '{own_alone[0]}' compares a query's own documents; mine some by score_training_data.py"
+    elif step == 1:
+        reason = "a step has one query; raise --batch-size"
+    else:
+        return Uncompared(0)
+    count = sum(not any(map(str.strip, example.negatives)) for example in examples)
+    reason = f"{count:,} of {len(examples):,} examples have no negative_documents, and {reason}"
+    return Uncompared(count, reason, by_setting=not alike)
 
 
 class TrainingGuard:
