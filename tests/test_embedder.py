@@ -17,7 +17,7 @@ def test_embeddings_are_plain_lists_in_input_order(tiny):
     assert json.loads(json.dumps(short)) == short
     assert short["indices"] == sorted(short["indices"]) == tiny.encode(["cars"])[0].indices.tolist()
     assert len(short["indices"]) == len(short["values"]) > 0 and min(short["values"]) > 0
-    assert long != short
+    assert long["indices"] != short["indices"] and len(long["indices"]) == len(long["values"]) > 0
 
 
 def test_one_string_is_refused():
@@ -28,8 +28,10 @@ def test_one_string_is_refused():
 def test_the_default_precision_stays_close_to_float32(tiny):
     default = SpladeEmbedder("splade-tiny", device="cpu").generate_sparse_embeddings(["jet engines burn fuel"])[0]
     exact = dict(zip(*(column.tolist() for column in tiny.encode(["jet engines burn fuel"])[0])))
-    for index, value in zip(default["indices"], default["values"]):
-        assert abs(exact.get(index, 0) - value) < 0.1
+    found = dict(zip(default["indices"], default["values"]))
+    assert max(exact.values()) > 1
+    for index in found.keys() | exact.keys():
+        assert found.get(index, 0) == pytest.approx(exact.get(index, 0), abs=0.1)
 
 
 def test_a_folder_becomes_a_file_of_vectors(docs, tmp_path):
