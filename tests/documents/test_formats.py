@@ -277,10 +277,57 @@ def test_the_encoding_is_detected(tmp_path, text, encoding):
     assert normalize(text) == page(tmp_path, "a.txt", text.encode(encoding)).text
 
 
-def test_utf_8_with_a_few_invalid_bytes_is_still_utf_8(tmp_path):
-    text = "Größe und Maß. " * 30
-    found = page(tmp_path, "a.txt", text.encode() + b"\xff" + text.encode()).text
-    assert found == (text + text).strip()
+ENGLISH = "The engine burns diesel fuel. Check the oil every week.\n" * 50
+CHINESE = "发动机燃烧柴油。每周检查一次机油油位,发动机热的时候千万不要打开散热器。备件可以在任何一个大城市买到。\n"
+JAPANESE = "エンジンは軽油を燃やします。毎週オイルの量を確認し、熱い間は絶対にラジエーターを開けないでください。\n"
+KOREAN = "엔진은 경유를 태웁니다. 매주 오일의 양을 확인하고 엔진이 뜨거울 때는 절대로 라디에이터를 열지 마십시오.\n"
+
+
+@pytest.mark.parametrize(
+    ("text", "encoding"),
+    [
+        (ENGLISH + "the café, its “naïve” résumé … déjà vu\n" + ENGLISH, "cp1252"),
+        (ENGLISH + "“hot”\n", "cp1252"),
+        (CHINESE * 20, "gbk"),
+        (CHINESE * 20, "utf-16"),
+        (ENGLISH + CHINESE + ENGLISH, "gb2312"),
+        (JAPANESE * 20, "shift_jis"),
+        (ENGLISH + JAPANESE, "euc_jp"),
+        (JAPANESE * 20, "iso2022_jp"),
+        (KOREAN * 20, "euc_kr"),
+        (ENGLISH + KOREAN, "cp949"),
+        (ENGLISH * 90 + "Проверяйте уровень масла каждую неделю, пока двигатель горячий.", "cp1251"),
+        ("größer und größer", "utf-16-le"),
+    ],
+)
+def test_no_character_is_lost_or_wrong(tmp_path, text, encoding):
+    assert page(tmp_path, "a.txt", text.encode(encoding)).text == normalize(text).strip()
+
+
+def test_utf_8_and_cp1252_in_one_file_are_read_each_as_what_it_is(tmp_path):
+    data = "Größe und Maß\n".encode() * 9 + "“Größe” und Maß\n".encode("cp1252")
+    assert page(tmp_path, "a.txt", data).text == "Größe und Maß\n" * 9 + "“Größe” und Maß"
+
+
+def test_a_byte_that_no_encoding_has_leaves_a_mark(tmp_path):
+    assert page(tmp_path, "a.txt", "Größe, ".encode() + b"Ma\x81").text == "Größe, Ma\ufffd"
+
+
+@pytest.mark.parametrize(
+    ("declaration", "text", "encoding"),
+    [
+        ('<meta charset="iso-8859-1">', "“hot” café", "cp1252"),
+        ('<meta http-equiv="Content-Type" content="text/html; charset=windows-1250">', "Částka", "cp1250"),
+        ('<?xml version="1.0" encoding="windows-1250"?>', "Částka", "cp1250"),
+        ('<meta charset="gb2312">', "镕基", "gbk"),
+        ('<meta charset="iso-8859-1">', "größer", "utf-8"),  # declared by a server's default, and wrong
+        ('<meta charset="utf-16">', "cafe au lait", "ascii"),
+        ('<meta charset="idna">', "café", "cp1252"),
+    ],
+)
+def test_html_is_read_in_the_encoding_that_it_declares_unless_it_is_utf_8(tmp_path, declaration, text, encoding):
+    data = f"{declaration}<p>{text}".encode(encoding)
+    assert page(tmp_path, "a.html", data).text == text
 
 
 @pytest.mark.parametrize("data", [b"\0\1\2", bytes(range(256)) * 9, b"\x89PNG\r\n\x1a\n" + bytes(range(128, 256)) * 9])

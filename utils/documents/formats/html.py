@@ -39,19 +39,15 @@ def page_from_html(path: Path, html: str) -> Page:
 
 
 def decode_html(path: Path) -> str:
-    """Decode an HTML file in the encoding that its first 4,096 bytes declare, else in the detected one.
+    """Decode an HTML file; of its declared encoding, the one in its first 4,096 bytes counts.
 
     Raises:
         ValueError: the file is binary.
     """
     data = path.read_bytes()
-    declared = re.search(rb"<meta[^>]{0,200}charset\s*=\s*[\"']?([\w-]+)", data[:4096], re.IGNORECASE)
-    if declared:
-        try:
-            return data.decode(declared[1].decode())
-        except (UnicodeDecodeError, LookupError):
-            pass
-    return decode(data, path)
+    declaration = rb"<(?:meta[^>]{0,200}charset|\?xml[^>]{0,200}encoding)\s*=\s*[\"']?([\w.:-]+)"
+    declared = re.search(declaration, data[:4096], re.IGNORECASE)
+    return decode(data, path, declared[1].decode() if declared else "")
 
 
 def _is_content(element: Tag) -> bool:
