@@ -3,6 +3,8 @@
 The interpreter runs the same code on the CPU; it tests neither the kernels' speed nor their compilation.
 """
 
+import contextlib
+
 import pytest
 import torch
 from test_head import CASES, plain
@@ -40,6 +42,27 @@ def test_forward_and_gradients_are_those_of_the_plain_formula(lengths, vocabular
             torch.testing.assert_close(tensor.grad.double().cpu(), reference.grad, rtol=1e-3, atol=1e-3)
 
 
+def test_kernels_are_launched_on_the_device_of_their_tensors(monkeypatch):
+    current, launched = [], []
+
+    @contextlib.contextmanager
+    def device_of(tensor):
+        current.append(tensor.device)
+        yield
+        current.pop()
+
+    class Kernel:
+        def __getitem__(self, grid):
+            return lambda *arguments, **options: launched.append((current[-1:], arguments[0].device))
+
+    monkeypatch.setattr(torch.cuda, "device_of", device_of)
+    monkeypatch.setattr(module, "_forward_kernel", Kernel())
+    monkeypatch.setattr(module, "_sum_rows_kernel", Kernel())
+    hidden, weight, bias = (t.to(DEVICE).requires_grad_() for t in inputs([3, 4], 100, 8, 0.0))
+    head(hidden, [3, 4], weight, bias).sum().backward()
+    assert len(launched) == 3 and all(current == [device] for current, device in launched)
+
+
 on_gpu = pytest.mark.skipif(DEVICE == "cpu", reason="NOT RUN: no GPU (Triton's interpreter has no bfloat16 product)")
 
 
@@ -64,4 +87,4 @@ def test_a_nan_is_not_hidden_by_the_maximum():
 
 @on_gpu
 def test_compiled_kernels_are_available_on_a_gpu():
-    assert module.available()
+    assert module.available(torch.device(DEVICE))

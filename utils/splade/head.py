@@ -44,7 +44,7 @@ def splade_head(
     if hidden.is_cuda and hidden.dtype != torch.float64:
         from utils.splade import head_cuda  # imported late: Triton takes a second to import
 
-        if head_cuda.available():
+        if head_cuda.available(hidden.device):
             head = head_cuda.TritonHead
     return head.apply(hidden, lengths, weight, bias)
 

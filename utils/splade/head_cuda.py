@@ -22,12 +22,12 @@ except ImportError:  # no Triton for this system; the tiled head of head.py take
 
 
 @functools.cache
-def available() -> bool:
-    """Return whether the kernels run on this machine's CUDA devices; Triton needs a C compiler there."""
+def available(device: torch.device) -> bool:
+    """Return whether the kernels run on this CUDA device; Triton needs a C compiler there."""
     if triton is None:
         return False
     try:
-        TritonHead.apply(torch.ones(1, 16, device="cuda"), [1], torch.ones(16, 16, device="cuda"), None)
+        TritonHead.apply(torch.ones(1, 16, device=device), [1], torch.ones(16, 16, device=device), None)
     except Exception as error:  # a compiler or driver may fail in any way; the tiled head takes over
         warnings.warn(f"the SPLADE head runs without its Triton kernels, and slower: {error}", stacklevel=2)
         return False
@@ -48,19 +48,20 @@ class TritonHead(torch.autograd.Function):
             projection = weight.to(hidden.dtype).contiguous()
             blocks = _blocks(max(lengths), hidden)
             grid = len(lengths), triton.cdiv(len(weight), blocks["TERMS"])
-            _forward_kernel[grid](
-                hidden,
-                offsets,
-                projection,
-                projection if bias is None else bias.contiguous(),
-                _nan_for_nonfinite_texts(hidden, lengths),
-                weights,
-                winners,
-                *weight.shape,
-                HAS_BIAS=bias is not None,
-                PRECISION="tf32" if torch.backends.cuda.matmul.allow_tf32 else "ieee",
-                **blocks,
-            )
+            with torch.cuda.device_of(hidden):  # Triton launches on the current device
+                _forward_kernel[grid](
+                    hidden,
+                    offsets,
+                    projection,
+                    projection if bias is None else bias.contiguous(),
+                    _nan_for_nonfinite_texts(hidden, lengths),
+                    weights,
+                    winners,
+                    *weight.shape,
+                    HAS_BIAS=bias is not None,
+                    PRECISION="tf32" if torch.backends.cuda.matmul.allow_tf32 else "ieee",
+                    **blocks,
+                )
         ctx.save_for_backward(hidden, weight, offsets, weights, winners)
         ctx.bias_dtype = None if bias is None else bias.dtype
         return weights
@@ -114,7 +115,8 @@ def _sum_rows(
     if out.numel():
         block = min(1024, triton.next_power_of_2(size))
         grid = len(out), triton.cdiv(size, block)
-        _sum_rows_kernel[grid](table.contiguous(), sources[order], scales[order], borders, out, size, BLOCK=block)
+        with torch.cuda.device_of(out):
+            _sum_rows_kernel[grid](table.contiguous(), sources[order], scales[order], borders, out, size, BLOCK=block)
     return out
 
 
