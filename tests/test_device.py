@@ -1,5 +1,7 @@
 """Choosing where to run."""
 
+from types import SimpleNamespace
+
 import pytest
 import torch
 
@@ -28,6 +30,28 @@ def test_precision_by_name():
         autocast(torch.device("cpu"), "int4")
     with pytest.raises(ValueError, match="for cuda and mps"):
         autocast(torch.device("cpu"), "float16")
+
+
+@pytest.mark.filterwarnings("ignore:TF32 acceleration on top of oneDNN")
+def test_a_build_without_onednn_computes_in_float32(tiny, monkeypatch):
+    text = "how do wings make lift"
+    expected = tiny.encode([text])[0]
+    monkeypatch.setattr(torch.backends.mkldnn, "is_available", lambda: False)
+    monkeypatch.setattr(torch.ops, "mkldnn", SimpleNamespace())
+    assert compute_dtype(torch.device("cpu")) == torch.float32
+    monkeypatch.setattr(tiny, "precision", "auto")
+    with torch.backends.mkldnn.flags(enabled=False):
+        vector = tiny.encode([text])[0]
+    assert vector.indices.tolist() == expected.indices.tolist()
+    assert vector.values == pytest.approx(expected.values, rel=1e-4)
+
+
+def test_what_an_allocator_says_when_the_memory_does_not_suffice():
+    messages = ["MPS backend out of memory (MPS allocated: 8.52 GB, max allowed: 9.07 GB)."]
+    messages += ["[enforce fail at alloc_cpu.cpp:121] err == 0. DefaultCPUAllocator: can't allocate memory: you tried"]
+    assert all(device.is_out_of_memory(RuntimeError(message)) for message in messages)
+    assert device.is_out_of_memory(torch.OutOfMemoryError())
+    assert not device.is_out_of_memory(RuntimeError("mat1 and mat2 shapes cannot be multiplied"))
 
 
 def test_float16_is_asked_of_an_accelerator():

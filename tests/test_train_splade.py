@@ -355,7 +355,7 @@ def test_a_batch_that_does_not_fit_the_memory_goes_in_parts(data):
     def refuse(self, input_ids, attention_mask):
         sizes.append(sum(len(part) for part in input_ids))
         if sizes[-1] > 7 and self.training:
-            raise torch.OutOfMemoryError
+            raise RuntimeError("MPS backend out of memory (MPS allocated: 8.52 GB)")
         return forward(self, input_ids, attention_mask)
 
     options = {"batch_size": 16, "epochs": 1, "precision": "float32", "val_file": None}

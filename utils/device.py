@@ -6,6 +6,7 @@ from pathlib import Path
 
 import torch
 
+OUT_OF_MEMORY = ("out of memory", "can't allocate memory", "not enough memory")  # MPS; the CPU; the CPU on Windows
 PRECISIONS = ("auto", "bfloat16", "float16", "float32", "int8")
 
 
@@ -33,10 +34,10 @@ def resolve_device(name: str | torch.device | None = None) -> torch.device:
 
 
 def bfloat16_is_fast(device: torch.device) -> bool:
-    """Return whether the device multiplies bfloat16 matrices in hardware (the CPU: AVX-512 BF16, AMX or Arm's BF16)."""
+    """Return whether the device multiplies bfloat16 matrices in hardware (the CPU: AVX-512 BF16 or AMX, by oneDNN)."""
     if device.type == "cuda":
         return torch.cuda.get_device_capability(device) >= (8, 0)
-    if device.type == "cpu":
+    if device.type == "cpu" and torch.backends.mkldnn.is_available():  # torch's builds for Apple have no oneDNN
         return torch.ops.mkldnn._is_mkldnn_bf16_supported() and (
             torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported()
         )
@@ -63,6 +64,11 @@ def autocast(device: torch.device, precision: str = "auto") -> contextlib.Abstra
     """Return a context that runs the network's matrix products in `compute_dtype`."""
     dtype = compute_dtype(device, precision)
     return contextlib.nullcontext() if dtype == torch.float32 else torch.autocast(device.type, dtype=dtype)
+
+
+def is_out_of_memory(error: RuntimeError) -> bool:
+    """Return whether the device's memory did not suffice; on MPS and the CPU, the message alone tells that."""
+    return isinstance(error, torch.OutOfMemoryError) or any(part in str(error) for part in OUT_OF_MEMORY)
 
 
 def use_threads(count: int | None = None) -> None:

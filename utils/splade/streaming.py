@@ -12,6 +12,7 @@ import torch
 from tqdm import tqdm
 
 from utils.console import progress_bar
+from utils.device import is_out_of_memory
 from utils.splade.vectors import EMPTY_VECTOR, SparseVector
 
 SORT_WINDOW = 2048  # texts tokenized and sorted by length together; more means less padding, and more memory
@@ -66,12 +67,12 @@ class BatchEncoder:
         """Encode one batch, halved as often as needed to fit into memory.
 
         Raises:
-            torch.OutOfMemoryError: a single text does not fit.
+            RuntimeError: a single text does not fit.
         """
         try:
             return self._encode(tokens)
-        except torch.OutOfMemoryError:
-            if len(tokens) == 1:
+        except RuntimeError as error:
+            if len(tokens) == 1 or not is_out_of_memory(error):
                 raise
         self.token_budget[device.type] = max(1, self.token_budget[device.type] // 2)  # for later windows
         half = len(tokens) // 2

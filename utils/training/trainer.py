@@ -14,6 +14,7 @@ from torch.utils.data import DataLoader
 from transformers import PrinterCallback, Trainer, TrainingArguments
 
 from utils.console import print_line
+from utils.device import is_out_of_memory
 from utils.evaluation.collection import Collection
 from utils.evaluation.metrics import evaluate_model
 from utils.splade.encoder import SpladeEncoder
@@ -173,9 +174,9 @@ class EncoderTrainer(Trainer):
             inputs = self._prepare_inputs(collate(examples, self.model, self.micro_batch))
             try:
                 return (self._whole_step if len(inputs["texts"]) == 1 else self._cached_step)(model, inputs)
-            except torch.OutOfMemoryError:
+            except RuntimeError as error:
                 # Other processes wait for this one's part of the step: it cannot begin again.
-                if self.micro_batch == 1 or self.args.world_size > 1:
+                if not is_out_of_memory(error) or self.micro_batch == 1 or self.args.world_size > 1:
                     raise
             self.micro_batch = -(-min(self.micro_batch or len(inputs["places"]), len(inputs["places"])) // 2)
             print_line(f"out of memory: {self.micro_batch} texts in the model at a time from here on")
@@ -311,11 +312,18 @@ class _StepLoader(DataLoader):
 
 
 def _random_state(device: torch.device) -> list[torch.Tensor]:
-    """Return the states of the generators that dropout draws from."""
-    return [torch.get_rng_state()] + ([torch.cuda.get_rng_state(device)] if device.type == "cuda" else [])
+    """Return the states of the generators that dropout draws from: the CPU's, and that of another `device`."""
+    states = [torch.get_rng_state()]
+    if device.type == "cuda":
+        states.append(torch.cuda.get_rng_state(device))
+    elif device.type == "mps":
+        states.append(torch.mps.get_rng_state())
+    return states
 
 
 def _set_random_state(state: Sequence[torch.Tensor], device: torch.device) -> None:
     torch.set_rng_state(state[0])
-    if state[1:]:
+    if device.type == "cuda":
         torch.cuda.set_rng_state(state[1], device)
+    elif device.type == "mps":
+        torch.mps.set_rng_state(state[1])
