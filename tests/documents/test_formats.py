@@ -256,6 +256,11 @@ def test_code_with_fences_in_it_is_fenced_by_longer_ones(tmp_path):
     assert page(tmp_path, "a.rst", f".. code-block::\n\n   {block}\n\nend").text == f"````\n{code}\n````\n\nend"
 
 
+def test_xhtml_is_read_without_a_warning(tmp_path, recwarn):
+    xhtml = '<?xml version="1.0" encoding="UTF-8"?>\n<!DOCTYPE html><html xmlns="x"><p>größer</p></html>'
+    assert page(tmp_path, "a.html", xhtml).text == "größer" and not recwarn.list
+
+
 def test_html_without_headings_takes_its_title_element(tmp_path):
     found = page(tmp_path, "a.html", "<title>Lamp</title><p>one<p>two<p>three")
     assert found == ("Lamp", "one\n\ntwo\n\nthree")

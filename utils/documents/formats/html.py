@@ -85,7 +85,7 @@ def html_to_markdown(html: str) -> str:
     Raises:
         ValueError: its elements are nested too deep.
     """
-    soup = BeautifulSoup(html, "lxml")
+    soup = BeautifulSoup(re.sub(r"\A\s*<\?xml[^>]*>", "", html), "lxml")  # It warns of XML, though XHTML is read well.
     title = " ".join(soup.title.get_text().split()) if soup.title else ""
     mains = soup.find_all(lambda tag: tag.name == "main" or tag.get("role") == "main") or soup.find_all("article")
     body = mains[0] if len(mains) == 1 else soup.body or soup
