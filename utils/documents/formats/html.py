@@ -13,7 +13,7 @@ BOILERPLATE_TAGS = {
     *("head", "title", "script", "style", "noscript", "template", "svg", "iframe", "form", "button"),
     *("nav", "header", "footer", "aside"),
 }
-BOILERPLATE_ROLES = {"navigation", "banner", "contentinfo", "search"}
+BOILERPLATE_ROLES = {"navigation", "banner", "contentinfo", "search", "doc-noteref", "doc-backlink"}
 BOILERPLATE_CLASSES = {"headerlink", "sphinxsidebar", "related"}
 
 
