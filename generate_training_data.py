@@ -137,14 +137,16 @@ def main(args: argparse.Namespace) -> None:
         feedback_examples, skipped_queries = read_feedback_examples(args.feedback_file, chunks)
 
     examples: list[TrainingExample] = []
+    unanswered: list[Rejected] = []
     if generator == "openai" and passages:
-        examples = examples_from_answers(passages, model.complete(requests_for(passages)))
+        examples, unanswered = examples_from_answers(passages, model.complete(requests_for(passages)))
     elif generator == "seq2seq" and passages:
         settings = args.seq2seq_model, args.queries_per_passage, args.seed, journal, args.device, args.threads
         examples = seq2seq_examples(passages, *settings)
     else:
         examples = list(extractive_examples(passages, args.crops, args.seed))
     examples, rejected = filter_examples(examples)
+    rejected += unanswered
     if args.round_trip:
         settings = args.round_trip, args.round_trip_model, args.device, args.threads
         examples, lost = filter_by_round_trip(examples, passages, *settings)

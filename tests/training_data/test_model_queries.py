@@ -1,5 +1,6 @@
 """Training data from a language model, over real HTTP; tests/api_server.py stands in for the model."""
 
+import json
 import os
 import signal
 import subprocess
@@ -11,11 +12,15 @@ import pytest
 from api_server import ApiServer, completion, failure, good, written
 from conftest import ROOT, fails_with_one_line, run
 
-from utils.records import read_examples
+from utils.records import Chunk, read_examples
 from utils.training_data.model_queries import (
     EXAMPLE_QUERIES,
+    MAX_QUERY_WORDS,
     NEGATIVE_STRATEGIES,
     QUERY_TYPES,
+    Written,
+    WrittenQuery,
+    examples_from_answers,
     load_template,
     template_names,
 )
@@ -128,16 +133,12 @@ FAULTS = {
     "another schema": (once(lambda r: completion('{"questions": []}')), 2, "12 malformed"),
     "no JSON": (once(lambda r: completion("I would rather talk.")), 2, "12 malformed"),
     "a refusal": (once(lambda r: completion(None, refusal="I cannot do that.")), 2, "12 refused"),
-    "another topic": (
-        once(lambda r: completion('{"queries": [{"type": "question", "query": "who won in 1966?"}], "negatives": []}')),
-        2,
-        "12 off-topic",
-    ),
     "talk of the passage": (
         once(lambda r: completion(written(r).replace("question about", "what does this passage say about"))),
         2,
         "12 malformed",
     ),
+    "an unknown type": (once(lambda r: completion(written(r).replace('"question"', '"riddle"'))), 2, "12 malformed"),
     "words around the JSON": (lambda r: completion(f"Here it is:\n```json\n{written(r)}\n```"), 1, "none"),
 }
 
@@ -162,6 +163,7 @@ def test_a_passage_refused_twice_is_skipped(api, pages):
     api.behave = lambda r: completion(None, refusal="no") if "brake" in r.prompt else good(r)
     done = generate(api, pages)
     assert "2 refused; 1 questions without an answer" in done.stdout
+    assert "left out    1: passage without an answer 1" in done.stdout
     assert len(api.requests) == 13 and len(examples(pages)) == 33
     assert "brake.txt" not in {example.source for example in examples(pages)}
 
@@ -212,6 +214,42 @@ def test_the_rate_limit_holds_for_all_workers_together(api, pages):
     assert len(times) == 24
     # Ten per second, retries included: 23 pauses of 0.1 s, less what the first may be late by on a busy machine.
     assert max(times) - min(times) > 1.3
+
+
+def test_an_unusable_query_beside_a_good_one_is_left_out_alone():
+    chunk = Chunk(id="a#0", document_id="a", text="The pump lifts water.")
+    queries = [
+        ("Natural language", "water has to go up"),
+        ("question", "why " * (MAX_QUERY_WORDS + 1)),
+        ("riddle", "what lifts and is no crane?"),
+        ("question", "what does this passage say?"),
+        ("question", "...?"),
+        ("keyword", "pump"),
+    ]
+    answer = Written(queries=[WrittenQuery(type=kind, query=query) for kind, query in queries], negatives=[])
+    made, rejected = examples_from_answers([chunk, chunk], [answer, None])
+    assert [(e.query_type, e.query) for e in made] == [
+        ("natural_language", "water has to go up"),
+        ("keyword", "pump"),
+    ]
+    assert [case.reason for case in rejected] == ["unusable query"] * 4 + ["passage without an answer"]
+    assert [case.detail.partition(";")[0] for case in rejected[:4]] == [
+        "it has 65 words, and 64 are the most",
+        "its type, 'riddle', is none of question, keyword, natural_language, reformulation",
+        "it refers to the passage",
+        "it has no words",
+    ]
+
+
+def test_a_query_that_shares_no_word_with_its_passage_is_used(api, pages):
+    """As a need in other words, or in another script, shares none."""
+
+    def behave(request):
+        query = f"什么时候保养{chr(0x4E00 + request.number)}"
+        return completion(json.dumps({"queries": [{"type": "question", "query": query}], "negatives": []}))
+
+    api.behave = behave
+    assert generate(api, pages).returncode == 0 and len(api.requests) == 12
 
 
 def test_a_killed_run_resumes_without_repeated_requests_and_writes_the_same_file(api, pages):

@@ -1,6 +1,5 @@
 """Queries and hard negatives that a language model writes for passages, by prompting (as InPars, arXiv 2202.05144)."""
 
-import functools
 import random
 import re
 from collections.abc import Sequence
@@ -12,10 +11,11 @@ from pydantic import BaseModel, Field
 from utils.documents.normalization import split_words
 from utils.records import Chunk, Negative, TrainingExample
 from utils.training_data.language_model import CHARACTERS_PER_TOKEN, Request
+from utils.training_data.quality import Rejected
 
 TEMPLATES = Path(__file__).with_name("templates")
 PLACEHOLDERS = {"task", "passage", "title"}
-MAX_QUERY_WORDS = 64  # words; an answer whose queries are all longer is malformed
+MAX_QUERY_WORDS = 64  # words; longer queries are left out
 # Matches queries that refer to the passage in the prompt, which people who search have not seen.
 TASK_ECHO = re.compile(r"\b(?:this|the|above|given|following) (?:passage|excerpt|paragraph)\b", re.IGNORECASE)
 
@@ -132,8 +132,7 @@ def build_requests(
             types[0] = next((kind for kind in shares if kind != "reformulation"), "question")
         task = _task(types, rng.sample(list(NEGATIVE_STRATEGIES), min(negatives, len(NEGATIVE_STRATEGIES))), language)
         prompt = template.substitute(task=task, title=chunk.context or "(untitled)", passage=chunk.text)
-        check = functools.partial(_rejection_reason, chunk=chunk, language=language)
-        requests.append(Request(prompt, Written, check))
+        requests.append(Request(prompt, Written, _check_answer))
     return requests
 
 
@@ -158,30 +157,45 @@ def _task(types: Sequence[str], strategies: Sequence[str], language: str | None)
     return "\n".join(lines)
 
 
-def _rejection_reason(answer: Written, chunk: Chunk, language: str | None) -> str:
-    """Return why an answer is unusable, "" if it is usable. It is "malformed" if no query has 1 to MAX_QUERY_WORDS
-    words or one refers to its passage, and "off-topic" if no query shares a word prefix with the passage; the latter is
-    not checked where a language is given, since that may not be the passage's."""
-    queries = [q.query for q in answer.queries if q.query.strip() and len(q.query.split()) <= MAX_QUERY_WORDS]
-    if not queries or any(TASK_ECHO.search(query) for query in queries):
-        return "malformed"
-    passage_prefixes = _word_prefixes(chunk.full_text)
-    if language is None and not any(_word_prefixes(query) & passage_prefixes for query in queries):
-        return "off-topic"
+def _check_answer(answer: Written) -> str:
+    """Return why an answer is unusable: it is "malformed" if all of its queries are; "" if it is usable."""
+    return "malformed" if all(_query_defect(written) for written in answer.queries) else ""
+
+
+def _query_defect(written: WrittenQuery) -> str:
+    """Return what is wrong with a query, "" if nothing is."""
+    words = len(split_words(written.query))
+    if not words:
+        return "it has no words"
+    if words > MAX_QUERY_WORDS:
+        return f"it has {words} words, and {MAX_QUERY_WORDS} are the most"
+    if TASK_ECHO.search(written.query):
+        return "it refers to the passage"
+    if _type_name(written) not in QUERY_TYPES:
+        return f"its type, '{written.type}', is none of {', '.join(QUERY_TYPES)}"
     return ""
 
 
-def _word_prefixes(text: str) -> set[str]:
-    """Return the first four letters of each word of three letters or more; crude stems."""
-    return {word[:4] for word in split_words(text) if len(word) > 2}
+def _type_name(written: WrittenQuery) -> str:
+    """Return the type of a query as QUERY_TYPES spells it; models write "Natural language", too."""
+    return "_".join(split_words(written.type))
 
 
-def examples_from_answers(chunks: Sequence[Chunk], answers: Sequence[Written | None]) -> list[TrainingExample]:
-    """Return one example per query of the answers, with all hard negatives of the answer; `answers` are those to
-    `build_requests(chunks, ...)`, None where there is none."""
-    examples = []
+def examples_from_answers(
+    chunks: Sequence[Chunk], answers: Sequence[Written | None]
+) -> tuple[list[TrainingExample], list[Rejected]]:
+    """Make an example of each usable query, with all hard negatives of the answer.
+
+    Args:
+        answers: those to `build_requests(chunks, ...)`, None where there is none.
+
+    Returns:
+        The examples, and what was rejected: unusable queries, and passages without an answer.
+    """
+    examples, rejected = [], []
     for chunk, answer in zip(chunks, answers):
         if answer is None:
+            rejected.append(Rejected("passage without an answer", chunk.full_text, f"of {chunk.id}"))
             continue
         negatives = [
             Negative(document=negative.document, explanation=f"{negative.strategy}: {negative.explanation}")
@@ -189,6 +203,9 @@ def examples_from_answers(chunks: Sequence[Chunk], answers: Sequence[Written | N
             if negative.document.strip() and negative.document.split() != chunk.text.split()
         ]
         for written in answer.queries:
+            if defect := _query_defect(written):
+                rejected.append(Rejected("unusable query", written.query, f"{defect}; of {chunk.id}"))
+                continue
             examples.append(
                 TrainingExample(
                     query=" ".join(written.query.split()),
@@ -196,10 +213,10 @@ def examples_from_answers(chunks: Sequence[Chunk], answers: Sequence[Written | N
                     negative_documents=negatives,
                     positive_id=chunk.id,
                     source=chunk.document_id,
-                    query_type=written.type,
+                    query_type=_type_name(written),
                 )
             )
-    return examples
+    return examples, rejected
 
 
 def estimate_tokens(
