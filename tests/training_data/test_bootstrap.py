@@ -1,10 +1,15 @@
 """Training data for a domain without documents, over real HTTP; tests/api_server.py stands in for the model."""
 
+import json
+
 import pytest
 from api_server import ApiServer, completion, good
 from conftest import fails_with_one_line, run
 
+from utils.journal import Journal
 from utils.records import read_examples
+from utils.training_data.bootstrap import write_documents
+from utils.training_data.language_model import LanguageModel
 
 SCRIPT = "generate_training_data.py"
 
@@ -67,6 +72,13 @@ def test_without_an_endpoint_the_error_says_what_is_missing(tmp_path, monkeypatc
 def test_a_model_that_lists_no_terms_is_a_one_line_error(api, tmp_path):
     api.behave = lambda request: completion('{"terms": []}')
     fails_with_one_line(bootstrap(api, tmp_path), "the model names no terms of the domain 'lorry repair'")
+
+
+def test_a_passage_in_a_script_without_spaces_is_not_too_short(api, tmp_path):
+    text = "检查机油。更换滤芯。" * 20
+    api.behave = lambda r: completion(json.dumps({"title": "机油", "text": text})) if "Term:" in r.prompt else good(r)
+    model = LanguageModel("played", Journal(tmp_path / "journal", {}), api.url)
+    assert [document.text for document in write_documents("卡车", 1, None, model)] == [text] and len(api.requests) == 3
 
 
 def test_reformulations_come_from_the_model(api, docs, tmp_path):

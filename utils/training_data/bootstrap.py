@@ -5,6 +5,7 @@ from collections.abc import Iterable
 
 from pydantic import BaseModel, Field
 
+from utils.documents.normalization import split_words
 from utils.records import Document
 from utils.training_data.language_model import LanguageModel, Request
 
@@ -79,7 +80,7 @@ def write_documents(domain: str, count: int, language: str | None, model: Langua
             "facts, conditions and numbers where they belong, without introduction or praise. Answer with JSON alone: "
             '{"title": "...", "text": "..."}',
             WrittenPassage,
-            lambda answer: "" if len(answer.text.split()) >= MIN_PASSAGE_WORDS else "malformed",
+            lambda answer: "" if len(split_words(answer.text)) >= MIN_PASSAGE_WORDS else "malformed",
         )
         for field, term in terms
     ]
