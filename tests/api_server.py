@@ -26,9 +26,10 @@ class Request(NamedTuple):
 
 
 class Reply(NamedTuple):
-    """A reply to send, after `wait` seconds; with `cut`, half of the body before the connection is closed."""
+    """A reply to send, after `wait` seconds: JSON, or a page of HTML if the body is text; with `cut`, half of the body
+    before the connection is closed."""
 
-    body: dict
+    body: dict | list | str
     status: int = 200
     headers: Mapping[str, str] = MappingProxyType({})
     cut: bool = False
@@ -113,23 +114,32 @@ class ApiServer:
 
     Attributes:
         url: base URL, for --api-base.
+        elsewhere: the reply to requests outside of it.
         requests: the requests for completions so far.
     """
 
     def __init__(self, behave: Callable[[Request], Reply] = good, models: tuple[str, ...] = ("played",)) -> None:
         self.behave, self.models = behave, models
         self.requests: list[Request] = []
+        self.elsewhere = Reply("<!doctype html><title>A page for people</title>")
         self._lock = threading.Lock()
         server = self
 
         class Handler(BaseHTTPRequestHandler):
             protocol_version = "HTTP/1.1"
+            disable_nagle_algorithm = True  # which holds each reply back for 40 ms
 
             def do_GET(self) -> None:
+                if not self.path.startswith("/v1/"):
+                    self.send(server.elsewhere)
+                    return
                 self.send(Reply({"object": "list", "data": [{"id": m, "object": "model"} for m in server.models]}))
 
             def do_POST(self) -> None:
                 body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
+                if not self.path.startswith("/v1/"):
+                    self.send(server.elsewhere)
+                    return
                 prompt = body["messages"][-1]["content"]
                 with server._lock:
                     attempt = 1 + sum(request.prompt == prompt for request in server.requests)
@@ -140,10 +150,12 @@ class ApiServer:
 
             def send(self, reply: Reply) -> None:
                 time.sleep(reply.wait)
-                data = json.dumps(reply.body).encode()
+                is_page = isinstance(reply.body, str)
+                data = (reply.body if is_page else json.dumps(reply.body)).encode()
+                kind = "text/html" if is_page else "application/json"
                 try:
                     self.send_response(reply.status)
-                    for name, value in {**reply.headers, "Content-Type": "application/json"}.items():
+                    for name, value in {**reply.headers, "Content-Type": kind}.items():
                         self.send_header(name.replace("_", "-"), value)
                     self.send_header("Content-Length", str(len(data)))
                     self.end_headers()
@@ -160,7 +172,7 @@ class ApiServer:
         self._http.handle_error = lambda *_: None  # prints a traceback for clients that disconnect
         self._http.daemon_threads = True
         self.url = f"http://127.0.0.1:{self._http.server_port}/v1"
-        threading.Thread(target=self._http.serve_forever, daemon=True).start()
+        threading.Thread(target=self._http.serve_forever, args=(0.01,), daemon=True).start()
 
     def close(self) -> None:
         self._http.shutdown()

@@ -12,6 +12,7 @@ import pytest
 from api_server import ApiServer, completion, failure, good, written
 from conftest import ROOT, fails_with_one_line, run
 
+from utils.journal import Journal
 from utils.records import Chunk, read_examples
 from utils.training_data.model_queries import (
     EXAMPLE_QUERIES,
@@ -129,7 +130,7 @@ FAULTS = {
     "too many requests": (once(lambda r: failure(429, Retry_After="0.2")), 2, "none"),
     "server errors": (once(lambda r: failure(500)), 2, "none"),
     "a connection that is cut": (once(lambda r: good(r)._replace(cut=True)), 2, "none"),
-    "truncated JSON": (once(lambda r: completion(written(r)[:40], "length")), 2, "12 malformed"),
+    "truncated JSON": (once(lambda r: completion(written(r)[:40], "length")), 2, "12 cut short"),
     "another schema": (once(lambda r: completion('{"questions": []}')), 2, "12 malformed"),
     "no JSON": (once(lambda r: completion("I would rather talk.")), 2, "12 malformed"),
     "a refusal": (once(lambda r: completion(None, refusal="I cannot do that.")), 2, "12 refused"),
@@ -166,6 +167,18 @@ def test_a_passage_refused_twice_is_skipped(api, pages):
     assert "left out    1: passage without an answer 1" in done.stdout
     assert len(api.requests) == 13 and len(examples(pages)) == 33
     assert "brake.txt" not in {example.source for example in examples(pages)}
+
+
+def test_a_passage_that_the_endpoint_rejects_is_left_out_and_not_asked_again(api, pages):
+    api.behave = lambda r: failure(400, "Content Exists Risk") if "brake" in r.prompt else good(r)
+    done = generate(api, pages)
+    assert done.returncode == 0, done.stderr
+    assert "rejected    HTTP 400: Content Exists Risk" in done.stdout
+    assert "unusable    1 rejected; 1 questions without an answer" in done.stdout
+    assert "left out    1: passage without an answer 1" in done.stdout
+    assert "brake.txt" not in {example.source for example in examples(pages)} and len(examples(pages)) == 33
+    api.requests.clear()
+    assert generate(api, pages, "--resume").returncode == 0 and not api.requests
 
 
 def test_an_endpoint_without_structured_output_gets_plain_requests(api, pages):
@@ -290,6 +303,13 @@ def test_a_killed_run_resumes_without_repeated_requests_and_writes_the_same_file
     assert done.returncode == 0 and output.read_bytes() == expected
     assert len(api.requests) == 6 and not answered & {request.prompt for request in api.requests}
     assert KEY not in journal.read_text()
+
+
+def test_a_second_run_on_the_same_output_is_refused_before_it_asks(api, pages):
+    first = Journal(pages.parent / "training_data.json.journal", {"work": "answers of a language model"})
+    fails_with_one_line(generate(api, pages), "training_data.json.journal: another run is at work on it")
+    assert not api.requests
+    first.close()
 
 
 def test_a_changed_document_sends_only_its_own_request_again(api, pages):
