@@ -4,7 +4,6 @@ import json
 
 import pytest
 
-from utils.files import check_writable, write_text
 from utils.records import read_examples, write_examples
 
 GOOD = {"query": "q", "positive_document": "p", "negative_documents": ["n", {"document": "m", "explanation": "no"}]}
@@ -57,20 +56,3 @@ def test_bytes_that_are_no_text_are_named(tmp_path):
     (tmp_path / "a.jsonl").write_bytes(b'{"query": "\xff\xfe"}')
     with pytest.raises(ValueError, match="line 1: not UTF-8"):
         read_examples(tmp_path / "a.jsonl")
-
-
-def test_an_interrupted_write_leaves_the_old_file(tmp_path, monkeypatch):
-    path = tmp_path / "out.json"
-    path.write_text("old")
-    monkeypatch.setattr("os.replace", lambda *a: (_ for _ in ()).throw(KeyboardInterrupt))
-    with pytest.raises(KeyboardInterrupt):
-        write_text(path, "new")
-    assert path.read_text() == "old" and [p.name for p in tmp_path.iterdir()] == ["out.json"]
-
-
-def test_a_place_that_cannot_be_written_is_found_before_the_work(tmp_path):
-    (tmp_path / "file").write_text("")
-    with pytest.raises(OSError, match="cannot write there"):
-        check_writable(tmp_path / "file" / "out.json")
-    with pytest.raises(OSError, match="is a folder"):
-        check_writable(tmp_path)

@@ -173,9 +173,12 @@ def test_a_model_without_a_query_encoder_is_tuned_further_as_such_or_given_one(d
     again.train()
     tuned = SpladeEncoder.from_pretrained(data / "again", "cpu")
     assert tuned.query_weights is not None
-    options = {"model_name": data / "again", "output_dir": data / "back", "query_encoder": "model", "epochs": 1}
+    (data / "again" / "notes.txt").write_text("mine")
+    options = {"model_name": data / "again", "output_dir": data / "again", "query_encoder": "model", "epochs": 1}
     trainer(data, **options).train()
-    assert SpladeEncoder.from_pretrained(data / "back", "cpu").query_weights is None
+    assert SpladeEncoder.from_pretrained(data / "again", "cpu").query_weights is None
+    left = {path.name for path in (data / "again").iterdir()}
+    assert "notes.txt" in left and not left & {"query_idf", "pooling", "modules.json", "router_config.json"}
 
 
 @pytest.mark.parametrize("best_by", ["loss", "nDCG@10"])

@@ -1,18 +1,27 @@
 """Files and folders that appear whole or not at all, whatever stops the process that writes them."""
 
 import contextlib
+import errno
 import json
 import os
+import shutil
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, TextIO
+
+UNFINISHED = ".unfinished-"  # begins the name of a folder whose files are being written
 
 
 @contextlib.contextmanager
 def replacing(path: str | Path) -> Iterator[Path]:
-    """Yield a temporary file beside `path` that takes its place when the block ends well, and is removed otherwise."""
+    """Yield a temporary file beside `path` that takes its place when the block ends well, and is removed otherwise. A
+    link stays, and its target is replaced; a pipe or a device is written to at once."""
     path = Path(path)
+    if path.exists() and not path.is_file():
+        yield path
+        return
+    path = path.resolve()
     path.parent.mkdir(parents=True, exist_ok=True)
     descriptor, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}-")
     os.close(descriptor)
@@ -20,10 +29,20 @@ def replacing(path: str | Path) -> Iterator[Path]:
     try:
         yield unfinished
         unfinished.chmod(0o644)
-        os.replace(unfinished, path)
+        _move(unfinished, path)
     except BaseException:
         unfinished.unlink(missing_ok=True)  # a compiler removes its own output when it fails
         raise
+
+
+def _move(file: Path, place: Path) -> None:
+    try:
+        os.replace(file, place)
+    except OSError as error:
+        if error.errno != errno.EBUSY:
+            raise
+        shutil.copyfile(file, place)  # a file that is itself a mount point can be overwritten, not replaced
+        file.unlink()
 
 
 @contextlib.contextmanager
@@ -34,17 +53,29 @@ def open_atomic(path: str | Path) -> Iterator[TextIO]:
 
 
 @contextlib.contextmanager
-def replacing_files(folder: str | Path) -> Iterator[Path]:
-    """Yield a temporary folder whose files move into `folder` when the block ends well, each of them whole."""
+def replacing_files(folder: str | Path, stale: Sequence[str] = ()) -> Iterator[Path]:
+    """Yield a temporary folder whose files move into `folder` when the block ends well, each of them whole.
+
+    Args:
+        stale: patterns, relative to `folder`, of files that go when the new ones are in place and not among them.
+    """
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(dir=folder.parent, prefix=f".{folder.name}-") as name:
+    for killed in folder.glob(f"{UNFINISHED}*"):
+        shutil.rmtree(killed)
+    # Within the folder: it may be a mount point, out of which nothing can be moved, and its parent not writable.
+    with tempfile.TemporaryDirectory(dir=folder, prefix=UNFINISHED) as name:
         unfinished = Path(name)
         yield unfinished
-        for file in sorted(path for path in unfinished.rglob("*") if path.is_file()):
-            place = folder / file.relative_to(unfinished)
-            place.parent.mkdir(exist_ok=True)
-            os.replace(file, place)
+        files = {path.relative_to(unfinished) for path in unfinished.rglob("*") if path.is_file()}
+        for file in sorted(files):
+            (folder / file).parent.mkdir(parents=True, exist_ok=True)
+            _move(unfinished / file, folder / file)
+    for path in {path for pattern in stale for path in folder.glob(pattern) if path.is_file()}:
+        if path.relative_to(folder) not in files:
+            path.unlink()
+            if path.parent != folder and not any(path.parent.iterdir()):
+                path.parent.rmdir()
 
 
 def write_text(path: str | Path, text: str) -> None:
@@ -67,7 +98,9 @@ def check_writable(path: str | Path, folder: bool = False) -> None:
     path = Path(path)
     if not folder and path.is_dir():
         raise IsADirectoryError(f"{path}: is a folder, and a file is to be written there")
-    parent = path if folder else path.parent
+    if not folder and path.exists() and not path.is_file():
+        return  # a pipe or a device
+    parent = path if folder else path.resolve().parent
     try:
         parent.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryFile(dir=parent):

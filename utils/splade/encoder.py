@@ -23,6 +23,21 @@ from utils.splade.streaming import BatchEncoder
 from utils.splade.vectors import EMPTY_VECTOR, SparseVector
 
 CONFIG_NAME = "splade_config.json"
+MODEL_FILES = (  # patterns of files that would make another model of a folder, were they left from an earlier one
+    "model*.safetensors*",
+    "pytorch_model*.bin*",
+    "generation_config.json",
+    "vocab.*",
+    "merges.txt",
+    "special_tokens_map.json",
+    "added_tokens.json",
+    "modules.json",
+    "router_config.json",
+    "config_sentence_transformers.json",
+    "sentence_bert_config.json",
+    "query_idf/*",
+    "pooling/*",
+)
 TRACED_PRECISIONS = ("auto", "float32")  # precisions in which encode_query runs a traced float32 forward on the CPU
 MIN_LENGTH_RATIO = 0.7  # shortest over longest text of a padded group; bounds the share of padding in it
 TOKENIZED_TOGETHER = 256  # texts tokenized in one call; bounds the memory that the cut ends of long texts take
@@ -250,8 +265,9 @@ class SpladeEncoder(torch.nn.Module):
         return [self.tokenizer.decode([int(index)]).strip() for index in indices]
 
     def save_pretrained(self, folder: str | Path) -> None:
-        """Write model, tokenizer and splade_config.json; a file appears in `folder` only once it is complete."""
-        with replacing_files(folder) as unfinished:
+        """Write model, tokenizer and splade_config.json; they appear in `folder` once all are complete, in place of an
+        earlier model's files."""
+        with replacing_files(folder, MODEL_FILES) as unfinished:
             self.model.save_pretrained(unfinished)
             save_tokenizer(self.tokenizer, unfinished)
             config = {

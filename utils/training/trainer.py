@@ -284,6 +284,8 @@ class EncoderTrainer(Trainer):
             controller.load_state_dict(state["sparsity"][side])
         self._load_weights(resume_from_checkpoint)
 
+        if not self.args.should_save:  # every process is asked to
+            return
     def _load_best_model(self):
         self._load_weights(self.state.best_model_checkpoint)
 

@@ -1,0 +1,110 @@
+"""Files and folders that appear whole or not at all."""
+
+import os
+import stat
+import subprocess
+
+import pytest
+
+from utils.files import check_writable, open_atomic, replacing_files, write_text
+
+
+def test_an_interrupted_write_leaves_the_old_file(tmp_path, monkeypatch):
+    path = tmp_path / "out.json"
+    path.write_text("old")
+    monkeypatch.setattr("os.replace", lambda *a: (_ for _ in ()).throw(KeyboardInterrupt))
+    with pytest.raises(KeyboardInterrupt):
+        write_text(path, "new")
+    assert path.read_text() == "old" and [p.name for p in tmp_path.iterdir()] == ["out.json"]
+
+
+def test_a_place_that_cannot_be_written_is_found_before_the_work(tmp_path):
+    (tmp_path / "file").write_text("")
+    with pytest.raises(OSError, match="cannot write there"):
+        check_writable(tmp_path / "file" / "out.json")
+    with pytest.raises(OSError, match="is a folder"):
+        check_writable(tmp_path)
+
+
+def test_a_link_stays_and_its_target_is_written(tmp_path):
+    (tmp_path / "elsewhere").mkdir()
+    link = tmp_path / "out.json"
+    link.symlink_to("elsewhere/real.json")
+    for text in ("first", "second"):
+        check_writable(link)
+        write_text(link, text)
+        assert link.is_symlink() and (tmp_path / "elsewhere" / "real.json").read_text() == text
+
+
+def test_a_pipe_is_written_to_and_not_replaced(tmp_path):
+    pipe = tmp_path / "pipe"
+    os.mkfifo(pipe)
+    reader = os.open(pipe, os.O_RDONLY | os.O_NONBLOCK)
+    check_writable(pipe)
+    with open_atomic(pipe) as file:
+        file.write("through")
+    assert os.read(reader, 100) == b"through" and stat.S_ISFIFO(pipe.stat().st_mode)
+    os.close(reader)
+
+
+def test_new_files_take_the_place_of_all_that_belong_to_the_old_ones(tmp_path):
+    for name in ("model.bin", "parts/a", "parts/b", "old/c", "notes.txt", ".unfinished-of-a-killed-process/model.bin"):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).write_text("old")
+    with pytest.raises(KeyboardInterrupt), replacing_files(tmp_path, ["parts/*", "old/*"]) as unfinished:
+        (unfinished / "model.bin").write_text("half")
+        raise KeyboardInterrupt
+    assert {path.read_text() for path in tmp_path.rglob("*") if path.is_file()} == {"old"}
+    with replacing_files(tmp_path, ["parts/*", "old/*"]) as unfinished:
+        (unfinished / "parts").mkdir()
+        for name in ("model.bin", "parts/a"):
+            (unfinished / name).write_text("new")
+    found = {str(path.relative_to(tmp_path)): path.is_dir() or path.read_text() for path in tmp_path.rglob("*")}
+    assert found == {"model.bin": "new", "parts": True, "parts/a": "new", "notes.txt": "old"}
+
+
+@pytest.fixture
+def mount(tmp_path):
+    """A function that runs `mount` with its arguments; the test is skipped where that may not be done."""
+    mounted = []
+
+    def run(*arguments):
+        try:
+            done = subprocess.run(["mount", *map(str, arguments)], capture_output=True, text=True)
+        except OSError as error:
+            pytest.skip(f"mount: {error}")
+        if done.returncode:
+            pytest.skip(done.stderr.strip())
+        mounted.append(arguments[-1])
+
+    yield run
+    for place in reversed(mounted):
+        subprocess.run(["umount", "--lazy", str(place)], capture_output=True)
+
+
+def test_a_folder_may_be_a_mount_point_in_one_that_cannot_be_written(tmp_path, mount):
+    outer = tmp_path / "outer"
+    model = outer / "model"
+    outer.mkdir()
+    mount("-t", "tmpfs", "-o", "size=1m", "tmpfs", outer)
+    model.mkdir()
+    mount("-t", "tmpfs", "-o", "size=1m", "tmpfs", model)
+    mount("-o", "remount,ro", outer)
+    with pytest.raises(OSError, match="cannot write there: Read-only"):
+        check_writable(outer, folder=True)
+    check_writable(model, folder=True)
+    for text in ("old", "new"):
+        with replacing_files(model) as unfinished:
+            (unfinished / "parts").mkdir()
+            (unfinished / "parts" / "a").write_text(text)
+        assert (model / "parts" / "a").read_text() == text and len(list(model.rglob("*"))) == 2
+
+
+def test_a_file_may_be_a_mount_point(tmp_path, mount):
+    volume, path = tmp_path / "volume.json", tmp_path / "out.json"
+    volume.write_text("old")
+    path.write_text("")
+    mount("--bind", volume, path)
+    check_writable(path)
+    write_text(path, "new")
+    assert path.read_text() == volume.read_text() == "new" and len(list(tmp_path.iterdir())) == 2
