@@ -35,7 +35,7 @@ from utils.files import check_writable, write_json, write_text
 from utils.models import load_config
 from utils.records import TrainingExample, read_examples
 from utils.splade.encoder import SpladeEncoder
-from utils.training.batches import StepBatchSampler, corpus_idf, index_texts, tokenize_examples
+from utils.training.batches import StepBatchSampler
 from utils.training.checkpoints import CHECKPOINTS_FOLDER, find_checkpoint
 from utils.training.distillation import BatchTeacher, check_batch_teachers
 from utils.training.guards import find_uncompared
@@ -54,6 +54,7 @@ from utils.training.settings import (
 )
 from utils.training.sparsity import REGULARIZERS
 from utils.training.trainer import EncoderTrainer, training_arguments
+from utils.training.tokenization import TokenizedTexts, corpus_idf, tokenize_examples
 
 NO_QUERY_TARGET = "target_query_terms is for queries that pass the model; idf queries have their own tokens"
 
@@ -161,27 +162,25 @@ class SpladeTrainer:
         """
         settings = self.settings
         encoder = self.encoder or self.load()
-        examples = tokenize_examples(self.examples, encoder)
-        validation = tokenize_examples(self.validation, encoder)
-        print_truncated(self.examples, encoder)
+        tokenized = tokenize_examples([*self.examples, *self.validation], encoder)
+        print_truncated("documents", tokenized.documents, encoder.max_length)
+        print_truncated("queries", tokenized.queries, encoder.query_max_length)
+        examples, validation = tokenized.split(len(self.examples))
         if settings.query_encoder == "idf" and encoder.query_weights is None:
             encoder.query_weights = torch.nn.Parameter(corpus_idf(examples, encoder).to(self.device))
 
         teacher = refresher = None
-        if settings.teacher or settings.refresh_negatives:
-            queries, documents = index_texts(examples + validation)
         if settings.teacher:
             teacher = BatchTeacher(settings.teacher, queries, documents, settings.device, settings.threads)
             self.objective.teacher = teacher
         if settings.refresh_negatives:
-            scorer = teacher and teacher.scorer
-            refresher = NegativeRefresher(encoder, examples, queries, documents, settings.refresh_negatives, scorer)
+            refresher = NegativeRefresher(encoder, examples, settings.refresh_negatives, teacher and teacher.scorer)
 
         checkpoints = self.output_dir / CHECKPOINTS_FOLDER
         arguments = training_arguments(settings, checkpoints, self.device, self.dtype, bool(validation))
+            queries, documents = tokenized.queries.texts, tokenized.documents.texts
         rank_and_world = arguments.process_index, arguments.world_size
-        texts = [(example.query_key, example.keys[0]) for example in examples]
-        batches = StepBatchSampler(texts, settings.batch_sizes, settings.epochs, settings.seed, *rank_and_world)
+        batches = StepBatchSampler(examples.keys, settings.batch_sizes, settings.epochs, settings.seed, *rank_and_world)
         collection = pool_examples(self.validation)
         trainer = EncoderTrainer(
             encoder, arguments, settings, batches, examples, validation, collection, self.objective, refresher
@@ -238,17 +237,11 @@ def find_validation_file(val_file: str | Path | None, train_file: str | Path) ->
     return beside if beside.exists() else None
 
 
-def print_truncated(examples: list[TrainingExample], encoder: SpladeEncoder) -> None:
-    """Print how many texts are longer than the model's limits."""
-    documents = {text for example in examples for text in (example.positive_document, *example.negatives)}
-    queries = {example.query for example in examples}
-    for name, texts, limit in (
-        ("documents", documents, encoder.max_length),
-        ("queries", queries, encoder.query_max_length),
-    ):
-        truncated = encoder.count_truncated(sorted(texts), limit)
-        if truncated:
-            print_line(f"{truncated:,} of {len(texts):,} {name} are longer than {limit} tokens and are cut there")
+def print_truncated(name: str, texts: TokenizedTexts, limit: int) -> None:
+    """Print how many texts are longer than the model's limit."""
+    if texts.truncated:
+        count = len(texts.texts)
+        print_line(f"{texts.truncated:,} of {count:,} {name} are longer than {limit} tokens and are cut there")
 
 
 def set_dropout(model: torch.nn.Module, probability: float) -> None:

@@ -23,9 +23,10 @@ from utils.console import run_script
 from utils.device import autocast
 from utils.records import TrainingExample
 from utils.splade.encoder import SpladeEncoder
-from utils.training.batches import collate, gather_step, tokenize_examples
+from utils.training.batches import collate, gather_step
 from utils.training.losses import contrastive_loss
 from utils.training.sparsity import flops_loss
+from utils.training.tokenization import tokenize_examples
 
 QUERY_WORDS = 8  # words of a document that make its query
 MAX_LENGTH = 192  # tokens per document
@@ -77,8 +78,8 @@ def main(args: argparse.Namespace) -> None:
 def our_step(folder: str, args: argparse.Namespace, pairs: list[tuple[str, str]], precision: str) -> Callable[[], None]:
     """Return a function that takes one training step of this toolkit."""
     encoder = SpladeEncoder.from_pretrained(folder, args.device, MAX_LENGTH, precision).train()
-    examples = tokenize_examples(
-        [TrainingExample(query=query, positive_document=text) for query, text in pairs], encoder
+    examples = list(
+        tokenize_examples([TrainingExample(query=query, positive_document=text) for query, text in pairs], encoder)
     )
     optimizer = torch.optim.AdamW(encoder.parameters(), lr=1e-6, fused=True)
 

@@ -30,7 +30,7 @@ from utils.models import resolve_model
 from utils.splade import vnni
 from utils.splade.encoder import SpladeEncoder
 from utils.training import checkpoints
-from utils.training.batches import corpus_idf, tokenize_examples
+from utils.training.tokenization import corpus_idf, tokenize_examples
 from utils.training.trainer import EncoderTrainer
 
 SCRIPT = "train_splade.py"

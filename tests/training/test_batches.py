@@ -6,12 +6,13 @@ import pytest
 import torch
 
 from utils.records import TrainingExample
-from utils.training.batches import StepBatchSampler, collate, gather_step, tokenize_examples
+from utils.training.batches import StepBatchSampler, collate, gather_step
+from utils.training.tokenization import tokenize_examples
 
 
 def step(examples, encoder, micro_batch=None, count=None):
     """The step of a batch of the first `count` examples, whose texts' weights are their own numbers of tokens."""
-    batch = collate(tokenize_examples(examples, encoder)[:count], encoder, micro_batch)
+    batch = collate(list(tokenize_examples(examples, encoder))[:count], encoder, micro_batch)
     lengths = [mask.sum(1) for part in batch["texts"] for mask in part["attention_mask"]]
     return gather_step(torch.cat(lengths)[:, None].float(), batch)
 

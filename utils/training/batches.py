@@ -5,7 +5,6 @@ import itertools
 import math
 from collections import deque
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -14,77 +13,11 @@ import torch.distributed
 from torch.nn.utils.rnn import pad_sequence
 from torch.utils.data import Sampler
 
-from utils.records import TrainingExample
 from utils.splade.encoder import SpladeEncoder
-from utils.training.identity import identify
 from utils.training.losses import LossInputs
+from utils.training.tokenization import TokenizedExample
 
 LOOKAHEAD_BATCHES = 4  # examples that are looked at for one without a repeated text, over the size of the batch
-
-
-@dataclass
-class TokenizedExample:
-    """A training example as token ids; of all lists over documents, the positive comes first, then the negatives.
-
-    Attributes:
-        query_text, texts: the query and its documents.
-        query, documents: their token ids.
-        query_key, keys: which query and which documents they are, see `identify`.
-        answers: keys of all documents that are a positive of the query.
-        origin: names of the passage and the document that the example was made from.
-        scores: a teacher's, of each document, where the example has them.
-        query_index, document_indices: positions in the lists that `index_texts` returns.
-    """
-
-    query_text: str
-    texts: list[str]
-    query: list[int]
-    documents: list[list[int]]
-    query_key: int
-    keys: list[int]
-    answers: list[int]
-    origin: set[str]
-    scores: list[float] | None = None
-    query_index: int | None = None
-    document_indices: list[int] | None = None
-
-
-def tokenize_examples(examples: Sequence[TrainingExample], encoder: SpladeEncoder) -> list[TokenizedExample]:
-    """Tokenize examples, without those whose query or positive has no tokens, and without negatives that have none."""
-    queries = encoder.tokenize_queries([example.query for example in examples])
-    tokens = iter(encoder.tokenize([text for e in examples for text in (e.positive_document, *e.negatives)]))
-    tokenized = []
-    for example, query, identity in zip(examples, queries, identify(examples)):
-        texts = [example.positive_document, *example.negatives]
-        documents = [next(tokens) for _ in texts]
-        if not query or not documents[0]:
-            continue
-        kept = [i for i, ids in enumerate(documents) if ids]
-        tokenized.append(
-            TokenizedExample(
-                query_text=example.query,
-                texts=[texts[i] for i in kept],
-                query=query,
-                documents=[documents[i] for i in kept],
-                query_key=identity.query,
-                keys=[identity.documents[i] for i in kept],
-                answers=identity.answers,
-                origin=example.origin,
-                scores=None if example.scores is None else [example.scores[i] for i in kept],
-            )
-        )
-    return tokenized
-
-
-def index_texts(examples: Sequence[TokenizedExample]) -> tuple[list[str], list[str]]:
-    """Return the queries and the documents of all examples, each text once, and set the examples' indices to their
-    positions in these lists."""
-    queries: dict[str, int] = {}
-    documents: dict[str, int] = {}
-    for example in examples:
-        example.query_index = queries.setdefault(example.query_text, len(queries))
-        example.document_indices = [documents.setdefault(text, len(documents)) for text in example.texts]
-    return list(queries), list(documents)
 
 
 class StepBatchSampler(Sampler[list[int]]):
@@ -168,24 +101,9 @@ class StepBatchSampler(Sampler[list[int]]):
             yield from torch.randperm(len(self.texts), generator=torch.Generator().manual_seed(seed)).tolist()
 
 
-def corpus_idf(examples: Sequence[TokenizedExample], encoder: SpladeEncoder) -> torch.Tensor:
-    """Return [vocabulary] inverse document frequencies over the examples' documents, divided by their mean over the
-    tokens of the queries; 0 for special tokens.
-
-    The formula is BM25's with 1 added inside the logarithm, so that none is negative (Robertson and Zaragoza 2009;
-    Lucene).
-    """
-    documents = {key: ids for example in examples for key, ids in zip(example.keys, example.documents)}
-    counts = torch.zeros(encoder.vocabulary_size)
-    for ids in documents.values():
-        counts[list(set(ids))] += 1
-    idf = torch.log1p((len(documents) - counts + 0.5) / (counts + 0.5))
-    idf[encoder.tokenizer.all_special_ids] = 0.0
-    of_queries = idf[[token for example in examples for token in example.query]]
-    return idf / of_queries[of_queries > 0].mean()
-
-
-def collate(examples: list[TokenizedExample], encoder: SpladeEncoder, micro_batch: int | None = None) -> dict[str, Any]:
+def collate(
+    examples: Sequence[TokenizedExample], encoder: SpladeEncoder, micro_batch: int | None = None
+) -> dict[str, Any]:
     """Collate a step's B queries, B positives and N negatives into parts of similar lengths.
 
     Returns:
@@ -196,7 +114,7 @@ def collate(examples: list[TokenizedExample], encoder: SpladeEncoder, micro_batc
         answer_owners: [A], the query that each of them answers.
         owners: [N], the query that each negative belongs to.
         teacher: where all examples have scores, [B + N], the teacher's of each document.
-        query_indices, document_indices: where examples are indexed, [B] and [B + N].
+        query_indices, document_indices: [B] and [B + N], the numbers of the texts.
     """
     negatives = [(i, j) for i, example in enumerate(examples) for j in range(1, len(example.documents))]
     documents = [(i, 0) for i in range(len(examples))] + negatives
@@ -223,10 +141,9 @@ def collate(examples: list[TokenizedExample], encoder: SpladeEncoder, micro_batc
         "answers": torch.tensor([key for example in examples for key in example.answers]),
         "answer_owners": torch.tensor([i for i, example in enumerate(examples) for _ in example.answers]),
         "owners": torch.tensor([i for i, _ in negatives], dtype=torch.long),
+        "query_indices": torch.tensor([example.query_index for example in examples]),
+        "document_indices": torch.tensor([examples[i].document_indices[j] for i, j in documents]),
     }
-    if examples[0].query_index is not None:
-        batch["query_indices"] = torch.tensor([example.query_index for example in examples])
-        batch["document_indices"] = torch.tensor([examples[i].document_indices[j] for i, j in documents])
     if all(example.scores is not None for example in examples):
         batch["teacher"] = torch.tensor([examples[i].scores[j] for i, j in documents], dtype=torch.float32)
     return batch
@@ -243,7 +160,7 @@ def gather_step(weights: torch.Tensor, batch: dict[str, Any]) -> LossInputs:
     queries, positives, negatives = weights[batch["places"]].tensor_split([count, 2 * count])
     keys, negative_keys = batch["keys"].tensor_split([count])
     owners, answers, answer_owners = batch["owners"], batch["answers"], batch["answer_owners"]
-    indices = [batch.get(name) for name in ("query_indices", "document_indices")]
+    indices = [batch["query_indices"], batch["document_indices"]]
     teacher, negative_teacher = batch["teacher"].tensor_split([count]) if "teacher" in batch else (None, None)
     if torch.distributed.is_initialized() and torch.distributed.get_world_size() > 1:
         keys, negative_keys = _gather(keys), _gather(negative_keys)
@@ -252,9 +169,8 @@ def gather_step(weights: torch.Tensor, batch: dict[str, Any]) -> LossInputs:
         if teacher is not None:
             owners = _gather(owners + first)
             teacher, negative_teacher = _gather(teacher), _gather(negative_teacher)
-        if indices[0] is not None:
-            of_positives, of_negatives = indices[1].tensor_split([count])
-            indices = [_gather(indices[0]), torch.cat([_gather(of_positives), _gather(of_negatives)])]
+        of_positives, of_negatives = indices[1].tensor_split([count])
+        indices = [_gather(indices[0]), torch.cat([_gather(of_positives), _gather(of_negatives)])]
         queries, positives, negatives = _gather(queries), _gather(positives), _gather(negatives)
     keys, count = torch.cat([keys, negative_keys]), len(queries)
     own_positive = torch.eye(count, len(keys), dtype=torch.bool, device=keys.device)

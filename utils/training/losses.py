@@ -31,7 +31,7 @@ class LossInputs(NamedTuple):
         own_documents: with teacher's scores in the examples, [B, 1 + most negatives], positions of the query's own
             documents, the positive first.
         teacher: [B, 1 + most negatives] its scores of them, -inf where a query has fewer.
-        query_indices, document_indices: [B] and [B + N], which texts they are, where `index_texts` has numbered them.
+        query_indices, document_indices: [B] and [B + N], the numbers of the texts among all.
     """
 
     queries: torch.Tensor

@@ -18,7 +18,7 @@ from utils.device import is_out_of_memory
 from utils.evaluation.collection import Collection
 from utils.evaluation.metrics import evaluate_model
 from utils.splade.encoder import SpladeEncoder
-from utils.training.batches import StepBatchSampler, TokenizedExample, collate, gather_step
+from utils.training.batches import StepBatchSampler, collate, gather_step
 from utils.training.checkpoints import load_state, save_state
 from utils.training.guards import TrainingGuard
 from utils.training.lora import merge_adapters, restore_adapters
@@ -27,6 +27,7 @@ from utils.training.progress import SIDES, ProgressCallback, StepStats
 from utils.training.settings import VALIDATION_METRIC, TrainingSettings
 from utils.training.sparsity import WARM_UP_SHARE, SparsityController, bias_shift
 
+from utils.training.tokenization import TokenizedExample, TokenizedExamples
 ADAPTERS_NAME = "adapters.safetensors"  # in a checkpoint, beside its merged model
 IDF_RATE_FACTOR = 20  # learning rate of query weights, one number a term, over that of the model's weights
 TARGET_TOLERANCE = 0.1  # relative distance from a target number of terms within which an epoch may be the best
@@ -89,8 +90,8 @@ class EncoderTrainer(Trainer):
         arguments: TrainingArguments,
         settings: TrainingSettings,
         batches: StepBatchSampler,
-        examples: list[TokenizedExample],
-        validation: list[TokenizedExample],
+        examples: TokenizedExamples,
+        validation: TokenizedExamples,
         collection: Collection,
         objective: RankingLoss,
         refresh: Callable[[], None] | None = None,
@@ -105,9 +106,9 @@ class EncoderTrainer(Trainer):
             data_collator=lambda part: collate(part, model, self.micro_batch),
         )
         self.batches, self.collection, self.settings = batches, collection, settings
-        texts = [(example.query_key, example.keys[0]) for example in validation]
         rank_and_world = arguments.process_index, arguments.world_size
-        self.validation_batches = StepBatchSampler(texts, settings.batch_sizes[-1:], 1, settings.seed, *rank_and_world)
+        sizes = settings.batch_sizes[-1:]
+        self.validation_batches = StepBatchSampler(validation.keys, sizes, 1, settings.seed, *rank_and_world)
         self.objective, self.refresh = objective, refresh
         lambdas = {"query": settings.lambda_q, "doc": settings.lambda_d}
         if model.query_weights is not None:
