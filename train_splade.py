@@ -228,13 +228,17 @@ def read_usable_examples(path: str | Path, teacher_losses: list[str]) -> list[Tr
 
 
 def find_validation_file(val_file: str | Path | None, train_file: str | Path) -> str | Path | None:
-    """Return the validation file; the default name is looked for here and beside the train file, and may be missing."""
-    if val_file != VAL_FILE or Path(val_file).exists():
+    """Return the validation file. One of the default name is looked for beside the training file, then here, and may
+    be missing."""
+    if val_file is None or str(val_file) != VAL_FILE:
         return val_file
     beside = Path(train_file).with_name(VAL_FILE)
-    if not beside.exists():
-        print_line(f"no {VAL_FILE} here or beside {train_file}: training without validation")
-    return beside if beside.exists() else None
+    found = next((file for file in (beside, Path(val_file)) if file.exists()), None)
+    if found is None:
+        print_line(f"no {VAL_FILE} beside {train_file} or here: training without validation")
+    else:
+        print_line(f"validation examples: {found if found == beside else found.absolute()}")
+    return found
 
 
 def print_truncated(name: str, texts: TokenizedTexts, limit: int) -> None:
@@ -289,7 +293,7 @@ def parse_args() -> argparse.Namespace:
     add = parser.add_argument_group("files").add_argument
     add("--model-name", default="prithivida/Splade_PP_en_v1", help="splade-tiny, a model folder or a hub id")
     add("--train-file", default="training_data.json", help="training examples, .json or .jsonl")
-    add("--val-file", default=VAL_FILE, help="validation examples; by default also looked for beside the train file")
+    add("--val-file", default=VAL_FILE, help="validation examples; this name is looked for beside the train file first")
     add("--output-dir", default="./fine_tuned_splade", help="model folder to write")
     add("--resume", action="store_true", help="go on with an interrupted training")
 

@@ -721,3 +721,15 @@ def test_the_defaults_follow_the_width_of_the_model(data):
 def test_a_library_call_with_a_bad_setting_raises(data, name, value, message):
     with pytest.raises(ValueError, match=rf"(?s){name}.*{message}"):
         trainer(data, **{name: value})
+def test_the_validation_file_is_the_one_beside_the_training_file(data, tmp_path_factory, monkeypatch, capsys):
+    elsewhere = tmp_path_factory.mktemp("another project")
+    (elsewhere / "validation_data.json").write_text(json.dumps(examples(3)))
+    monkeypatch.chdir(elsewhere)
+    assert len(trainer(data, val_file="validation_data.json").validation) == 6
+    assert f"validation examples: {data / 'validation_data.json'}" in capsys.readouterr().out
+    assert len(trainer(data, val_file="./validation_data.json").validation) == 3
+    (data / "validation_data.json").unlink()
+    assert len(trainer(data, val_file="validation_data.json").validation) == 3
+    assert f"validation examples: {elsewhere / 'validation_data.json'}" in capsys.readouterr().out
+
+
