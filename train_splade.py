@@ -23,7 +23,6 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from transformers import EarlyStoppingCallback
 from transformers.integrations import TensorBoardCallback, is_tensorboard_available
 
 from utils.arguments import ScriptParser, auto_or_positive_int, number_in_range, positive_int
@@ -36,7 +35,7 @@ from utils.models import load_config
 from utils.records import TrainingExample, read_examples
 from utils.splade.encoder import SpladeEncoder
 from utils.training.batches import StepBatchSampler
-from utils.training.checkpoints import CHECKPOINTS_FOLDER, find_checkpoint
+from utils.training.checkpoints import CHECKPOINTS_FOLDER, HISTORY_NAME, find_checkpoint, fingerprint
 from utils.training.distillation import BatchTeacher, check_batch_teachers
 from utils.training.guards import find_uncompared
 from utils.training.lora import add_adapters, merge_adapters
@@ -56,13 +55,15 @@ from utils.training.sparsity import REGULARIZERS
 from utils.training.trainer import EncoderTrainer, training_arguments
 from utils.training.tokenization import TokenizedTexts, corpus_idf, tokenize_examples
 
+LOGS_FOLDER = "runs"  # TensorBoard's, in the output folder
 NO_QUERY_TARGET = "target_query_terms is for queries that pass the model; idf queries have their own tokens"
 
 
 class SpladeTrainer:
     """Fine-tunes a SPLADE model, or any masked language model, into `output_dir`.
 
-    A training that was interrupted has its last and its best epoch as model folders in output_dir/checkpoints.
+    A training that was interrupted has its last checkpoint and its best epoch as model folders in
+    output_dir/checkpoints.
 
     Args:
         settings: as utils.training.settings.TrainingSettings explains them: model_name, output_dir, train_file,
@@ -113,10 +114,10 @@ class SpladeTrainer:
         self.output_dir = Path(given.output_dir)
         check_writable(self.output_dir, folder=True)
         self.settings = given.with_learning_rate(getattr(load_config(given.model_name), "hidden_size", BERT_WIDTH))
-        checkpoints = self.output_dir / CHECKPOINTS_FOLDER
-        self.checkpoint = find_checkpoint(checkpoints, self.settings.to_json(), given.resume)
+        self.data = {"train_file": fingerprint(given.train_file), "val_file": fingerprint(val_file)}
+        self.checkpoint = find_checkpoint(self.output_dir, self.settings.to_json(), self.data, given.resume)
         if given.resume and not self.checkpoint:
-            print_line(f"{checkpoints}: nothing to resume; training from the beginning")
+            print_line(f"{self.output_dir}: nothing to resume; training from the beginning")
         self.encoder: SpladeEncoder | None = None
         self.history: list[dict[str, Any]] = []
 
@@ -183,14 +184,23 @@ class SpladeTrainer:
         batches = StepBatchSampler(examples.keys, settings.batch_sizes, settings.epochs, settings.seed, *rank_and_world)
         collection = pool_examples(self.validation)
         trainer = EncoderTrainer(
-            encoder, arguments, settings, batches, examples, validation, collection, self.objective, refresher
+            encoder,
+            arguments,
+            settings,
+            batches,
+            examples,
+            validation,
+            collection,
+            self.objective,
+            refresher,
+            self.data,
         )
         if is_tensorboard_available() and arguments.process_index == 0:
             from torch.utils.tensorboard import SummaryWriter
 
-            trainer.add_callback(TensorBoardCallback(SummaryWriter(self.output_dir / "runs")))
-        if settings.early_stopping_patience:
-            trainer.add_callback(EarlyStoppingCallback(settings.early_stopping_patience))
+            if not self.checkpoint:
+                shutil.rmtree(self.output_dir / LOGS_FOLDER, ignore_errors=True)  # an earlier model's
+            trainer.add_callback(TensorBoardCallback(SummaryWriter(self.output_dir / LOGS_FOLDER)))
         trainer.train(resume_from_checkpoint=str(self.checkpoint) if self.checkpoint else None)
 
         encoder.eval()
@@ -199,6 +209,7 @@ class SpladeTrainer:
         self.history = trainer.history
         if arguments.should_save:
             write_model_folder(self.output_dir, trainer, settings.to_json(), len(self.examples))
+        self.checkpoint = None
             shutil.rmtree(checkpoints, ignore_errors=True)
         return self.history
 
@@ -264,7 +275,7 @@ def write_model_folder(folder: Path, trainer: EncoderTrainer, settings: dict[str
     history, best = trainer.history, trainer.best_epoch
     trainer.model.training_notes = {**settings, "examples": examples, "best_epoch": best}
     trainer.model.save_pretrained(folder)
-    write_json(folder / "training_history.json", {"settings": settings, "epochs": history})
+    write_json(folder / HISTORY_NAME, {"settings": settings, "epochs": history})
     steps = [record for record in trainer.state.log_history if "doc_terms" in record]
     same_sizes = {*trainer.batches.sizes} == {*trainer.validation_batches.sizes}
     save_curves(folder / "training_curves.png", steps, history, VALIDATION_METRIC, same_sizes)
@@ -307,6 +318,8 @@ def parse_args() -> argparse.Namespace:
     add("--batch-size-schedule", type=positive_int, nargs="+", default=None, metavar="SIZE", help=schedule)
     add("--dropout", type=number_in_range(float, 0, 0.9), default=0, help="dropout of hidden states in training")
     add("--lora-rank", type=positive_int, default=None, metavar="RANK", help="train adapters of this rank (needs peft)")
+    minutes = "longest time between two checkpoints; the end of an epoch has one too"
+    add("--checkpoint-minutes", type=number_in_range(float, 0), default=10.0, metavar="MINUTES", help=minutes)
     add("--seed", type=int, default=42, help="seed of the order of examples and of dropout")
 
     add = parser.add_argument_group("ranking loss").add_argument

@@ -230,53 +230,142 @@ def test_training_stops_early_without_a_better_epoch(data):
     assert len(history) == 4
 
 
+def test_a_training_that_stopped_early_and_was_not_written_is_written_when_it_is_resumed(data):
+    metrics = iter([0.5, 0.4])
+    options = {"epochs": 5, "early_stopping_patience": 1, "best_by": "nDCG@10"}
+    with pytest.MonkeyPatch.context() as patch:
+        found = {"query_terms": 9, "doc_terms": 9}
+        patch.setattr("utils.training.trainer.evaluate_model", lambda *arguments: found | {"nDCG@10": next(metrics)})
+        with patch.context() as full:
+            full.setattr("train_splade.write_json", fill_disk)
+            with pytest.raises(OSError, match="No space left"):
+                trainer(data, **options).train()
+        (data / "model").rename(data / "moved")
+        history = trainer(data, **options, output_dir=data / "moved", resume=True).train()
+    assert len(history) == 2
+    assert SpladeEncoder.from_pretrained(data / "moved", "cpu").training_notes["best_epoch"] == 1
+
+
+def fill_disk(path, value):
+    raise OSError(errno.ENOSPC, "No space left on device", str(path))
+
+
+def stop_at(patch, step):
+    """Let a training be interrupted in the middle of the step after `step` steps."""
+
+    def training_step(self, *arguments):
+        loss = STEP(self, *arguments)
+        if self.state.global_step == step:
+            raise KeyboardInterrupt
+        return loss
+
+    patch.setattr(EncoderTrainer, "training_step", training_step)
+
+
+EXACT = {"epochs": 2, "val_file": None, "batch_size": 6, "dropout": 0.1, "learning_rate": 1e-4,
+         "precision": "float32", "threads": 1, "target_doc_terms": 60}  # fmt: skip
+STOPPED_AT = [  # after so many steps, of 3 an epoch
+    (1, {"target_query_terms": 20}),  # before the first checkpoint
+    (4, {}),
+    (4, {"lora_rank": 4, "checkpoint_minutes": 0}),
+    (2, {"query_encoder": "idf", "checkpoint_minutes": 0}),
+]
+
+
+def assert_same_training(first, second):
+    weights = [load_file(folder / "model.safetensors") for folder in (first, second)]
+    for name in weights[0]:
+        assert torch.equal(weights[0][name], weights[1][name]), name
+    histories = [json.loads((folder / "training_history.json").read_text())["epochs"] for folder in (first, second)]
+    assert [{**record, "seconds": 0} for record in histories[0]] == [
+        {**record, "seconds": 0} for record in histories[1]
+    ]
+
+
+@pytest.mark.parametrize(("step", "extra"), STOPPED_AT, ids=str)
+def test_an_interrupted_training_resumes_to_the_same_weights(data, step, extra, capsys):
+    options = EXACT | extra
+    trainer(data, **options, output_dir=data / "whole").train()
+    with pytest.MonkeyPatch.context() as patch:
+        stop_at(patch, step)
+        with pytest.raises(KeyboardInterrupt):
+            trainer(data, **options).train()
+    capsys.readouterr()
+    trainer(data, **options, resume=True).train()
+    assert ("nothing to resume" in capsys.readouterr().out) == (step == 1)
+    assert_same_training(data / "whole", data / "model")
+
+
 KILLED = """
 import os, sys
 import train_splade
 from utils.training.trainer import EncoderTrainer
-last, step = int(sys.argv[1]), EncoderTrainer.training_step
+step = EncoderTrainer.training_step
 def die(self, *arguments):
-    if self.state.global_step == last:
+    if self.state.global_step == 4:
         os.kill(os.getpid(), 9)
     return step(self, *arguments)
 EncoderTrainer.training_step = die
-sys.argv = ["train_splade.py", *sys.argv[2:]]
+sys.argv = ["train_splade.py", *sys.argv[1:]]
 train_splade.main(train_splade.parse_args())
 """
 
 
-KILLED_AT = [  # of 3 steps an epoch
-    (1, ["--target-query-terms", "20"]),
-    (5, []),
-    (8, []),
-    (5, ["--lora-rank", "4"]),
-    (5, ["--query-encoder", "idf"]),
-]
-
-
-@pytest.mark.parametrize(("step", "extra"), KILLED_AT, ids=str)
-def test_a_killed_training_resumes_to_the_same_weights(data, step, extra):
-    options = ["--model-name", "splade-tiny", "--train-file", data / "training_data.json", "--batch-size", "6",
-               "--device", "cpu", "--precision", "float32", "--threads", "2", "--target-doc-terms", "60",
-               "--dropout", "0.1", "--learning-rate", "1e-4", *extra]  # fmt: skip
-    whole, killed = [*options, "--output-dir", data / "whole"], [*options, "--output-dir", data / "killed"]
-    assert run(SCRIPT, *whole).returncode == 0
-    done = subprocess.run([sys.executable, "-c", KILLED, str(step), *map(str, killed)], cwd=ROOT, capture_output=True)
+def test_a_training_killed_within_an_epoch_resumes_to_the_same_weights(data):
+    options = ["--model-name", "splade-tiny", "--train-file", data / "training_data.json", "--batch-size", 6,
+               "--device", "cpu", "--precision", "float32", "--threads", 1, "--dropout", 0.1, "--teacher", "bm25",
+               "--refresh-negatives", 2, "--checkpoint-minutes", 0, "--epochs", 2]  # fmt: skip
+    assert run(SCRIPT, *options, "--output-dir", data / "whole").returncode == 0
+    killed = [*options, "--output-dir", data / "killed"]
+    done = subprocess.run([sys.executable, "-c", KILLED, *map(str, killed)], cwd=ROOT, capture_output=True)
     assert done.returncode == -9, done.stderr
-    if step > 3:
-        fails_with_one_line(run(SCRIPT, *killed), "--resume")
-        fails_with_one_line(run(SCRIPT, *killed, "--resume", "--epochs", "9"), "epochs 3, not 9")
+    fails_with_one_line(run(SCRIPT, *killed), "--resume")
     done = run(SCRIPT, *killed, "--resume")
     assert done.returncode == 0, done.stderr
-    assert ("nothing to resume" in done.stdout) == (step < 3)
-    first, second = (load_file(data / name / "model.safetensors") for name in ("whole", "killed"))
-    for name in first:
-        torch.testing.assert_close(second[name], first[name], rtol=1e-5, atol=1e-6)
-    records = [
-        json.loads((data / name / "training_history.json").read_text())["epochs"] for name in ("whole", "killed")
-    ]
-    for a, b in zip(*records, strict=True):
-        assert {**a, "seconds": 0} == pytest.approx({**b, "seconds": 0}, rel=1e-4)
+    assert_same_training(data / "whole", data / "killed")
+
+
+def test_resuming_looks_at_the_examples_and_not_at_where_they_are(data):
+    with pytest.MonkeyPatch.context() as patch:
+        stop_at(patch, 1)
+        with pytest.raises(KeyboardInterrupt):
+            trainer(data, checkpoint_minutes=0).train()
+    with pytest.raises(ValueError, match="epochs 2, not 9"):
+        trainer(data, epochs=9, resume=True)
+    file = data / "training_data.json"
+    file.rename(data / "moved.json")
+    file.write_text(json.dumps(examples(15)))
+    with pytest.raises(ValueError, match="trained on other examples than train_file holds now"):
+        trainer(data, resume=True)
+    with pytest.raises(ValueError, match="trained on other examples than val_file holds now"):
+        trainer(data, train_file=data / "moved.json", val_file=None, resume=True)
+    assert len(trainer(data, train_file=data / "moved.json", resume=True).train()) == 2
+
+
+def test_a_training_that_has_ended_is_not_begun_anew_by_resuming_it(data):
+    trainer(data, epochs=1).train()
+    before = (data / "model" / "model.safetensors").read_bytes()
+    options = ["--model-name", "splade-tiny", "--train-file", data / "training_data.json", "--device", "cpu"]
+    for epochs in (1, 2):
+        done = run(SCRIPT, *options, "--output-dir", data / "model", "--resume", "--epochs", epochs)
+        fails_with_one_line(done, "nothing to resume", "has ended")
+    assert (data / "model" / "model.safetensors").read_bytes() == before
+
+
+def test_a_second_call_after_resuming_trains_further(data):
+    with pytest.MonkeyPatch.context() as patch:
+        stop_at(patch, 1)
+        with pytest.raises(KeyboardInterrupt):
+            trainer(data, epochs=1, checkpoint_minutes=0).train()
+    resumed = trainer(data, epochs=1, checkpoint_minutes=0, resume=True)
+    assert len(resumed.train()) == len(resumed.train()) == 1
+
+
+def test_steps_are_told_now_and_then_where_no_progress_bar_is_shown(data, capsys, monkeypatch):
+    monkeypatch.setattr("utils.training.progress.LINE_SECONDS", 0)
+    trainer(data, epochs=1, val_file=None).train()
+    out = capsys.readouterr().out
+    assert "step 1 of 2: loss " in out and "step 2 of 2: loss " in out and "doc terms" in out and "left" in out
 
 
 @pytest.mark.parametrize("validated", [True, False])
@@ -403,7 +492,10 @@ def test_adapters_alone_are_trained_and_the_saved_model_is_a_plain_one(data):
         .values.tolist()
     )
 
+    (data / "model" / "runs").mkdir(parents=True)
+    (data / "model" / "runs" / "events.of.an.earlier.model").write_text("")
 
+    assert len(list((data / "model" / "runs").iterdir())) == 1
 def test_the_curves_and_the_logs_are_left_behind(data):
     trainer(data, epochs=2).train()
     picture = (data / "model" / "training_curves.png").read_bytes()

@@ -9,6 +9,7 @@ from utils.console import print_line, progress_bar
 from utils.training.settings import VALIDATION_METRIC
 
 SIDES = ("query", "doc")
+LINE_SECONDS = 60  # between two lines about the steps where no progress bar is shown
 
 
 class StepStats(NamedTuple):
@@ -28,33 +29,46 @@ class ProgressCallback(TrainerCallback):
 
     def __init__(self, trainer: Trainer) -> None:
         self.trainer = trainer
+        self._begin_epoch()
+
+    def _begin_epoch(self) -> None:
+        self.steps, self.sums = 0, [0.0] * len(StepStats._fields)  # of the epoch so far
+        self.seconds = 0.0  # of the epoch until it was resumed
 
     def on_train_begin(self, args, state, control, **kwargs):
         self.bar = progress_bar(total=state.max_steps, initial=state.global_step, desc="training", unit="steps")
+        self.first_step, self.started = state.global_step, time.perf_counter()
+        self.last_line = self.started
 
     def on_epoch_begin(self, args, state, control, **kwargs):
-        self.started, self.steps = time.perf_counter(), []
+        self.epoch_started = time.perf_counter()
+        if state.global_step % self.trainer.steps_per_epoch:
+            return  # resumed within the epoch, which has its sums and its negatives
+        self._begin_epoch()
         if self.trainer.refresh and state.global_step:
             self.trainer.refresh()
 
     def on_step_end(self, args, state, control, **kwargs):
-        step = self.trainer.last_step
-        self.steps.append(step)
-        self.bar.set_postfix_str(
-            f"loss {step.loss:.3f}, query terms {step.query_terms:.0f}, doc terms {step.doc_terms:.0f}", refresh=False
-        )
+        step, now = self.trainer.last_step, time.perf_counter()
+        self.steps, self.sums = self.steps + 1, [total + value for total, value in zip(self.sums, step)]
+        stats = f"loss {step.loss:.3f}, query terms {step.query_terms:.0f}, doc terms {step.doc_terms:.0f}"
+        self.bar.set_postfix_str(stats, refresh=False)
         self.bar.update()
+        if self.bar.disable and now - self.last_line >= LINE_SECONDS:  # no terminal shows the bar
+            self.last_line = now
+            rate = (now - self.started) / (state.global_step - self.first_step)
+            left = self.bar.format_interval(rate * (state.max_steps - state.global_step))
+            print_line(f"step {state.global_step:,} of {state.max_steps:,}: {stats}, {left} left")
 
     def on_epoch_end(self, args, state, control, **kwargs):
-        means = [sum(values) / len(values) for values in zip(*self.steps)]
         record = {
             "epoch": round(state.epoch),
             "step": state.global_step,
-            **dict(zip(StepStats._fields, means)),
+            **dict(zip(StepStats._fields, (total / self.steps for total in self.sums))),
         }
         for side in SIDES:
             record[f"lambda_{side[0]}"] = self.trainer.sparsity[side].current_lambda
-        record["seconds"] = round(time.perf_counter() - self.started, 1)
+        record["seconds"] = round(self._epoch_seconds(), 1)
         self.trainer.history.append(record)
         if args.eval_strategy == "no":
             self._print_record(record)
@@ -66,6 +80,17 @@ class ProgressCallback(TrainerCallback):
 
     def on_train_end(self, args, state, control, **kwargs):
         self.bar.close()
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return what a training that is resumed within an epoch needs, for `load_state_dict`."""
+        return {"steps": self.steps, "sums": self.sums, "seconds": self._epoch_seconds()}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Go on from an earlier training's state."""
+        vars(self).update(state_dict)
+
+    def _epoch_seconds(self) -> float:
+        return self.seconds + time.perf_counter() - self.epoch_started
 
     def _print_record(self, record: dict[str, Any]) -> None:
         print_line("  ".join(f"{k} {v:.4g}" if isinstance(v, float) else f"{k} {v}" for k, v in record.items()))

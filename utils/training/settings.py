@@ -64,7 +64,9 @@ class TrainingSettings:
         best_by: what makes an epoch the best on the validation examples: their `loss`, or `nDCG@10` in retrieval among
             all their documents. With a target number of terms it also has to be within 10 % of that.
         early_stopping_patience: epochs without a better one after which to stop; None for never.
-        resume: go on with a training that was interrupted, from its last whole epoch.
+        resume: go on with a training that was interrupted, from its last checkpoint, to the same weights.
+        checkpoint_minutes: write a checkpoint when this time has passed since the last one, besides those at the end
+            of each epoch; 0 for one after each step.
         device: None for the best one here, or cuda, mps, cpu.
         precision: bfloat16, float32 or, on CUDA and MPS, float16 with loss scaling; auto takes bfloat16 where the
             device is fast at it.
@@ -106,6 +108,7 @@ class TrainingSettings:
     seed: int = 42
     device: str | None = None
     precision: str = "auto"
+    checkpoint_minutes: NonNegativeFloat = 10.0
     threads: PositiveInt | None = None
 
     @property

@@ -7,6 +7,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from safetensors.torch import load_file, save_file
 from torch.optim.lr_scheduler import LambdaLR
@@ -19,16 +20,17 @@ from utils.evaluation.collection import Collection
 from utils.evaluation.metrics import evaluate_model
 from utils.splade.encoder import SpladeEncoder
 from utils.training.batches import StepBatchSampler, collate, gather_step
-from utils.training.checkpoints import load_state, save_state
+from utils.training.checkpoints import CheckpointTimer, load_state, save_state
 from utils.training.guards import TrainingGuard
 from utils.training.lora import merge_adapters, restore_adapters
 from utils.training.losses import RankingLoss
 from utils.training.progress import SIDES, ProgressCallback, StepStats
 from utils.training.settings import VALIDATION_METRIC, TrainingSettings
 from utils.training.sparsity import WARM_UP_SHARE, SparsityController, bias_shift
-
 from utils.training.tokenization import TokenizedExample, TokenizedExamples
+
 ADAPTERS_NAME = "adapters.safetensors"  # in a checkpoint, beside its merged model
+NEGATIVES_NAME = "negatives.npz"  # in a checkpoint within an epoch, where negatives are refreshed
 IDF_RATE_FACTOR = 20  # learning rate of query weights, one number a term, over that of the model's weights
 TARGET_TOLERANCE = 0.1  # relative distance from a target number of terms within which an epoch may be the best
 CURVE_POINTS = 200  # steps of a training that are logged, for its curves
@@ -76,7 +78,8 @@ class EncoderTrainer(Trainer):
         examples, validation: tokenized examples.
         collection: what `validation`'s queries search after each epoch.
         objective: the ranking loss.
-        refresh: called before each epoch but the first.
+        refresh: called before each epoch but the first; sets the examples' negatives.
+        data: fingerprints of the files, for the checkpoints.
 
     Attributes:
         history: one record an epoch, see SpladeTrainer.train.
@@ -94,7 +97,8 @@ class EncoderTrainer(Trainer):
         validation: TokenizedExamples,
         collection: Collection,
         objective: RankingLoss,
-        refresh: Callable[[], None] | None = None,
+        refresh: Callable[[], None] | None,
+        data: dict[str, str | None],
     ) -> None:
         steps = len(batches) * settings.epochs
         arguments.logging_steps = max(1, steps // CURVE_POINTS)
@@ -109,7 +113,8 @@ class EncoderTrainer(Trainer):
         rank_and_world = arguments.process_index, arguments.world_size
         sizes = settings.batch_sizes[-1:]
         self.validation_batches = StepBatchSampler(validation.keys, sizes, 1, settings.seed, *rank_and_world)
-        self.objective, self.refresh = objective, refresh
+        self.objective, self.refresh, self.data = objective, refresh, data
+        self.steps_per_epoch = len(batches)
         lambdas = {"query": settings.lambda_q, "doc": settings.lambda_d}
         if model.query_weights is not None:
             lambdas["query"] = 0.0  # a query's terms are its own tokens: there is nothing to make sparser
@@ -123,7 +128,9 @@ class EncoderTrainer(Trainer):
         self.last_step = StepStats(0.0, 0.0, 0.0)
         self.model_accepts_loss_kwargs = False
         self.remove_callback(PrinterCallback)
-        self.add_callback(ProgressCallback(self))
+        self.progress = ProgressCallback(self)
+        self.add_callback(self.progress)
+        self.add_callback(CheckpointTimer(settings.checkpoint_minutes, self.steps_per_epoch))
 
     @property
     def _adapted(self) -> bool:
@@ -133,7 +140,27 @@ class EncoderTrainer(Trainer):
     def best_epoch(self) -> int:
         """Epoch whose weights are kept, counted from 1."""
         best = self.state.best_global_step
-        return best // len(self.batches) if best else len(self.history)
+        return best // self.steps_per_epoch if best else len(self.history)
+
+    @property
+    def _out_of_patience(self) -> bool:
+        patience = self.settings.early_stopping_patience
+        return patience is not None and len(self.history) - self.best_epoch >= patience
+
+    def _determine_best_metric(self, metrics, trial):
+        is_best = super()._determine_best_metric(metrics, trial)
+        if self._out_of_patience:
+            self.control.should_training_stop = True
+        return is_best
+
+    def _init_training_state(self, max_steps, steps_per_epoch, epochs, *arguments):
+        trained, steps = super()._init_training_state(max_steps, steps_per_epoch, epochs, *arguments)
+        if self.state.best_global_step:  # the folder may have another name than when it was begun
+            self.state.best_model_checkpoint = str(self._checkpoint_folder(self.state.best_global_step))
+        return (epochs, 0) if self._out_of_patience else (trained, steps)
+
+    def _checkpoint_folder(self, step: int) -> Path:
+        return Path(self.args.output_dir, f"checkpoint-{step}")
 
     def create_optimizer(self, model=None):
         optimizer = super().create_optimizer(model)
@@ -257,6 +284,8 @@ class EncoderTrainer(Trainer):
         super().log(logs, start_time)
 
     def _save(self, output_dir=None, state_dict=None):
+        if not self.args.should_save:  # every process is asked to
+            return
         adapted = self._adapted and merge_adapters(self.model.model)
         self.model.save_pretrained(output_dir)
         if adapted:
@@ -266,27 +295,36 @@ class EncoderTrainer(Trainer):
 
     def _save_checkpoint(self, model, trial):
         super()._save_checkpoint(model, trial)
+        self.accelerator.wait_for_everyone()  # each process has written its random state
         if not self.args.should_save:
             return
+        folder = self._checkpoint_folder(self.state.global_step)
+        if self.refresh and self.state.global_step % self.steps_per_epoch:
+            examples = self.train_dataset
+            np.savez(folder / NEGATIVES_NAME, document_numbers=examples.document_numbers, starts=examples.starts)
         state = {
             "settings": self.settings.to_json(),
+            "data": self.data,
             "history": self.history,
+            "epoch": self.progress.state_dict(),
             "sparsity": {side: controller.state_dict() for side, controller in self.sparsity.items()},
             "guard": self.guard.state_dict(),
         }
-        folder = Path(self.args.output_dir, f"checkpoint-{self.state.global_step}")
-        save_state(folder, state, self.state.best_model_checkpoint)
+        save_state(folder, state, self.state.best_global_step)
 
     def _load_from_checkpoint(self, resume_from_checkpoint, model=None):
         state = load_state(resume_from_checkpoint)
         self.history[:] = state["history"]
+        self.progress.load_state_dict(state["epoch"])
         self.guard.load_state_dict(state["guard"])
         for side, controller in self.sparsity.items():
             controller.load_state_dict(state["sparsity"][side])
+        negatives = Path(resume_from_checkpoint, NEGATIVES_NAME)
+        if negatives.exists():
+            with np.load(negatives) as arrays:
+                self.train_dataset.set_documents(**arrays)
         self._load_weights(resume_from_checkpoint)
 
-        if not self.args.should_save:  # every process is asked to
-            return
     def _load_best_model(self):
         self._load_weights(self.state.best_model_checkpoint)
 
