@@ -21,15 +21,18 @@ from pathlib import Path
 
 import numpy as np
 
-from utils.arguments import ScriptParser, number_in_range, parse_weights, positive_int
+from utils.arguments import ScriptParser, number_in_range, positive_int
 from utils.console import print_line, print_skipped, run_script
 from utils.documents.normalization import text_key
 from utils.documents.reading import read_documents
 from utils.files import check_writable
 from utils.journal import Journal
 from utils.records import TrainingExample, read_examples, write_examples
-from utils.search.scorers import FusedScorer, VectorScorer, open_fused_scorer, open_scorer
+from utils.search.scorers import FusedScorer, VectorScorer, open_fused_scorer, open_scorer, parse_teachers
 from utils.training_data.negatives_mined import FALSE_NEGATIVE_MARGIN, mine_negatives
+
+NEGATIVES = 4  # mined for an example by default
+DEPTH = 100  # documents looked at for each query by default
 
 
 class Texts:
@@ -67,13 +70,31 @@ def score(examples: list[TrainingExample], texts: Texts, teacher: FusedScorer) -
         example.scores = [next(scores) for _ in (0, *example.negatives)]
 
 
-def main(args: argparse.Namespace) -> None:
+def check_arguments(args: argparse.Namespace) -> None:
+    """Check the arguments before anything is loaded: that they are right, and that none is without effect.
+
+    Raises:
+        ValueError: one is not; it is named.
+    """
     if not args.teacher and not args.mine:
         raise ValueError("nothing to do: name a --teacher, or what to --mine negatives with, or both")
-    parse_weights(args.teacher, "teacher")  # a wrong one is found before the miner has encoded all texts
+    parse_teachers(args.teacher)
+    needs = {"negatives": ["mine"], "depth": ["mine"], "docs_file": ["mine"], "margin": ["mine", "teacher"]}
+    for name, others in needs.items():
+        for other in others:
+            if getattr(args, name) is not None and not getattr(args, other):
+                raise ValueError(
+                    f"--{name.replace('_', '-')} has no effect without --{other}; leave it out, or add that"
+                )
+
+
+def main(args: argparse.Namespace) -> None:
+    check_arguments(args)
     check_writable(args.output_file)
     output = Path(args.output_file)
     journal = Journal(output.with_name(f"{output.name}.journal"), {"teacher": args.teacher}, args.resume)
+    if args.resume and not journal.found:
+        print_line(f"{journal.path}: nothing to resume; scoring from the beginning")
     examples = read_examples(args.train_file)
     usable = [e for e in examples if e.query.strip() and all(text_key(t) for t in (e.positive_document, *e.negatives))]
     if len(usable) < len(examples):
@@ -98,14 +119,22 @@ def main(args: argparse.Namespace) -> None:
         queries = [texts.query(example.query) for example in usable]
         positives = [texts.document(example.positive_document) for example in usable]
         origins = [example.origin for example in usable]
+        margin = FALSE_NEGATIVE_MARGIN if args.margin is None else args.margin
         mined, dropped = mine_negatives(
-            queries, positives, origins, miner, teacher, args.negatives, args.depth, args.margin
+            queries, positives, origins, miner, teacher, args.negatives or NEGATIVES, args.depth or DEPTH, margin
         )
+        count = sum(map(len, mined))
+        if not count:
+            reason = (
+                f"the teacher takes all {dropped:,} candidates for likely answers"
+                if teacher
+                else "without a --teacher the nearest are left out as likely answers"
+            )
+            raise ValueError(f"--mine {args.mine}: no negatives among {len(texts.documents):,} documents; {reason}")
         for example, pool in zip(usable, mined):
             example.negative_documents = [texts.documents[d] for d in pool]
             example.scores = None
             example.model_fields_set.discard("scores")
-        count = sum(map(len, mined))
         print_line(f"mined {count:,} negatives with {miner.name}; {dropped:,} candidates left out as likely answers")
     if teacher:
         score(usable, texts, teacher)
@@ -126,10 +155,13 @@ def parse_args() -> argparse.Namespace:
 
     add = parser.add_argument_group("hard negatives").add_argument
     add("--mine", default=None, metavar="NAME", help="what to find hard negatives with, in place of those there are")
-    add("--negatives", type=positive_int, default=4, help="negatives to mine per example")
-    add("--depth", type=positive_int, default=100, help="documents to look at for each query, best first")
-    margin = "standard deviations of the teacher's scores that a negative is below the positive"
-    add("--margin", type=number_in_range(float, float("-inf")), default=FALSE_NEGATIVE_MARGIN, help=margin)
+    negatives = f"negatives to mine per example; default: {NEGATIVES}"
+    add("--negatives", type=positive_int, default=None, metavar="N", help=negatives)
+    depth = f"documents to look at for each query, best first; default: {DEPTH}"
+    add("--depth", type=positive_int, default=None, metavar="RANKS", help=depth)
+    margin = "standard deviations of the teacher's scores that a negative is below the positive; default: "
+    margin += str(FALSE_NEGATIVE_MARGIN)
+    add("--margin", type=number_in_range(float, float("-inf")), default=None, help=margin)
 
     add = parser.add_argument_group("files").add_argument
     add("--resume", action="store_true", help="go on with an interrupted scoring by a cross-encoder")

@@ -19,6 +19,7 @@ import argparse
 import inspect
 import os
 import shutil
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -50,13 +51,13 @@ from utils.training.settings import (
     VAL_FILE,
     VALIDATION_METRIC,
     TrainingSettings,
+    check_combination,
 )
 from utils.training.sparsity import REGULARIZERS
-from utils.training.trainer import EncoderTrainer, training_arguments
 from utils.training.tokenization import TokenizedTexts, corpus_idf, tokenize_examples
+from utils.training.trainer import EncoderTrainer, training_arguments
 
 LOGS_FOLDER = "runs"  # TensorBoard's, in the output folder
-NO_QUERY_TARGET = "target_query_terms is for queries that pass the model; idf queries have their own tokens"
 
 
 class SpladeTrainer:
@@ -81,7 +82,9 @@ class SpladeTrainer:
     def __init__(self, *settings: Any, **named_settings: Any) -> None:
         quiet_libraries()
         names = inspect.signature(TrainingSettings).parameters
-        given = TrainingSettings(**dict(zip(names, settings)), **named_settings)
+        by_position = dict(zip(names, settings))
+        given = TrainingSettings(**by_position, **named_settings)
+        self.given = {name for name in (*by_position, *named_settings) if getattr(given, name) is not None}
         if given.precision == "int8":
             raise ValueError("precision 'int8' is for encoding; train in auto, bfloat16, float16 or float32")
         self.objective = RankingLoss(given.losses, given.temperature)
@@ -90,8 +93,6 @@ class SpladeTrainer:
         if given.refresh_negatives and self.objective.teacher_losses:
             name = self.objective.teacher_losses[0]
             raise ValueError(f"loss '{name}' needs stored scores, which refreshed negatives lack; use kl-batch")
-        if given.target_query_terms and given.query_encoder == "idf":
-            raise ValueError(NO_QUERY_TARGET)
         check_batch_teachers(given.teacher)
         self.device = _training_device(given.device)
         self.dtype = compute_dtype(self.device, given.precision)
@@ -109,8 +110,7 @@ class SpladeTrainer:
             if found.count == len(self.validation):
                 print_line(f"no validation: {val_file}: {found.reason}, or use --best-by {VALIDATION_METRIC}")
                 self.validation = []
-        if given.early_stopping_patience and not self.validation:
-            raise ValueError("early stopping needs a validation file")
+        check_combination(given, self.given, bool(self.validation))
         self.output_dir = Path(given.output_dir)
         check_writable(self.output_dir, folder=True)
         self.settings = given.with_learning_rate(getattr(load_config(given.model_name), "hidden_size", BERT_WIDTH))
@@ -134,6 +134,9 @@ class SpladeTrainer:
         )
         encoder.query_max_length = min(settings.query_max_length, encoder.max_length)
         encoder.base_model = str(settings.model_name)
+        before = encoder.training_notes.get("normalize", "none")
+        if "normalize" in self.given and len(NORMALIZATIONS[settings.normalize]) < len(NORMALIZATIONS[before]):
+            raise ValueError(f"normalize {settings.normalize} has no effect: {settings.model_name} keeps its {before}")
         encoder.tokenizer = normalizing_tokenizer(encoder.tokenizer, settings.normalize)
         if settings.query_encoder == "model":
             encoder.query_weights = None
@@ -143,8 +146,12 @@ class SpladeTrainer:
             add_adapters(encoder.model, settings.lora_rank)
         if settings.gradient_checkpointing:
             encoder.model.gradient_checkpointing_enable({"use_reentrant": False})
-        if settings.target_query_terms and encoder.query_weights is not None:
-            raise ValueError(NO_QUERY_TARGET)
+        if encoder.query_weights is not None:
+            check_combination(replace(settings, query_encoder="idf"), self.given, bool(self.validation))
+        for name in ("max_length", "query_max_length"):
+            limit = getattr(encoder, name)
+            if name in self.given and getattr(settings, name) > limit:
+                raise ValueError(f"{name}: {getattr(settings, name)} tokens are more than there can be here, {limit}")
         self.encoder = encoder
         return encoder
 
@@ -172,6 +179,7 @@ class SpladeTrainer:
 
         teacher = refresher = None
         if settings.teacher:
+            queries, documents = tokenized.queries.texts, tokenized.documents.texts
             teacher = BatchTeacher(settings.teacher, queries, documents, settings.device, settings.threads)
             self.objective.teacher = teacher
         if settings.refresh_negatives:
@@ -179,7 +187,6 @@ class SpladeTrainer:
 
         checkpoints = self.output_dir / CHECKPOINTS_FOLDER
         arguments = training_arguments(settings, checkpoints, self.device, self.dtype, bool(validation))
-            queries, documents = tokenized.queries.texts, tokenized.documents.texts
         rank_and_world = arguments.process_index, arguments.world_size
         batches = StepBatchSampler(examples.keys, settings.batch_sizes, settings.epochs, settings.seed, *rank_and_world)
         collection = pool_examples(self.validation)
@@ -202,6 +209,7 @@ class SpladeTrainer:
                 shutil.rmtree(self.output_dir / LOGS_FOLDER, ignore_errors=True)  # an earlier model's
             trainer.add_callback(TensorBoardCallback(SummaryWriter(self.output_dir / LOGS_FOLDER)))
         trainer.train(resume_from_checkpoint=str(self.checkpoint) if self.checkpoint else None)
+        self.checkpoint = None
 
         encoder.eval()
         if settings.lora_rank:
@@ -209,7 +217,6 @@ class SpladeTrainer:
         self.history = trainer.history
         if arguments.should_save:
             write_model_folder(self.output_dir, trainer, settings.to_json(), len(self.examples))
-        self.checkpoint = None
             shutil.rmtree(checkpoints, ignore_errors=True)
         return self.history
 
@@ -221,7 +228,7 @@ def read_usable_examples(path: str | Path, teacher_losses: list[str]) -> list[Tr
     """Read the examples that have a query and a positive document.
 
     Raises:
-        ValueError: there is none, or one has no scores, which `teacher_losses` learn from.
+        ValueError: there is none, or one has no scores or all have no negatives, which `teacher_losses` learn from.
     """
     examples = read_examples(path)
     usable = [e for e in examples if e.query.strip() and e.positive_document.strip()]
@@ -230,6 +237,10 @@ def read_usable_examples(path: str | Path, teacher_losses: list[str]) -> list[Tr
     if len(usable) < len(examples):
         print_line(f"{path}: skipped {len(examples) - len(usable)} examples with an empty query or positive document")
     without_scores = sum(example.scores is None for example in usable)
+    if teacher_losses and not any(example.negative_documents for example in usable):
+        raise ValueError(
+            f"{path}: loss '{teacher_losses[0]}' compares a query's own documents, and no example has negatives"
+        )
     if teacher_losses and without_scores:
         raise ValueError(
             f"{path}: loss '{teacher_losses[0]}' learns from a teacher, and {without_scores:,} of {len(usable):,} "
@@ -292,7 +303,7 @@ def _training_device(name: str | None) -> torch.device:
 
 
 def main(args: argparse.Namespace) -> None:
-    options = {name: value for name, value in vars(args).items() if name != "debug"}
+    options = {name: value for name, value in vars(args).items() if name != "debug" and value is not None}
     trainer = SpladeTrainer(**options)
     print_line(f"{len(trainer.examples):,} examples, {len(trainer.validation):,} for validation, on {trainer.device}")
     trainer.train()
@@ -307,6 +318,8 @@ def parse_args() -> argparse.Namespace:
     add("--val-file", default=VAL_FILE, help="validation examples; this name is looked for beside the train file first")
     add("--output-dir", default="./fine_tuned_splade", help="model folder to write")
     add("--resume", action="store_true", help="go on with an interrupted training")
+    minutes = "longest time between two checkpoints; the end of an epoch has one too"
+    add("--checkpoint-minutes", type=number_in_range(float, 0), default=10.0, metavar="MINUTES", help=minutes)
 
     add = parser.add_argument_group("optimization").add_argument
     add("--epochs", type=positive_int, default=3, help="passes over the training examples")
@@ -318,8 +331,6 @@ def parse_args() -> argparse.Namespace:
     add("--batch-size-schedule", type=positive_int, nargs="+", default=None, metavar="SIZE", help=schedule)
     add("--dropout", type=number_in_range(float, 0, 0.9), default=0, help="dropout of hidden states in training")
     add("--lora-rank", type=positive_int, default=None, metavar="RANK", help="train adapters of this rank (needs peft)")
-    minutes = "longest time between two checkpoints; the end of an epoch has one too"
-    add("--checkpoint-minutes", type=number_in_range(float, 0), default=10.0, metavar="MINUTES", help=minutes)
     add("--seed", type=int, default=42, help="seed of the order of examples and of dropout")
 
     add = parser.add_argument_group("ranking loss").add_argument
@@ -330,29 +341,32 @@ def parse_args() -> argparse.Namespace:
         "what scores a batch's documents to learn from: minilm (all-MiniLM-L6-v2), bm25, a model; several are fused"
     )
     add("--teacher", nargs="+", default=[], metavar="NAME[=WEIGHT]", help=teachers)
-    add("--temperature", type=float, default=1.0, help="divides the teacher's scores in kl and kl-batch")
+    temperature = "divides the teacher's scores in kl and kl-batch; default: 1"
+    add("--temperature", type=float, default=None, help=temperature)
     refresh = "hard negatives per example, mined with the current model before each epoch but the first"
     add("--refresh-negatives", type=positive_int, default=None, metavar="N", help=refresh)
 
     add = parser.add_argument_group("sparsity").add_argument
-    add("--regulariser", choices=list(REGULARIZERS), default="flops", help="what keeps vectors sparse")
-    add("--lambda-d", type=number_in_range(float, 0), default=1e-4, help="weight of the regularizer on documents")
-    add("--lambda-q", type=number_in_range(float, 0), default=1e-4, help="weight of the regularizer on queries")
+    add("--regulariser", choices=list(REGULARIZERS), default=None, help="what keeps vectors sparse; default: flops")
+    weight = "weight of the regularizer on {}; default: 1e-4"
+    add("--lambda-d", type=number_in_range(float, 0), default=None, help=weight.format("documents"))
+    add("--lambda-q", type=number_in_range(float, 0), default=None, help=weight.format("queries"))
     target = "mean active terms per {} to arrive at, in place of {}"
     for_documents, for_queries = target.format("document", "--lambda-d"), target.format("query", "--lambda-q")
     add("--target-doc-terms", type=float, default=None, metavar="N", help=for_documents)
     add("--target-query-terms", type=float, default=None, metavar="N", help=for_queries)
 
     add = parser.add_argument_group("texts").add_argument
-    add("--max-length", type=positive_int, default=512, help="maximum tokens per document")
-    add("--query-max-length", type=positive_int, default=128, help="maximum tokens per query")
-    add("--normalize", choices=list(NORMALIZATIONS), default="nfkc", help="of documents and queries, by the tokenizer")
+    add("--max-length", type=positive_int, default=None, help="maximum tokens per document; default: 512")
+    add("--query-max-length", type=positive_int, default=None, help="maximum tokens per query; default: 128")
+    normalize = "of documents and queries, by the tokenizer; default: nfkc"
+    add("--normalize", choices=list(NORMALIZATIONS), default=None, help=normalize)
     encoders = "idf: queries are weighted tokens, and do not pass the model; default: as the model has it"
     add("--query-encoder", choices=QUERY_ENCODERS, default=None, help=encoders)
 
     add = parser.add_argument_group("best epoch").add_argument
-    best = "validation measure that picks the best epoch"
-    add("--best-by", choices=["loss", VALIDATION_METRIC], default="loss", help=best)
+    best = "validation measure that picks the best epoch; default: loss"
+    add("--best-by", choices=["loss", VALIDATION_METRIC], default=None, help=best)
     patience = "stop after this many epochs without improvement"
     add("--early-stopping-patience", type=positive_int, default=None, metavar="EPOCHS", help=patience)
 

@@ -72,6 +72,7 @@ def cross_encoder(tmp_path_factory):
 
     from utils.models import load_masked_lm
 
+    torch.manual_seed(0)
     size = {"hidden_size": 32, "num_hidden_layers": 1, "num_attention_heads": 2, "intermediate_size": 32}
     BertForSequenceClassification(BertConfig(num_labels=1, **size)).save_pretrained(folder)
     load_masked_lm("splade-tiny")[1].save_pretrained(folder)

@@ -147,8 +147,15 @@ def test_an_interrupted_scoring_goes_on_and_scores_nothing_twice(data, cross_enc
 
 
 def test_mining_alone_leaves_no_scores(data):
-    scored(data, "--mine", "bm25", "--negatives", 1)
+    (data / "docs.json").write_text(json.dumps([f"The truck of the year {year}." for year in range(1900, 1940)]))
+    examples, _ = scored(data, "--mine", "bm25", "--negatives", 1, "--docs-file", data / "docs.json")
+    assert sum(len(example.negatives) for example in examples) >= 2
     assert all("scores" not in json.loads(line) for line in (data / "out.jsonl").read_text().splitlines())
+
+
+def test_resuming_what_was_not_begun_is_said(data):
+    _, said = scored(data, "--teacher", "bm25", "--resume")
+    assert "out.jsonl.journal: nothing to resume; scoring from the beginning" in said
 
 
 BAD = {
@@ -156,6 +163,13 @@ BAD = {
     "missing file": (["--train-file", "{tmp}/none.json", "--teacher", "bm25"], "No such file"),
     "missing model": (["--teacher", "{tmp}/none"], "no such model folder"),
     "weight": (["--teacher", "bm25=much"], "must be a number above 0"),
+    "weight of one teacher": (["--teacher", "bm25=0.5"], "'bm25=0.5': the weight of a single teacher has no effect"),
+    "negatives without mining": (["--teacher", "bm25", "--negatives", "4"], "--negatives has no effect without --mine"),
+    "depth without mining": (["--teacher", "bm25", "--depth", "9"], "--depth has no effect without --mine"),
+    "documents without mining": (["--teacher", "bm25", "--docs-file", "x"], "--docs-file has no effect without --mine"),
+    "margin without mining": (["--teacher", "bm25", "--margin", "0.5"], "--margin has no effect without --mine"),
+    "margin without a teacher": (["--mine", "bm25", "--margin", "1"], "--margin has no effect without --teacher"),
+    "too few documents": (["--mine", "bm25"], "--mine bm25: no negatives among 5 documents; without a --teacher"),
     "output is a folder": (["--teacher", "bm25", "--output-file", "{tmp}"], "is a folder"),
     "only empty examples": (["--teacher", "bm25", "--train-file", "{tmp}/hollow.json"], "every example has an empty"),
 }

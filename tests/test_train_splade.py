@@ -492,12 +492,12 @@ def test_adapters_alone_are_trained_and_the_saved_model_is_a_plain_one(data):
         .values.tolist()
     )
 
+
+def test_the_curves_and_the_logs_are_left_behind(data):
     (data / "model" / "runs").mkdir(parents=True)
     (data / "model" / "runs" / "events.of.an.earlier.model").write_text("")
-
-    assert len(list((data / "model" / "runs").iterdir())) == 1
-def test_the_curves_and_the_logs_are_left_behind(data):
     trainer(data, epochs=2).train()
+    assert len(list((data / "model" / "runs").iterdir())) == 1
     picture = (data / "model" / "training_curves.png").read_bytes()
     assert picture.startswith(b"\x89PNG") and len(picture) > 10_000
     events = EventAccumulator(str(data / "model" / "runs")).Reload()
@@ -656,6 +656,12 @@ def test_texts_that_the_limits_cut_are_counted(data):
     assert "queries are longer" not in done.stdout
 
 
+def test_refreshed_negatives_need_more_documents_than_are_left_out(data):
+    (data / "training_data.json").write_text(json.dumps(examples(8)))
+    with pytest.raises(ValueError, match=r"refresh_negatives: .* 16 documents"):
+        trainer(data, refresh_negatives=2, val_file=None).train()
+
+
 @pytest.fixture(scope="module")
 def docstrings(tmp_path_factory):
     """Functions of Python's library: what they do as the query, their documentation as the document."""
@@ -736,6 +742,18 @@ def test_empty_documents_are_skipped_and_counted(data):
     assert "skipped 2 examples" in done.stdout and "4 examples, 6 for validation" in done.stdout
 
 
+def test_the_validation_file_is_the_one_beside_the_training_file(data, tmp_path_factory, monkeypatch, capsys):
+    elsewhere = tmp_path_factory.mktemp("another project")
+    (elsewhere / "validation_data.json").write_text(json.dumps(examples(3)))
+    monkeypatch.chdir(elsewhere)
+    assert len(trainer(data, val_file="validation_data.json").validation) == 6
+    assert f"validation examples: {data / 'validation_data.json'}" in capsys.readouterr().out
+    assert len(trainer(data, val_file="./validation_data.json").validation) == 3
+    (data / "validation_data.json").unlink()
+    assert len(trainer(data, val_file="validation_data.json").validation) == 3
+    assert f"validation examples: {elsewhere / 'validation_data.json'}" in capsys.readouterr().out
+
+
 def test_without_a_validation_file_the_last_epoch_is_kept(data):
     (data / "validation_data.json").unlink()
     history = trainer(data, val_file="validation_data.json").train()
@@ -763,6 +781,8 @@ BAD = {
     "positive among negatives": (["--train-file", "{tmp}/self.json"], "record 1: the positive document is among"),
     "batches of one": (["--train-file", "{tmp}/bare.json", "--batch-size", "1"], "16 of 16 examples have no negative"),
     "only empty examples": (["--train-file", "{tmp}/hollow.json"], "every example has an empty"),
+    "a teacher's loss without negatives": (["--loss", "kl", "--train-file", "{tmp}/alone.json"], "has negatives"),
+    "lambda beside a target": (["--lambda-d", "1e-4", "--target-doc-terms", "50"], "lambda_d has no effect"),
 }
 
 
@@ -772,6 +792,7 @@ def test_bad_input_is_one_line(data, arguments, message):
     (data / "scores.json").write_text(json.dumps([examples(1)[0] | {"scores": [1.0]}]))
     (data / "bare.json").write_text(json.dumps([row | {"negative_documents": []} for row in examples()]))
     (data / "hollow.json").write_text('[{"query": "", "positive_document": ""}]')
+    (data / "alone.json").write_text('[{"query": "q", "positive_document": "p", "scores": [1.0]}]')
     options = {"--model-name": "splade-tiny", "--output-dir": data / "model", "--device": "cpu"}
     options |= {"--train-file": data / "training_data.json"}
     options |= {name: value.format(tmp=data) for name, value in zip(arguments[::2], arguments[1::2])}
@@ -813,15 +834,47 @@ def test_the_defaults_follow_the_width_of_the_model(data):
 def test_a_library_call_with_a_bad_setting_raises(data, name, value, message):
     with pytest.raises(ValueError, match=rf"(?s){name}.*{message}"):
         trainer(data, **{name: value})
-def test_the_validation_file_is_the_one_beside_the_training_file(data, tmp_path_factory, monkeypatch, capsys):
-    elsewhere = tmp_path_factory.mktemp("another project")
-    (elsewhere / "validation_data.json").write_text(json.dumps(examples(3)))
-    monkeypatch.chdir(elsewhere)
-    assert len(trainer(data, val_file="validation_data.json").validation) == 6
-    assert f"validation examples: {data / 'validation_data.json'}" in capsys.readouterr().out
-    assert len(trainer(data, val_file="./validation_data.json").validation) == 3
-    (data / "validation_data.json").unlink()
-    assert len(trainer(data, val_file="validation_data.json").validation) == 3
-    assert f"validation examples: {elsewhere / 'validation_data.json'}" in capsys.readouterr().out
 
 
+IDLE = {
+    "lambda_d": {"lambda_d": 1e-4, "target_doc_terms": 50},
+    "lambda_q": {"lambda_q": 1e-3, "target_query_terms": 20},
+    "batch_size": {"batch_size_schedule": [4, 8]},
+    "temperature": {"temperature": 2.0, "loss": ["contrastive", "margin"]},
+    "regulariser": {"regulariser": "l1", "lambda_d": 0, "lambda_q": 0},
+    "refresh_negatives": {"refresh_negatives": 2, "epochs": 1},
+    "best_by": {"best_by": "loss", "val_file": None},
+    "early_stopping_patience": {"early_stopping_patience": 2},
+    "teacher": {"teacher": ["bm25=0.5"]},
+}
+
+
+@pytest.mark.parametrize(("name", "options"), IDLE.items(), ids=IDLE.keys())
+def test_a_setting_that_the_others_leave_without_effect_is_refused_by_name(data, name, options):
+    with pytest.raises(ValueError, match=f"^{name}.* has no effect"):
+        trainer(data, **options)
+
+
+@pytest.mark.parametrize("options", [{"lambda_q": 1e-3}, {"target_query_terms": 9}], ids=str)
+def test_what_makes_queries_sparser_is_refused_where_they_do_not_pass_the_model(data, doc_only, options):
+    for more in ({"query_encoder": "idf"}, {"model_name": data / "model"}):
+        with pytest.raises(ValueError, match=rf"{next(iter(options))} has no effect: .* own tokens"):
+            trainer(data, **options, **more, output_dir=data / "new").load()
+
+
+def test_a_normalization_that_the_model_cannot_lose_is_refused(data):
+    encoder = trainer(data, normalize="nfkc-lowercase").load()
+    encoder.training_notes = {"normalize": "nfkc-lowercase"}
+    encoder.save_pretrained(data / "lowercase")
+    for kind in ("none", "nfkc"):
+        with pytest.raises(ValueError, match=f"normalize {kind} has no effect: .* keeps its nfkc-lowercase"):
+            trainer(data, model_name=data / "lowercase", normalize=kind).load()
+    trainer(data, model_name=data / "lowercase", normalize="nfkc-lowercase").load()
+
+
+def test_more_tokens_than_the_model_has_room_for_are_refused_where_they_are_asked_for(data):
+    with pytest.raises(ValueError, match=r"max_length: 513 tokens are more .* 512"):
+        trainer(data, max_length=513).load()
+    with pytest.raises(ValueError, match=r"query_max_length: 65 tokens are more .* 64"):
+        trainer(data, max_length=64, query_max_length=65).load()
+    assert trainer(data, max_length=64).load().query_max_length == 64

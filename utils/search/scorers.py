@@ -153,11 +153,26 @@ def open_fused_scorer(
     The options and errors are those of `open_scorer`.
 
     Raises:
-        ValueError: a name occurs twice, or a weight is not a positive number.
+        ValueError: see `parse_teachers`.
     """
-    weights = parse_weights(names, "teacher")
+    weights = parse_teachers(names)
     scorers = [open_scorer(name, queries, documents, *options, **named_options) for name in weights]
     return FusedScorer(scorers, list(weights.values()), len(queries), len(documents))
+
+
+def parse_teachers(names: Sequence[str]) -> dict[str, float]:
+    """Return the weights of the scorers given as `name` or `name=weight` (1 by default), by name.
+
+    Raises:
+        ValueError: a name occurs twice, a weight is not a positive number, or there is one without others to weigh it
+            against.
+    """
+    weights = parse_weights(names, "teacher")
+    if len(weights) == 1 and set(weights.values()) != {1.0}:
+        raise ValueError(
+            f"teacher '{names[0]}': the weight of a single teacher has no effect; leave out what follows ="
+        )
+    return weights
 
 
 def open_scorer(

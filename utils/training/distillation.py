@@ -4,8 +4,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from utils.arguments import parse_weights
-from utils.search.scorers import FusedScorer, is_cross_encoder, open_fused_scorer
+from utils.search.scorers import FusedScorer, is_cross_encoder, open_fused_scorer, parse_teachers
 
 TEACHER_DEVIATION = 2.0  # standard deviation that a teacher's scores are scaled to: how peaked its softmax is
 
@@ -17,7 +16,7 @@ def check_batch_teachers(names: Sequence[str]) -> None:
         ValueError: a wrong weight, a name twice, or a cross-encoder, which is too slow to read each pair of a batch.
         ValueError, OSError: there is no model of that name.
     """
-    for name in parse_weights(names, "teacher"):
+    for name in parse_teachers(names):
         if name != "bm25" and is_cross_encoder(name):
             raise ValueError(
                 f"teacher '{name}' is a cross-encoder, too slow for all of a batch; use score_training_data.py and the "

@@ -1,9 +1,10 @@
 """Hard negatives mined anew between epochs, with the model in training (ANCE, Xiong et al., arXiv 2007.00808)."""
 
+from utils.console import print_line
 from utils.search.scorers import FusedScorer, splade_scorer
 from utils.splade.encoder import SpladeEncoder
 from utils.training.tokenization import TokenizedExamples
-from utils.training_data.negatives_mined import mine_negatives
+from utils.training_data.negatives_mined import mine_negatives, rank_window
 
 
 class NegativeRefresher:
@@ -14,6 +15,9 @@ class NegativeRefresher:
         examples: the training examples; changed by each call.
         count: negatives an example.
         teacher: keeps out what it takes for an answer; None for no check.
+
+    Raises:
+        ValueError: there is no teacher, and too few documents to mine without one.
     """
 
     def __init__(
@@ -23,6 +27,11 @@ class NegativeRefresher:
         # Only texts of training examples are mined, and they are numbered before those of the validation.
         self.queries = examples.queries.texts[: examples.query_numbers.max() + 1]
         self.documents = examples.documents.texts[: examples.document_numbers.max() + 1]
+        ranks = rank_window(len(self.documents))
+        if teacher is None and ranks.start >= ranks.stop:
+            raise ValueError(
+                f"refresh_negatives: {len(self.documents)} documents are too few to mine without a teacher; name one"
+            )
 
     def __call__(self) -> None:
         """Mine with the model as it is now."""
@@ -36,3 +45,4 @@ class NegativeRefresher:
             self.count,
         )
         self.examples.set_negatives(mined)
+        print_line(f"mined {sum(map(len, mined)):,} negatives for {len(mined):,} examples with the model as it is now")

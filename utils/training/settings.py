@@ -1,6 +1,6 @@
 """The settings of a training: their types, defaults and meaning."""
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -8,6 +8,7 @@ from typing import Annotated, Any, Literal
 from pydantic import ConfigDict, Field, NonNegativeFloat, PositiveFloat, PositiveInt
 from pydantic.dataclasses import dataclass
 
+from utils.arguments import parse_weights
 from utils.documents.normalization import NORMALIZATIONS
 from utils.training.losses import BATCH_TEACHER_LOSS
 from utils.training.sparsity import REGULARIZERS
@@ -17,6 +18,8 @@ QUERY_ENCODERS = ("model", "idf")
 VALIDATION_METRIC = "nDCG@10"
 AUTO_BATCH_SIZE = 32  # queries per step; the ablation in docs/training.md compares sizes
 DISTILLATION_LOSSES = ["contrastive=0.5", f"{BATCH_TEACHER_LOSS}=0.5"]  # the default loss where there is a teacher
+TEMPERED_LOSSES = {BATCH_TEACHER_LOSS, "kl"}  # that `temperature` is for
+IDF_QUERIES = "idf queries have their own tokens, and nothing makes them sparser"
 BERT_RATE, BERT_WIDTH = 5e-5, 768  # learning rate and hidden size of BERT-base, from which other widths are scaled
 LORA_RATE_FACTOR = 5  # learning rate of adapters over that of all weights
 
@@ -60,7 +63,7 @@ class TrainingSettings:
         temperature: divides the teacher's scores in the losses `kl` and `kl-batch`.
         regulariser: flops or l1.
         target_doc_terms, target_query_terms: mean number of active terms of a document and of a query to arrive at;
-            the regularizer's weight is then steered, and lambda_d or lambda_q not used.
+            the regularizer's weight is then steered, in place of lambda_d or lambda_q.
         best_by: what makes an epoch the best on the validation examples: their `loss`, or `nDCG@10` in retrieval among
             all their documents. With a target number of terms it also has to be within 10 % of that.
         early_stopping_patience: epochs without a better one after which to stop; None for never.
@@ -105,10 +108,10 @@ class TrainingSettings:
     best_by: Literal["loss", VALIDATION_METRIC] = "loss"
     early_stopping_patience: PositiveInt | None = None
     resume: bool = False
+    checkpoint_minutes: NonNegativeFloat = 10.0
     seed: int = 42
     device: str | None = None
     precision: str = "auto"
-    checkpoint_minutes: NonNegativeFloat = 10.0
     threads: PositiveInt | None = None
 
     @property
@@ -137,3 +140,35 @@ class TrainingSettings:
             name: str(value) if isinstance(value, Path) else list(value) if isinstance(value, tuple) else value
             for name, value in values.items()
         }
+
+
+def check_combination(settings: TrainingSettings, given: Collection[str], validated: bool) -> None:
+    """Check that no setting is without effect beside the others.
+
+    Args:
+        given: names of the settings that were asked for.
+        validated: whether there are validation examples.
+
+    Raises:
+        ValueError: one is; it is named.
+    """
+    targets = settings.target_doc_terms, settings.target_query_terms
+    unregularized = not (settings.lambda_d or settings.lambda_q or any(targets))
+    losses = parse_weights(settings.losses, "loss").keys()
+    patience = settings.early_stopping_patience or 0
+    idle = [  # name, whether it has no effect, why
+        ("target_query_terms", settings.query_encoder == "idf", IDF_QUERIES),
+        ("lambda_q", settings.query_encoder == "idf", IDF_QUERIES),
+        ("lambda_d", targets[0], "target_doc_terms steers it"),
+        ("lambda_q", targets[1], "target_query_terms steers it"),
+        ("regulariser", unregularized, "lambda_d and lambda_q are 0"),
+        ("batch_size", settings.batch_size_schedule, "batch_size_schedule sets it"),
+        ("temperature", not losses & TEMPERED_LOSSES, f"it is for the losses {' and '.join(sorted(TEMPERED_LOSSES))}"),
+        ("refresh_negatives", settings.epochs == 1, "it is done before each epoch but the first, and there is one"),
+        ("best_by", not validated, "there are no validation examples"),
+        ("early_stopping_patience", not validated, "there are no validation examples"),
+        ("early_stopping_patience", patience >= settings.epochs, f"there are no more than {settings.epochs} epochs"),
+    ]
+    for name, has_no_effect, reason in idle:
+        if name in given and has_no_effect:
+            raise ValueError(f"{name} has no effect: {reason}; leave it out")
