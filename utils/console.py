@@ -10,7 +10,12 @@ from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 from pydantic import ValidationError
-from tqdm import tqdm
+
+with warnings.catch_warnings():
+    warnings.simplefilter("ignore")  # a notebook without ipywidgets is advised to install them; text does it as well
+    from tqdm.auto import tqdm
+
+LINE_SECONDS = 30  # between two lines about long work, where no progress bar can be shown
 
 
 def run_script(main: Callable[[argparse.Namespace], None], args: argparse.Namespace) -> None:
@@ -53,10 +58,36 @@ def quiet_libraries() -> None:
 
 
 def progress_bar(items: Iterable | None = None, show: bool = True, **options: Any) -> tqdm:
-    """Return a progress bar on stderr; it stays hidden where stderr is not a terminal."""
-    return tqdm(
-        items, file=sys.stderr, disable=None if show and is_main_process() else True, dynamic_ncols=True, **options
-    )
+    """Return a progress bar for a terminal or a notebook; elsewhere, such as in a log file, a line on stderr tells now
+    and then how far the work is, if it takes longer than LINE_SECONDS."""
+    if not show or not is_main_process():
+        options["disable"] = True
+    elif in_notebook():
+        # Without ipywidgets the bar is text: stderr would look like an error, and there is no way up to another line.
+        options |= {"file": sys.stdout, "position": 0}
+    elif sys.stderr.isatty():
+        options |= {"file": sys.stderr, "dynamic_ncols": True}
+    else:
+        times = dict.fromkeys(("delay", "mininterval", "maxinterval"), LINE_SECONDS)
+        options |= {"file": _LogLines(), "leave": False, "ncols": 0, **times}  # 0 columns: figures without a bar
+    return tqdm(items, **options)
+
+
+class _LogLines:
+    """A file that writes what a progress bar draws as lines on stderr."""
+
+    def write(self, text: str) -> None:
+        line = text.replace("\x1b[A", "").strip()  # "\x1b[A" takes the cursor up
+        if line:
+            print(line, file=sys.stderr)
+
+    def flush(self) -> None:
+        sys.stderr.flush()
+
+
+def in_notebook() -> bool:
+    """Return whether this is the kernel of a notebook (Jupyter, Colab, VS Code), where stderr is no terminal."""
+    return "ipykernel.zmqshell" in sys.modules
 
 
 def print_line(message: str) -> None:

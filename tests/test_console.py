@@ -1,0 +1,58 @@
+"""Progress of long work: in a terminal, a notebook and a log file."""
+
+import fcntl
+import os
+import pty
+import struct
+import termios
+import time
+
+import pytest
+from conftest import ROOT
+
+from utils import console
+from utils.console import print_line, progress_bar
+
+
+def test_a_log_file_gets_a_line_now_and_then(monkeypatch, capsys):
+    monkeypatch.setattr(console, "LINE_SECONDS", 0.05)
+    for number in progress_bar(range(12), desc="outer", unit="steps"):
+        for _ in progress_bar(range(2), desc="inner", leave=False):
+            time.sleep(0.01)
+        if number == 6:
+            print_line("a line")
+    out, err = capsys.readouterr()
+    assert out == "a line\n"
+    lines = err.splitlines()
+    assert 1 < len(lines) < 6 and all(line.startswith("outer: ") and "/12 [" in line for line in lines)
+    assert "\r" not in err and "\x1b" not in err
+
+
+def test_a_log_file_gets_nothing_of_short_work(capsys):
+    list(progress_bar(range(1000), desc="short"))
+    assert capsys.readouterr().err == ""
+
+
+def test_a_terminal_gets_a_bar(monkeypatch):
+    reader, writer = pty.openpty()
+    fcntl.ioctl(writer, termios.TIOCSWINSZ, struct.pack("HHHH", 24, 80, 0, 0))  # 24 lines of 80 columns
+    with os.fdopen(writer, "w") as terminal:
+        monkeypatch.setattr("sys.stderr", terminal)
+        list(progress_bar(range(3), desc="hidden", show=False))
+        list(progress_bar(range(3), desc="files"))
+        shown = b""
+        while b"3/3" not in shown:
+            shown += os.read(reader, 10_000)
+    os.close(reader)
+    assert b"files: 100%|" in shown and b"hidden" not in shown
+
+
+def test_a_notebook_gets_a_bar_in_its_cell_and_no_error():
+    pytest.importorskip("ipykernel", reason="NOT RUN: there is no ipykernel")
+    nbformat, nbclient = pytest.importorskip("nbformat"), pytest.importorskip("nbclient")
+    source = 'from utils.console import progress_bar\nfor _ in progress_bar(range(3), desc="files"): pass'
+    notebook = nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell(source)])
+    nbclient.NotebookClient(notebook, resources={"metadata": {"path": str(ROOT)}}).execute()
+    outputs = notebook.cells[0].outputs
+    assert not any(output.get("name") == "stderr" for output in outputs)
+    assert "files:" in str(outputs) and "/3 [" in str(outputs)
