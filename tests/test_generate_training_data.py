@@ -1,6 +1,7 @@
 """Training data from documents, through the script."""
 
 import json
+import re
 from collections import Counter
 
 import pytest
@@ -118,6 +119,23 @@ def test_text_without_title_or_punctuation_still_makes_queries(text):
     assert {example.query_type for example in made} == {"sentence", "keywords"}
     for example in made:
         assert len(example.positive_document.split()) >= 5
+
+
+@pytest.mark.parametrize(
+    ("text", "sentence"),
+    [
+        ("每周检查机油。发动机热的时候不要打开散热器。备件可以在大城市买到。长途旅行之前请测量轮胎的压力。", r".+。"),
+        ("毎週オイルを確認する。エンジンが熱い間は開けないでください。部品は町で買えます。水も確認する。", r".+。"),
+        ("ตรวจสอบระดับน้ำมันทุกสัปดาห์ และห้ามเปิดหม้อน้ำขณะที่ร้อน อะไหล่สามารถหาซื้อได้ในเมือง", r"\S+"),
+        ("每周检查机油和轮胎的压力以及散热器的水位并且记录在本子上以便长途旅行之前再看一次", r".{8,24}"),
+    ],
+)
+def test_texts_of_scripts_without_spaces_make_queries(text, sentence):
+    made = list(extractive_examples([chunk("a", text), chunk("b", "something else")]))
+    assert sum(example.query_type == "sentence" for example in made) == 2
+    for example in made:
+        assert example.query_type == "passage" or re.fullmatch(sentence, example.query)
+        assert example.query in text and example.query not in example.positive_document
 
 
 def test_a_chunk_too_short_for_a_query_makes_none():

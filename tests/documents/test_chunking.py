@@ -58,6 +58,12 @@ def test_sections_become_chunks_with_their_path_of_headings():
     assert "## Water" in chunks[2].text  # too short to stand alone
 
 
+def test_chinese_is_cut_between_sentences():
+    text = "".join(f"第{i}句说明发动机3.5 L 的机油, 每周检查一次。" for i in range(150))
+    chunks = chunk_documents([Document(id="d", text=text)], 600)
+    assert len(chunks) > 6 and all(chunk.text.startswith("第") and chunk.text.endswith("。") for chunk in chunks[:-1])
+
+
 def test_code_that_is_split_stays_fenced():
     code = "\n".join(f"value_{i} = compute(value_{i - 1})" for i in range(100))
     chunks = chunk_documents([Document(id="d", text=f"Some code:\n\n```\n{code}\n```\n\n# End\n\n{LONG[:600]}")], 1000)

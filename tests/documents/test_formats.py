@@ -351,6 +351,10 @@ def test_pages_are_joined_without_running_headers_and_hyphens():
     assert join_pages(pages).splitlines() == lines
 
 
+def test_lines_of_chinese_are_joined_without_a_space():
+    assert join_pages(["每周检查机\n油油位、\n发动机。\n打开"]) == "每周检查机油油位、发动机。\n打开"
+
+
 def write_pdf(file, pages, **options):
     """Write a PDF with one text a page."""
     with PdfPages(file, **options) as book:

@@ -4,7 +4,7 @@ import pytest
 from tokenizers import normalizers
 from transformers import AutoTokenizer
 
-from utils.documents.normalization import normalize, normalizing_tokenizer
+from utils.documents.normalization import count_words, normalize, normalizing_tokenizer, split_words, text_key
 from utils.models import load_masked_lm
 
 UNNORMALIZED, PLAIN = "the \ufb01nal m\u00b2 of \uff37ater", "the final m2 of water"
@@ -23,6 +23,27 @@ def test_text_is_normalized():
         normalize(f"{UNNORMALIZED}\u00ad\u200b at\u00a05\u2009°C  \n\n\n\nnext\x0c")
         == "the final m2 of Water at 5 °C\n\nnext"
     )
+
+
+@pytest.mark.parametrize(
+    ("text", "words", "count"),
+    [
+        ("The user_name, 3.5 Liters!", ["the", "user_name", "3", "5", "liters"], 4),
+        ("发动机用Diesel油。", ["发动", "动机", "机用", "diesel", "油"], 5),
+        ("カレー・ライス", ["カレ", "レー", "ライ", "イス"], 5),
+        ("ราคาแพง", ["ราคา", "าคาแ", "คาแพ", "าแพง"], 2),
+        ("हिन्दी में", ["हिन्दी", "में"], 2),
+        ("엔진은 경유를", ["엔진은", "경유를"], 2),
+        ("!?", [], 1),
+    ],
+)
+def test_words_of_scripts_with_and_without_spaces(text, words, count):
+    assert split_words(text) == words and count_words(text) == count
+
+
+def test_keys_ignore_case_and_spacing():
+    assert text_key("The  Oil\n") == text_key("the oil") != text_key("theoil")
+    assert text_key("每周检查\n机油 Oil") == text_key("每周检查机油 oil")
 
 
 def test_a_tokenizer_normalizes_wherever_it_is_opened(cased, tmp_path):

@@ -1,9 +1,9 @@
-"""Code in Markdown text, by CommonMark's rules for fences."""
+"""Sentences, and code in Markdown text by CommonMark's rules for fences."""
 
 import pytest
 
 from utils.documents.formats.markdown import clean_markdown
-from utils.documents.segments import code_blocks, fence_code, split_code
+from utils.documents.segments import code_blocks, fence_code, split_code, split_prose
 
 
 def code_of(text, strict=False):
@@ -60,3 +60,19 @@ def test_a_file_keeps_what_follows_its_code():
         "```pip install x```\n\n[See](u)\n\n    # a [comment](x)\n    run\n\n<!--\n```\nold\n```\n-->\nUsage\n-----\n"
     )
     assert clean_markdown(text) == "```pip install x```\n\nSee\n\n```\n# a [comment](x)\nrun\n```\n\n\n## Usage"
+
+
+@pytest.mark.parametrize(
+    "sentences",
+    [
+        ["Check the oil. ", "Is it low? ", "Add some!\n", "- 3.5 liters\n\n", "# End"],
+        ["每周检查机油。", "发动机热吗?", "不要打开!", "他说:「好。」", "版本是3.5。", "“是的!”", "走了"],
+        ["オイルを確認する。", "「熱いですか?」", "開けないでください。\n", "部品は高い。"],
+        ["ตรวจสอบระดับ ", "และห้ามเปิด ", "ราคาแพง 5 บาท"],
+        ["तेल की जाँच करें। ", "इंजन गरम है।"],
+        ["엔진은 경유를 태웁니다. ", "가격이 비쌉니다."],
+    ],
+)
+def test_sentences(sentences):
+    text = "".join(sentences)
+    assert [text[piece.start : piece.end] for piece in split_prose(text)] == [part.strip() for part in sentences]

@@ -15,6 +15,10 @@ from utils.records import Chunk, Document
 
 MIN_CHUNK_SIZE, MAX_CHUNK_SIZE = 500, 2000  # characters; bounds of `size`; a shorter section is merged
 MIN_OVERLAP, MAX_OVERLAP = 0.1, 0.2  # share of a chunk; bounds of `overlap`, which keeps context but repeats text
+# semchunk cuts at spaces before full stops, and knows no Chinese or Japanese one. Where there is one in so many
+# characters, it is shown these alone.
+MAX_SENTENCE = 200  # characters
+FULL_STOPS = str.maketrans({"。": ".", ".": "_", " ": "_"})
 WINDOW_SENTENCES = 3  # sentences on each side of a boundary that are compared; more smooth the similarity
 BATCH_SENTENCES = 4096  # sentences that are encoded at a time; bounds the memory for vectors
 
@@ -52,7 +56,10 @@ def chunk_documents(
                 if end - start > size:
                     fences = max((2 * len(f"{b.fence}\n") for b in _overlapping(blocks, start, end)), default=0)
                     split = semchunk.chunkerify(len, chunk_size=size - fences, memoize=False)
-                    parts = split(document.text[start:end], offsets=True, overlap=overlap)[1]
+                    section = document.text[start:end]
+                    if section.count("。") * MAX_SENTENCE > len(section):
+                        section = section.translate(FULL_STOPS)
+                    parts = split(section, offsets=True, overlap=overlap)[1]
                     spans += [(start + a, start + b) for a, b in _widen_short_last_span(parts, size - fences)]
                 else:
                     spans.append((start, end))

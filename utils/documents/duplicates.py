@@ -8,12 +8,11 @@ from utils.documents.normalization import split_words
 
 DUPLICATE_JACCARD = 0.9  # Jaccard similarity of two texts' shingles; at or above it, one text duplicates the other
 RELATED_JACCARD = 0.5  # Jaccard similarity; at or above it, two texts are related
-SHINGLE_WORDS = 3  # words in a row, or characters where a text has no spaces
+SHINGLE_WORDS = 3  # words in a row
 # Hash values of a signature, and the bands of 4 that they are divided into. Texts of Jaccard similarity J share a band
 # with probability 1 - (1 - J^4)^32: 0.87 at J = 0.5, 1 at J = 0.7.
 PERMUTATIONS, BANDS = 128, 32
 MAX_CANDIDATES = 50  # earlier texts that share a band, and that a new one is compared with; bounds the time per text
-MAX_MEAN_WORD_LENGTH = 20  # characters; where words are longer on average, the script has no spaces
 
 
 class NearDuplicateIndex:
@@ -58,8 +57,6 @@ class NearDuplicateIndex:
 
 
 def _shingles(text: str) -> set[str]:
-    """Return all runs of SHINGLE_WORDS words of a text, or of characters where it has no spaces."""
+    """Return all runs of SHINGLE_WORDS words of a text."""
     words = split_words(text)
-    if sum(map(len, words)) > MAX_MEAN_WORD_LENGTH * len(words):
-        words = list("".join(words))
     return {" ".join(words[i : i + SHINGLE_WORDS]) for i in range(max(1, len(words) - SHINGLE_WORDS + 1))}

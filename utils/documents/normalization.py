@@ -3,6 +3,7 @@
 import re
 import unicodedata
 
+import regex
 from tokenizers import normalizers
 from transformers import PreTrainedTokenizerBase, PreTrainedTokenizerFast
 
@@ -15,6 +16,16 @@ NORMALIZATIONS = {
 # Soft hyphen, zero-width characters, marks of text direction, invisible operators, byte order mark.
 INVISIBLE_CHARACTERS = re.compile("[\u00ad\u200b-\u200f\u202a-\u202e\u2060-\u2064\ufeff]")
 CONTROL_CHARACTERS = re.compile(r"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f]")  # but tab, line feed, carriage return
+# Scripts without spaces between words, as parts of a character class. Words of the first have about 2 characters, of
+# the second about 4: such a run of characters stands for a word.
+HAN_AND_KANA, SOUTHEAST_ASIAN = r"\p{Han}\p{Hiragana}\p{Katakana}ー", r"\p{Thai}\p{Lao}\p{Khmer}\p{Myanmar}"
+UNSPACED = regex.compile(f"[{HAN_AND_KANA}{SOUTHEAST_ASIAN}]")
+# What stands between spaces, punctuation and all, or for a word.
+TOKEN = regex.compile(rf"[{HAN_AND_KANA}]{{1,2}}|[{SOUTHEAST_ASIAN}]{{1,4}}|[^\s{HAN_AND_KANA}{SOUTHEAST_ASIAN}]+")
+_SCRIPT_RUN = regex.compile(
+    rf"(?P<two>[{HAN_AND_KANA}]+)|(?P<four>[{SOUTHEAST_ASIAN}]+)|[^{HAN_AND_KANA}{SOUTHEAST_ASIAN}]+"
+)
+_SPACE_IN_HAN = regex.compile(rf"(?<=[{HAN_AND_KANA}]) (?=[{HAN_AND_KANA}])")
 
 
 def normalize(text: str) -> str:
@@ -28,13 +39,30 @@ def normalize(text: str) -> str:
 
 
 def text_key(text: str) -> str:
-    """Return a key that is the same for texts that differ in spacing and case alone."""
-    return " ".join(text.lower().split())
+    """Return a key that is the same for texts that differ in spacing and case alone; between characters of Han or Kana,
+    a line break or none is no difference either."""
+    return _SPACE_IN_HAN.sub("", " ".join(text.lower().split()))
 
 
 def split_words(text: str) -> list[str]:
-    """Return the words of a text, in lower case, without punctuation."""
-    return re.findall(r"\w+", text.lower())
+    """Return the words of a text, in lower case, without punctuation. Where a script has no spaces, all runs of 2
+    characters (Han, Kana) or 4 (Thai, Lao, Khmer, Burmese) are taken for words, overlapping as in Lucene's
+    CJKBigramFilter."""
+    words = regex.findall(r"\w+", text.lower())
+    if text.isascii() or not UNSPACED.search(text):
+        return words
+    runs = (run for word in words for run in _SCRIPT_RUN.finditer(word))
+    return [gram for run in runs for gram in _ngrams(run[0], {"two": 2, "four": 4}.get(run.lastgroup, len(run[0])))]
+
+
+def count_words(text: str) -> int:
+    """Return the number of words of a text, estimated from its characters where its script has no spaces."""
+    return len(TOKEN.findall(text))
+
+
+def _ngrams(text: str, length: int) -> list[str]:
+    """Return all runs of `length` characters; the text itself if it is shorter."""
+    return [text[i : i + length] for i in range(max(1, len(text) - length + 1))]
 
 
 def normalizing_tokenizer(tokenizer: PreTrainedTokenizerBase, kind: str) -> PreTrainedTokenizerBase:

@@ -5,13 +5,22 @@ from typing import NamedTuple
 
 from markdown_it import MarkdownIt
 
+from utils.documents.normalization import UNSPACED
+
 MAX_FENCE = 10  # characters; a longer fence is as good as one of this length to mark a part of its block as code
 # Blocks of a Markdown file, by CommonMark to the letter; and of any text, such as a passage cut out of a list: there
 # indentation makes no code, nor does it unmake a fence, and what looks like HTML is text.
 _STRICT = MarkdownIt("commonmark")
 _LENIENT = MarkdownIt("commonmark", {"html": False}).disable("code")
-# Prose is split after a sentence, at an empty line, and before a heading, list item or table row.
-PROSE_BOUNDARY = re.compile(r"(?<=[.!?])\s+|\n{2,}|\n(?=[ \t]*(?:[-*+#|]|\d+[.)])[ \t])")
+# Prose is split after a sentence, at an empty line, and before a heading, list item or table row; in Chinese and
+# Japanese after a sentence without a space and its closing brackets, in Thai and Lao at each space.
+PROSE_BOUNDARY = re.compile(r"(?<=[.!?।॥؟\u06d4።။])\s+|\n{2,}|\n(?=[ \t]*(?:[-*+#|]|\d+[.)])[ \t])")
+_CLOSING = "[」』】〉》”)\\]]"
+UNSPACED_BOUNDARY = re.compile(
+    rf"(?:(?<=。)|(?<=。{_CLOSING})|(?<=。{_CLOSING}{{2}}))(?!。|{_CLOSING})\s*"
+    rf"|(?:(?<=[!?])|(?<=[!?]{_CLOSING}))(?!{_CLOSING})(?=“?[\u3000-\U0003ffff])"
+    rf"|(?<=[\u0e00-\u0eff])[ \t]+(?=[\u0e00-\u0eff])|{PROSE_BOUNDARY.pattern}"
+)
 HEADING_OR_ROW = re.compile(r"\s*(?:#{1,6}\s|\|)")
 
 
@@ -76,8 +85,9 @@ def split_code(text: str, strict: bool = False) -> list[tuple[bool, str]]:
 def split_prose(text: str) -> list[Piece]:
     """Split a text into sentences, list items, headings, table rows and runs of fenced code."""
     pieces, position = [], 0
+    pattern = UNSPACED_BOUNDARY if UNSPACED.search(text) else PROSE_BOUNDARY
     for code, run in split_code(text):
-        boundaries = [] if code else [boundary.span() for boundary in PROSE_BOUNDARY.finditer(run)]
+        boundaries = [] if code else [boundary.span() for boundary in pattern.finditer(run)]
         starts = [0, *(end for _, end in boundaries)]
         for start, end in zip(starts, [*(start for start, _ in boundaries), len(run)]):
             piece = run[start:end]

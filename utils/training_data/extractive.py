@@ -11,6 +11,9 @@ import re
 from collections import Counter
 from collections.abc import Iterator, Sequence
 
+import regex
+
+from utils.documents.normalization import HAN_AND_KANA, SOUTHEAST_ASIAN, TOKEN, UNSPACED, count_words
 from utils.documents.segments import split_prose
 from utils.records import Chunk, TrainingExample
 
@@ -19,7 +22,7 @@ CROP_WORD_RANGE = (4, 32)  # words of a `sentence` query; sentences outside this
 MAX_PASSAGE_SENTENCES = 5  # sentences of a `passage` query, as of a long question
 # List markers, block quotes, bold and code marks, which people do not type in queries.
 MARKUP = re.compile(r"^\s*(?:[-*+>]|\d+[.)])\s+|\*\*|`", re.MULTILINE)
-WORD = re.compile(r"[^\W_]{2,}")
+WORD = regex.compile(rf"[{HAN_AND_KANA}]{{1,2}}|[{SOUTHEAST_ASIAN}]{{1,4}}|[^\W_{HAN_AND_KANA}{SOUTHEAST_ASIAN}]{{2,}}")
 
 
 def extractive_examples(chunks: Sequence[Chunk], crops: int = 3, seed: int = 42) -> Iterator[TrainingExample]:
@@ -28,7 +31,8 @@ def extractive_examples(chunks: Sequence[Chunk], crops: int = 3, seed: int = 42)
     title     the title or nearest heading; its positive document is the body without it
     sentence  a sentence, or a run of words where there is no punctuation; positive: the rest of the passage
     passage   a run of sentences, at most half of the passage, like a long question; positive: the rest of the passage
-    keywords  2 to 5 of the 8 words of highest TF-IDF, where there is no title query; positive: the whole passage
+    keywords  2 to 5 of the 8 words of highest TF-IDF, where there is no title query; positive: the whole passage. Not
+              in scripts without spaces, where words cannot be told
 
     Args:
         crops: sentence and passage queries per chunk, half of them, rounded down, of the type `passage`.
@@ -54,7 +58,7 @@ def _queries(
     """Yield (query type, query, positive document) of a chunk."""
     title = chunk.heading or chunk.title
     body = _without_heading(chunk.text, chunk.heading)
-    has_title = bool(WORD.search(title)) and len(body.split()) >= MIN_REMAINING_WORDS and body != title
+    has_title = bool(WORD.search(title)) and count_words(body) >= MIN_REMAINING_WORDS and body != title
     if has_title:
         yield "title", title, body
     for kind, query, rest in _crops(body, crops, rng):
@@ -74,7 +78,7 @@ def _crops(text: str, count: int, rng: random.Random) -> list[tuple[str, str, st
     pieces = split_prose(text)
     low, high = CROP_WORD_RANGE
     sentences = [i for i, (a, b, prose) in enumerate(pieces) if prose and low <= len(WORD.findall(text[a:b])) <= high]
-    words, passages = [word.span() for word in re.finditer(r"\S+", text)], count // 2
+    words, passages = [token.span() for token in TOKEN.finditer(text)], count // 2
     spans: list[tuple[str, int, int]] = []  # query type, start, end
     if len(pieces) > 1 and sentences:
         longest = min(MAX_PASSAGE_SENTENCES, len(pieces) // 2)
@@ -98,7 +102,7 @@ def _crops(text: str, count: int, rng: random.Random) -> list[tuple[str, str, st
         before, after = text[:start], text[end:]
         gap = "\n\n" if before.endswith("\n") or after.startswith("\n") else " "
         rest = (before.rstrip() + gap + after.lstrip()).strip()
-        if WORD.search(query) and len(rest.split()) >= MIN_REMAINING_WORDS:
+        if WORD.search(query) and count_words(rest) >= MIN_REMAINING_WORDS:
             crops[query] = (kind, rest)
     return [(kind, query, rest) for query, (kind, rest) in crops.items()]
 
@@ -111,4 +115,5 @@ def _without_heading(text: str, heading: str) -> str:
 
 
 def _words(text: str) -> list[str]:
-    return [word.lower() for word in WORD.findall(text)]
+    """Return the words of a text, in lower case, of scripts that separate them."""
+    return [word.lower() for word in WORD.findall(text) if not UNSPACED.match(word)]

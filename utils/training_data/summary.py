@@ -6,6 +6,7 @@ from collections.abc import Iterable, Sequence
 import numpy as np
 
 from utils.documents.families import Families
+from utils.documents.normalization import count_words
 from utils.records import Chunk, Document, TrainingExample
 from utils.training_data.quality import Rejected
 
@@ -60,5 +61,5 @@ def _tally(reasons: Iterable[str]) -> str:
 
 
 def _length_summary(texts: Iterable[str]) -> str:
-    low, median, high = np.percentile([len(text.split()) for text in texts], (10, 50, 90))
+    low, median, high = np.percentile([count_words(text) for text in texts], (10, 50, 90))
     return f"median {median:,.0f} words (p10 {low:,.0f}, p90 {high:,.0f})"

@@ -5,7 +5,10 @@ import re
 from collections import Counter
 from pathlib import Path
 
+import regex
+
 from utils.documents.formats.page import Page
+from utils.documents.normalization import HAN_AND_KANA
 
 EDGE_LINES = 2  # lines at the top and at the bottom of a page that may be a running header or footer
 
@@ -37,7 +40,8 @@ def read_pdf(path: Path) -> Page:
 
 def join_pages(pages: list[str]) -> str:
     """Join the text of pages. Lines at the top or bottom of more than half of them, and of more than two, are dropped
-    as running headers and footers, whatever numbers they contain; wrapped lines and hyphenated words are joined."""
+    as running headers and footers, whatever numbers they contain; wrapped lines and hyphenated words are joined, in
+    Chinese and Japanese without a space."""
     page_lines = [[line.strip() for line in page.strip().splitlines()] for page in pages]
     page_keys = [[re.sub(r"\d+", "0", line) for line in lines] for lines in page_lines]
     counts = Counter(key for keys in page_keys for key in {*keys[:EDGE_LINES], *keys[-EDGE_LINES:]} if key)
@@ -48,4 +52,5 @@ def join_pages(pages: list[str]) -> str:
         kept += [line for i, (line, key) in enumerate(zip(lines, keys)) if key not in running or i in inner]
     text = "\n".join(kept)
     text = re.sub(r"(?<=[^\W\d_])[-\u00ad]\n(?=[^\W\d_A-Z])", "", text)
-    return re.sub(r"(?<=[^\n.!?:;])\n(?=[^\W\d_A-Z]|\d+[ ,])", " ", text)
+    text = regex.sub(rf"(?<=[{HAN_AND_KANA}、\uff0c,])\n(?=[{HAN_AND_KANA}])", "", text)
+    return re.sub(r"(?<=[^\n.!?:;。\uff01\uff1f\uff1a\uff1b])\n(?=[^\W\d_A-Z]|\d+[ ,])", " ", text)
