@@ -16,6 +16,7 @@ AutoModelForMaskedLM; README.md and training_history.json in it tell how the tra
 """
 
 import argparse
+import contextlib
 import inspect
 import os
 import shutil
@@ -27,11 +28,11 @@ import torch
 from transformers.integrations import TensorBoardCallback, is_tensorboard_available
 
 from utils.arguments import ScriptParser, auto_or_positive_int, number_in_range, positive_int
-from utils.console import print_line, quiet_libraries, run_script
+from utils.console import is_main_process, print_line, quiet_libraries, run_script
 from utils.device import compute_dtype, resolve_device
 from utils.documents.normalization import NORMALIZATIONS, normalizing_tokenizer
 from utils.evaluation.collection import pool_examples
-from utils.files import check_writable, write_json, write_text
+from utils.files import check_writable, lock_folder, write_json, write_text
 from utils.models import load_config
 from utils.records import TrainingExample, read_examples
 from utils.splade.encoder import SpladeEncoder
@@ -165,9 +166,14 @@ class SpladeTrainer:
             val_loss, val_nDCG@10, val_query_terms, val_doc_terms.
 
         Raises:
-            ValueError: the training went wrong: the loss is NaN or infinite, vectors are all empty or all dense.
+            ValueError: the training went wrong: the loss is NaN or infinite, vectors are all empty or all dense; or
+                another process trains into the folder.
             ValueError, OSError, ImportError: the model or a teacher cannot be loaded.
         """
+        with lock_folder(self.output_dir) if is_main_process() else contextlib.nullcontext():
+            return self._train()
+
+    def _train(self) -> list[dict[str, Any]]:
         settings = self.settings
         encoder = self.encoder or self.load()
         tokenized = tokenize_examples([*self.examples, *self.validation], encoder)

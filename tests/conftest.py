@@ -1,10 +1,12 @@
 import contextlib
 import io
 import json
+import multiprocessing
 import os
 import runpy
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -29,6 +31,26 @@ def run(script: str, *arguments: object, stdin: str = "") -> subprocess.Complete
             except SystemExit as end:
                 code = end.code or 0
     return subprocess.CompletedProcess(sys.argv, code, out.getvalue(), err.getvalue())
+
+
+def run_in_child(script: str, arguments: list, log: Path, at_end: Callable[[], None] = lambda: None) -> None:
+    """Run a script as `run` does, in a process made for it, call `at_end`, keep what the script printed in the file
+    `log`, and end with its exit code."""
+    done = run(f"{script}.py", *arguments)
+    at_end()
+    log.write_text(done.stdout + done.stderr)
+    os._exit(done.returncode)
+
+
+@pytest.fixture(scope="session")
+def processes():
+    """Processes that begin at once: each is forked from one that has imported the scripts."""
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload(["generate_training_data", "score_training_data", "train_splade", "test_evaluate"])
+    first = context.Process(target=os.getpid)
+    first.start()
+    first.join()
+    return context
 
 
 def fails_with_one_line(done: subprocess.CompletedProcess, *parts: str) -> None:
@@ -107,6 +129,19 @@ def docs(tmp_path):
         '{"_id": "mirror-1", "title": "Mirrors", "text": "Adjust both mirrors before you drive. A dirty mirror hides '
         'other cars. The mirrors are heated.", "metadata": {"truck": "T 7"}}\n'
     )
+    return folder
+
+
+@pytest.fixture
+def pages(tmp_path):
+    """Twelve short documents."""
+    folder = tmp_path / "pages"
+    folder.mkdir()
+    for i, part in enumerate(
+        ["engine", "brake", "mirror", "heater", "tyre", "lamp", "wiper", "clutch", "radio", "filter", "pump", "valve"]
+    ):
+        text = f"The {part} needs care every {i + 2} weeks. Clean the {part} with soap and warm water before winter."
+        (folder / f"{part}.txt").write_text(text)
     return folder
 
 

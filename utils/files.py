@@ -10,6 +10,11 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, TextIO
 
+try:
+    import fcntl
+except ImportError:  # Windows, where two runs at once are not noticed
+    fcntl = None
+
 UNFINISHED = ".unfinished-"  # begins the name of a folder whose files are being written
 
 
@@ -76,6 +81,38 @@ def replacing_files(folder: str | Path, stale: Sequence[str] = ()) -> Iterator[P
             path.unlink()
             if path.parent != folder and not any(path.parent.iterdir()):
                 path.parent.rmdir()
+
+
+def lock(descriptor: int) -> bool:
+    """Lock an open file or folder for this process until it is closed, however the process ends; return False if
+    another process has locked it. A file system without locks locks nothing."""
+    if fcntl:
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return False
+        except OSError:
+            pass
+    return True
+
+
+@contextlib.contextmanager
+def lock_folder(folder: str | Path) -> Iterator[None]:
+    """Keep other processes that lock the folder out of it until the block ends.
+
+    Raises:
+        ValueError: another process has it.
+    """
+    if not fcntl:
+        yield
+        return
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        if not lock(descriptor):
+            raise ValueError(f"{folder}: another run is at work on it; let it end, or name another output folder")
+        yield
+    finally:
+        os.close(descriptor)
 
 
 def write_text(path: str | Path, text: str) -> None:

@@ -10,11 +10,7 @@ from pathlib import Path
 from typing import Any, TextIO
 
 from utils.console import print_line
-
-try:
-    import fcntl
-except ImportError:  # Windows, where two runs at once are not noticed
-    fcntl = None
+from utils.files import lock
 
 
 class Journal:
@@ -105,14 +101,9 @@ def _open_locked(path: Path) -> TextIO:
     """Open a file to append to, which no other process has open so."""
     while True:
         file = path.open("a", encoding="utf-8")
-        try:
-            if fcntl:
-                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
+        if not lock(file.fileno()):
             file.close()
-            raise ValueError(f"{path}: another run is at work on it; let it end, or name another output file") from None
-        except OSError:
-            pass  # a file system without locks
+            raise ValueError(f"{path}: another run is at work on it; let it end, or name another output file")
         with contextlib.suppress(FileNotFoundError):
             if os.path.samestat(os.fstat(file.fileno()), os.stat(path)):
                 return file

@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from safetensors import SafetensorError
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 from transformers.utils import cached_file
 
@@ -266,23 +267,30 @@ class SpladeEncoder(torch.nn.Module):
 
     def save_pretrained(self, folder: str | Path) -> None:
         """Write model, tokenizer and splade_config.json; they appear in `folder` once all are complete, in place of an
-        earlier model's files."""
-        with replacing_files(folder, MODEL_FILES) as unfinished:
-            self.model.save_pretrained(unfinished)
-            save_tokenizer(self.tokenizer, unfinished)
-            config = {
-                "pooling": "max",
-                "activation": "log1p_relu",
-                "query_encoder": "model",
-                "max_length": self.max_length,
-                "query_max_length": self.query_max_length,
-                "base_model": self.base_model,
-                "training": self.training_notes,
-            }
-            if self.query_weights is not None:
-                config["query_encoder"] = "idf"
-                save_query_weights(unfinished, self.query_weights, self.tokenizer)
-            (unfinished / CONFIG_NAME).write_text(json.dumps(config, indent=2) + "\n", encoding="utf-8")
+        earlier model's files.
+
+        Raises:
+            OSError: they cannot be written, such as to a full disk.
+        """
+        try:
+            with replacing_files(folder, MODEL_FILES) as unfinished:
+                self.model.save_pretrained(unfinished)
+                save_tokenizer(self.tokenizer, unfinished)
+                config = {
+                    "pooling": "max",
+                    "activation": "log1p_relu",
+                    "query_encoder": "model",
+                    "max_length": self.max_length,
+                    "query_max_length": self.query_max_length,
+                    "base_model": self.base_model,
+                    "training": self.training_notes,
+                }
+                if self.query_weights is not None:
+                    config["query_encoder"] = "idf"
+                    save_query_weights(unfinished, self.query_weights, self.tokenizer)
+                (unfinished / CONFIG_NAME).write_text(json.dumps(config, indent=2) + "\n", encoding="utf-8")
+        except SafetensorError as error:
+            raise OSError(f"{folder}: cannot write the model: {error}") from None
 
     @torch.inference_mode()
     def _encode_batch(self, tokens: list[list[int]]) -> list[SparseVector]:

@@ -294,11 +294,16 @@ class EncoderTrainer(Trainer):
             save_file(trained, Path(output_dir, ADAPTERS_NAME))
 
     def _save_checkpoint(self, model, trial):
-        super()._save_checkpoint(model, trial)
+        folder = self._checkpoint_folder(self.state.global_step)
+        try:
+            super()._save_checkpoint(model, trial)
+        except RuntimeError as error:
+            if "PytorchStreamWriter" not in str(error):  # torch.save, of the optimizer's state
+                raise
+            raise OSError(f"{folder}: cannot write the checkpoint; is the disk full?") from None
         self.accelerator.wait_for_everyone()  # each process has written its random state
         if not self.args.should_save:
             return
-        folder = self._checkpoint_folder(self.state.global_step)
         if self.refresh and self.state.global_step % self.steps_per_epoch:
             examples = self.train_dataset
             np.savez(folder / NEGATIVES_NAME, document_numbers=examples.document_numbers, starts=examples.starts)
