@@ -3,7 +3,7 @@ PY := .venv/bin/python
 PIP := $(PY) -m pip install --disable-pip-version-check --quiet
 DEMO := build/demo
 
-.PHONY: demo test lint install clean
+.PHONY: demo test test-slow lint install clean
 
 # The whole way on Python's own documentation: documents -> training data -> tuned model -> metrics -> search.
 # One epoch at 1e-5, not the default rate: chosen on the demo's questions, where nDCG@10 and RR@10 both gain with it.
@@ -14,8 +14,14 @@ demo: install
 	$(PY) test_evaluate.py --model-dir $(DEMO)/fine_tuned_splade --test-file examples/python_questions --docs-file $(DEMO)/python_docs --baseline bm25 --compare splade-tiny --metrics nDCG@10 RR@10 R@100
 	$(PY) test_queries.py --model-dir $(DEMO)/fine_tuned_splade --docs-file $(DEMO)/python_docs --query "value in the middle of sorted data" --top-k 3
 
+# A process a core, each on one thread.
+PYTEST := OMP_NUM_THREADS=1 $(PY) -m pytest --numprocesses auto --maxprocesses 4 --dist worksteal
+
 test: .venv/test-installed
-	$(PY) -m pytest
+	$(PYTEST) -m "not slow"
+
+test-slow: .venv/test-installed
+	$(PYTEST) -m slow
 
 lint: install
 	.venv/bin/ruff check .
