@@ -4,9 +4,11 @@
     python test_evaluate.py --model-dir ./fine_tuned_splade --test-file beir/ --baseline bm25 --compare splade-tiny
 
 The test data is a file of training-format examples (its documents, pooled, are the collection, and each query's
-positive documents are the relevant ones) or a folder in the BEIR layout (corpus.jsonl, queries.jsonl, qrels/test.tsv).
-Reported: nDCG@10, RR@10, P@5 and R@100 by ir-measures, mean active terms of documents and queries, and the latency of
-one query, encoding and search together, in ms.
+positive documents are the relevant ones) or a folder in the BEIR layout (corpus.jsonl, queries.jsonl, qrels/test.tsv,
+or another --split; judgments in three columns, or in TREC's four).
+Reported: nDCG@10, RR@10, P@5 and R@100 by ir-measures, or its other --metrics (one without a cutoff, such as AP, looks
+at all documents), mean active terms of documents and queries, and the latency of one query, encoding and search
+together, in ms.
 """
 
 import argparse
@@ -23,16 +25,18 @@ from utils.records import read_examples
 from utils.splade.encoder import SpladeEncoder
 
 
-def load_test_data(path: str | Path, documents: str | Path | None = None) -> Collection:
+def load_test_data(path: str | Path, documents: str | Path | None = None, split: str | None = None) -> Collection:
     """Read the test collection of a BEIR folder, or pool that of a file of examples. `documents` replaces a BEIR
-    folder's corpus, and is added to the documents of examples.
+    folder's corpus, and is added to the documents of examples; `split` names a BEIR folder's judgments.
 
     Raises:
         ValueError, OSError: broken or missing files, or nothing to test with.
     """
     path = Path(path)
     if path.is_dir():
-        return read_collection(path, documents)
+        return read_collection(path, documents, split or "test")
+    if split:
+        raise ValueError(f"{path}: a file of examples has no splits; --split is for a folder in the BEIR layout")
     data = pool_examples(read_examples(path))
     if not data.qrels:
         raise ValueError(f"{path}: no example has both a query and a positive document")
@@ -48,7 +52,7 @@ def main(args: argparse.Namespace) -> None:
     if args.output_file:
         check_writable(args.output_file)
     check_metrics(args.metrics)
-    data = load_test_data(args.test_file, args.docs_file)
+    data = load_test_data(args.test_file, args.docs_file, args.split)
     ids = {document.id for document in data.documents}
     missing_ids = {document for grades in data.qrels.values() for document in grades} - ids
     if missing_ids:
@@ -77,6 +81,7 @@ def parse_args() -> argparse.Namespace:
     parser.add_model_argument()
     add = parser.add_argument_group("test data").add_argument
     add("--test-file", required=True, metavar="PATH", help="examples (.json, .jsonl) or a BEIR folder")
+    add("--split", default=None, metavar="NAME", help="of a BEIR folder: judgments in qrels/NAME.tsv; default: test")
     add("--docs-file", default=None, metavar="PATH", help="documents to search, where the test data has no corpus")
     add = parser.add_argument_group("rows and columns of the table").add_argument
     add("--baseline", choices=["bm25"], default=None, help="add a row for BM25")

@@ -63,6 +63,7 @@ BAD = {
     "nothing usable": (["--test-file", "{tmp}/hollow.json"], "no example has both"),
     "folder without a corpus": (["--test-file", "{tmp}"], "has no corpus.jsonl"),
     "unknown metric": (["--test-file", "{tmp}/good.json", "--metrics", "nonsense"], "unknown metric"),
+    "a split of examples": (["--test-file", "{tmp}/good.json", "--split", "dev"], "has no splits"),
     "missing model": (["--test-file", "{tmp}/good.json", "--model-dir", "{tmp}/none"], "no such model folder"),
     "unwritable output": (["--test-file", "{tmp}/good.json", "--output-file", "{tmp}"], "is a folder"),
 }

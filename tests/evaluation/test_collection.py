@@ -12,9 +12,33 @@ def test_a_collection_keeps_judged_queries(beir):
     assert collection.qrels == {"q1": {"d1": 2, "d3": 0}, "q2": {"d2": 1}}
 
 
-def test_a_broken_judgment_is_named_with_its_line(beir):
-    (beir / "qrels" / "test.tsv").write_text("query-id\tcorpus-id\tscore\nq1 d1 1\n")
-    with pytest.raises(ValueError, match=r"test\.tsv: line 2"):
+@pytest.mark.parametrize(
+    "lines",
+    [
+        "q1\td1\t1.0\nq1\td3\t-1\nq2\td2\t0\n",
+        "q1 0 d1 1\n\nq1 0 d3 -1\n",
+        "query-id\titeration\tcorpus-id\tRel\nq1\tQ0\td1\t1\nq1\tQ0\td3\t-1",
+    ],
+)
+def test_judgments_of_a_split_may_have_trecs_columns_and_grades_of_all_signs(lines, beir):
+    (beir / "qrels" / "dev.tsv").write_text(lines, encoding="utf-8-sig")
+    collection = read_collection(beir, split="dev")
+    assert collection.queries == {"q1": "red fruit"}
+    assert collection.qrels == {"q1": {"d1": 1, "d3": -1}}
+
+
+@pytest.mark.parametrize("line", ["q1 d1", "q1\td1\thigh", "q1 d1 0.5", "q1 0 d1 1 run", "q1\td1\tnan"])
+def test_a_broken_judgment_is_named_with_its_line(line, beir):
+    (beir / "qrels" / "test.tsv").write_text(f"query-id\tcorpus-id\tscore\n{line}\n")
+    with pytest.raises(ValueError, match=r"test\.tsv: line 2.*whole number"):
+        read_collection(beir)
+
+
+def test_judgments_that_cannot_be_read_are_named(beir):
+    with pytest.raises(FileNotFoundError, match=r"dev\.tsv: no such file; the folder has the splits test"):
+        read_collection(beir, split="dev")
+    (beir / "qrels" / "test.tsv").write_bytes(b"q1\td1\t1\xff")
+    with pytest.raises(ValueError, match=r"test\.tsv: not UTF-8"):
         read_collection(beir)
 
 

@@ -4,13 +4,16 @@ import math
 
 import pytest
 
-from utils.evaluation.metrics import check_metrics, evaluate_run
+from utils.evaluation import metrics as module
+from utils.evaluation.collection import Collection
+from utils.evaluation.metrics import check_metrics, evaluate_bm25, evaluate_model, evaluate_run, search_depth
+from utils.records import Document
 
 
 def test_metrics_of_a_known_run():
     qrels = {"q1": {"a": 1}, "q2": {"b": 1, "c": 1}}
     run = {"q1": {"x": 3.0, "a": 2.0}, "q2": {"b": 2.0, "c": 1.0}}
-    metrics = evaluate_run(qrels, run)
+    metrics = evaluate_run(qrels, run.items())
     assert metrics["RR@10"] == pytest.approx((0.5 + 1) / 2)
     assert metrics["nDCG@10"] == pytest.approx((1 / math.log2(3) + 1) / 2)
     assert metrics["P@5"] == pytest.approx((1 / 5 + 2 / 5) / 2)
@@ -18,10 +21,29 @@ def test_metrics_of_a_known_run():
 
 
 def test_a_query_without_results_counts_as_zero():
-    assert evaluate_run({"q1": {"a": 1}, "q2": {"a": 1}}, {"q1": {"a": 1.0}})["RR@10"] == 0.5
+    assert evaluate_run({"q1": {"a": 1}, "q2": {"a": 1}}, [("q1", {"a": 1.0})])["RR@10"] == 0.5
 
 
-@pytest.mark.parametrize("name", ["nonsense", "nDCG@", "R@1000"])
+@pytest.mark.parametrize("name", ["nonsense", "nDCG@", "alpha_nDCG@5(alpha=x)"])
 def test_metrics_that_cannot_be_measured_are_refused(name):
     with pytest.raises(ValueError, match="metric"):
         check_metrics(["nDCG@10", name])
+
+
+def test_a_metric_is_as_deep_as_its_cutoff_and_all_documents_deep_without_one():
+    assert search_depth(["nDCG@10", "R@300"], 1000) == 300
+    assert search_depth(["R@300"], 200) == 200
+    for name in ("AP", "nDCG", "Rprec", "RR", "P(judged_only=True)@5"):
+        assert search_depth(["nDCG@10", name], 1000) == 1000
+
+
+def test_a_relevant_document_below_the_first_100_counts(tiny, monkeypatch):
+    texts = ["fruit", *(f"fruit {'fruit ' * (i % 5)} salad number {i}" for i in range(150))]
+    documents = [Document(id=str(i), text=text) for i, text in enumerate(texts)]
+    queries = {"q1": "fruit salad number", "q2": "a much longer query about yellow fruit in a bowl"}
+    data = Collection(documents, queries, {query: {str(i): 1 for i in range(151)} for query in queries})
+    monkeypatch.setattr(module, "HITS_HELD", 100)  # so that the queries are evaluated in two parts
+    for row in (evaluate_bm25(data, ["AP", "R@120"]), evaluate_model("tiny", tiny, data, ["AP", "R@120"])):
+        assert row["AP"] > 0.95 and row["R@120"] == pytest.approx(120 / 151)
+    lengths = [len(tiny.encode_query(query).indices) for query in queries.values()]
+    assert row["query_terms"] == sum(lengths) / 2  # each query counts once

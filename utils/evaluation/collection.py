@@ -8,6 +8,8 @@ from utils.console import print_skipped
 from utils.documents.reading import read_documents
 from utils.records import Document, TrainingExample, read_json_records
 
+QRELS_HEADERS = {"score", "relevance", "rel", "label", "grade"}  # names of the last column, on a first line of names
+
 
 class Collection(NamedTuple):
     """A test collection: documents, queries by id, and judgments; qrels[query id][document id] is the grade."""
@@ -40,10 +42,10 @@ def pool_examples(examples: Iterable[TrainingExample]) -> Collection:
     return Collection(documents, {name: text for text, name in queries.items()}, qrels)
 
 
-def read_collection(folder: str | Path, documents: str | Path | None = None) -> Collection:
+def read_collection(folder: str | Path, documents: str | Path | None = None, split: str = "test") -> Collection:
     """Read a test collection in the BEIR layout: corpus.jsonl (or `documents`, any path that `read_documents` takes),
-    queries.jsonl and qrels/test.tsv. Only queries with a judgment above 0 are kept. What was not read of a folder
-    of documents is printed.
+    queries.jsonl and the judgments qrels/SPLIT.tsv. Only queries with a judgment above 0 are kept. What was not read of
+    a folder of documents is printed.
 
     Raises:
         ValueError: a file is broken, or nothing is judged.
@@ -52,29 +54,43 @@ def read_collection(folder: str | Path, documents: str | Path | None = None) -> 
     folder = Path(folder)
     if documents is None and not (folder / "corpus.jsonl").is_file():
         raise FileNotFoundError(f"{folder}: has no corpus.jsonl; name the documents with --docs-file")
+    judgments = folder / "qrels" / f"{split}.tsv"
+    if not judgments.is_file():
+        others = ", ".join(sorted(file.stem for file in judgments.parent.glob("*.tsv")))
+        raise FileNotFoundError(f"{judgments}: no such file" + (f"; the folder has the splits {others}" * bool(others)))
     queries: dict[str, str] = {}
     for place, value in read_json_records(folder / "queries.jsonl"):
         if not isinstance(value, dict) or "_id" not in value or not isinstance(value.get("text"), str):
             raise ValueError(f"{place}: a query needs the fields '_id' and 'text'")
         queries[str(value["_id"])] = value["text"]
-    qrels = {query: grades for query, grades in _read_qrels(folder / "qrels" / "test.tsv").items() if query in queries}
+    qrels = {query: grades for query, grades in _read_qrels(judgments).items() if query in queries}
     if not qrels:
-        raise ValueError(f"{folder}: no query has a judgment above 0 in qrels/test.tsv")
+        raise ValueError(f"{judgments}: no query of queries.jsonl has a judgment above 0")
     corpus, skipped = read_documents(folder if documents is None else documents)
     print_skipped(skipped)
     return Collection(corpus, {query: queries[query] for query in qrels}, qrels)
 
 
 def _read_qrels(path: Path) -> dict[str, dict[str, int]]:
-    """Read the grades of the queries that have one above 0."""
+    """Read the grades of the queries that have one above 0. A line is a query's id, a document's id and a grade, with
+    tabs and a header as in BEIR, or those with a column between the ids, as in TREC."""
     qrels: dict[str, dict[str, int]] = {}
-    for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(), 1):
-        fields = line.split("\t")
-        if number == 1 and fields[-1].strip() == "score":
+    try:
+        lines = path.read_text(encoding="utf-8-sig").splitlines()
+    except UnicodeDecodeError:
+        raise ValueError(f"{path}: not UTF-8 text") from None
+    for number, line in enumerate(lines, 1):
+        fields = [field.strip() for field in (line.split("\t") if "\t" in line else line.split())]
+        if not any(fields) or (number == 1 and fields[-1].lower() in QRELS_HEADERS):
             continue
         try:
-            query, document, grade = fields
-            qrels.setdefault(query, {})[document] = int(grade)
+            query, *iteration, document, grade = fields
+            if len(iteration) > 1 or not float(grade).is_integer():
+                raise ValueError
         except ValueError:
-            raise ValueError(f"{path}: line {number}: expected query-id, corpus-id and score with tabs") from None
+            raise ValueError(
+                f"{path}: line {number}: expected query-id, corpus-id and a whole number, or TREC's four columns, "
+                f"not '{line.strip()[:80]}'"
+            ) from None
+        qrels.setdefault(query, {})[document] = int(float(grade))
     return {query: grades for query, grades in qrels.items() if max(grades.values()) > 0}

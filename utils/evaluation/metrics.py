@@ -1,7 +1,7 @@
 """How well a model retrieves: metrics by ir-measures, active terms and latency."""
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any
 
 import ir_measures
@@ -15,38 +15,63 @@ from utils.splade.encoder import SpladeEncoder
 from utils.splade.vectors import SparseVector
 
 DEFAULT_METRICS = ("nDCG@10", "RR@10", "P@5", "R@100")
-SEARCH_DEPTH = 100  # documents retrieved for a query: as deep as R@100, the deepest of the default metrics, looks
+TIMED_DEPTH = 100  # documents retrieved for a query while its latency is measured
+HITS_HELD = 1_000_000  # hits held before they are evaluated; bounds the memory that metrics over all documents take
 
 
 def check_metrics(metrics: Sequence[str]) -> None:
     """Check the names of metrics.
 
     Raises:
-        ValueError: ir-measures does not know a name, or it looks deeper than SEARCH_DEPTH.
+        ValueError: ir-measures does not know a name, or cannot compute it here.
     """
     for name in metrics:
         try:
             measure = ir_measures.parse_measure(name)
-        except (ValueError, NameError) as error:
+            ir_measures.calc_aggregate([measure], {"query": {"document": 1}}, {"query": {"document": 1.0}})
+        except Exception as error:  # of whichever library computes the metric
             raise ValueError(f"unknown metric '{name}': use names such as {' '.join(DEFAULT_METRICS)}") from error
-        if measure.params.get("cutoff", 0) > SEARCH_DEPTH:
-            raise ValueError(f"metric '{name}' looks deeper than the {SEARCH_DEPTH} documents retrieved for a query")
+
+
+def search_depth(metrics: Sequence[str], documents: int) -> int:
+    """Return how many of a collection's `documents` the metrics look at: all of them where one has no cutoff."""
+    depths = [0]
+    for measure in map(ir_measures.parse_measure, metrics):
+        whole_run = "cutoff" not in measure.params or measure.params.get("judged_only")
+        depths.append(documents if whole_run else measure.params["cutoff"])
+    return min(documents, max(depths))
 
 
 def evaluate_run(
-    qrels: dict[str, dict[str, int]], run: dict[str, dict[str, float]], metrics: Sequence[str] = DEFAULT_METRICS
+    qrels: dict[str, dict[str, int]],
+    run: Iterable[tuple[str, dict[str, float]]],
+    metrics: Sequence[str] = DEFAULT_METRICS,
 ) -> dict[str, float]:
     """Return the means over the judged queries; a query without a result counts as 0.
 
     Args:
         qrels: qrels[query id][document id] is the grade.
-        run: run[query id][document id] is the score.
+        run: (query id, score by document id) of each query; it is read a part at a time.
         metrics: names as ir-measures spells them.
     """
     measures = [ir_measures.parse_measure(name) for name in metrics]
-    complete = {query: run.get(query, {}) for query in qrels}
-    totals = ir_measures.calc_aggregate(measures, qrels, complete)
-    return {name: float(totals[measure]) for name, measure in zip(metrics, measures)}
+    totals = {measure: measure.aggregator() for measure in measures}
+
+    def evaluate_part(part: dict[str, dict[str, float]]) -> None:
+        for value in ir_measures.iter_calc(measures, {query: qrels[query] for query in part}, part):
+            totals[value.measure].add(value.value)
+
+    part: dict[str, dict[str, float]] = {}
+    missing, held = set(qrels), 0
+    for query, hits in run:
+        part[query] = hits
+        missing.discard(query)
+        held += len(hits)
+        if held >= HITS_HELD:
+            evaluate_part(part)
+            part, held = {}, 0
+    evaluate_part({**part, **{query: {} for query in missing}})
+    return {name: float(totals[measure].result()) for name, measure in zip(metrics, measures)}
 
 
 def evaluate_model(
@@ -62,44 +87,45 @@ def evaluate_model(
         [document.full_text for document in data.documents], batch_size=batch_size, show_progress=True
     )
     index = SearchIndex(vectors)
-    lengths = []
-
-    def search(query: str) -> list[tuple[int, float]]:
-        vector = model.encode_query(query)
-        lengths.append(len(vector.indices))
-        return index.search(vector, SEARCH_DEPTH)
-
-    row = _measure(name, data, metrics, search)
-    return {**row, "doc_terms": _mean_terms(vectors), "query_terms": float(np.mean(lengths))}
+    row, query_vectors = _measure(name, data, metrics, model.encode_query, index.search)
+    return {**row, "doc_terms": _mean_terms(vectors), "query_terms": _mean_terms(query_vectors)}
 
 
 def evaluate_bm25(data: Collection, metrics: Sequence[str] = DEFAULT_METRICS) -> dict[str, Any]:
     """Return the same row for BM25; its terms are the distinct words that it indexes."""
     texts = [document.full_text for document in data.documents]
     index = BM25Index(texts)
-    row = _measure("BM25", data, metrics, lambda query: index.search([query], SEARCH_DEPTH)[0])
-    return {**row, "doc_terms": index.mean_terms(texts), "query_terms": index.mean_terms(list(data.queries.values()))}
+    row, queries = _measure("BM25", data, metrics, str, lambda query, depth: index.search([query], depth)[0])
+    return {**row, "doc_terms": index.mean_terms(texts), "query_terms": index.mean_terms(queries)}
 
 
 def _measure(
-    name: str, data: Collection, metrics: Sequence[str], search: Callable[[str], list[tuple[int, float]]]
-) -> dict[str, Any]:
-    run: dict[str, dict[str, float]] = {}
-    milliseconds = []
-    search(next(iter(data.queries.values())))  # first-call costs are not a query's latency
-    for query, text in progress_bar(data.queries.items(), desc=name, unit="queries", leave=False):
-        started = time.perf_counter()
-        hits = search(text)
-        milliseconds.append((time.perf_counter() - started) * 1000)
-        run[query] = {data.documents[position].id: score for position, score in hits}
-    return {
-        "model": name,
-        **evaluate_run(data.qrels, run, metrics),
-        "query_latency_ms": latency_percentiles(milliseconds),
-    }
+    name: str,
+    data: Collection,
+    metrics: Sequence[str],
+    encode: Callable[[str], Any],
+    search: Callable[[Any, int], list[tuple[int, float]]],
+) -> tuple[dict[str, Any], list[Any]]:
+    """Return the metrics and the latency of a search by `encode` and `search`, and the encoded queries."""
+    depth = search_depth(metrics, len(data.documents))
+    encoded, milliseconds = [], []
+    search(encode(next(iter(data.queries.values()))), TIMED_DEPTH)  # first-call costs are not a query's latency
+
+    def run() -> Iterator[tuple[str, dict[str, float]]]:
+        for query, text in progress_bar(data.queries.items(), desc=name, unit="queries", leave=False):
+            started = time.perf_counter()
+            encoded.append(encode(text))
+            hits = search(encoded[-1], TIMED_DEPTH)
+            milliseconds.append((time.perf_counter() - started) * 1000)
+            if depth > TIMED_DEPTH:
+                hits = search(encoded[-1], depth)
+            yield query, {data.documents[position].id: score for position, score in hits}
+
+    figures = evaluate_run(data.qrels, run(), metrics)
+    return {"model": name, **figures, "query_latency_ms": latency_percentiles(milliseconds)}, encoded
 
 
-def _mean_terms(vectors: list[SparseVector]) -> float:
+def _mean_terms(vectors: Sequence[SparseVector]) -> float:
     return float(np.mean([len(vector.indices) for vector in vectors]))
 
 
