@@ -21,7 +21,7 @@ from transformers import AutoTokenizer, BertConfig, BertForMaskedLM
 
 from utils.arguments import ScriptParser, positive_int
 from utils.console import format_table, print_line, quiet_libraries
-from utils.device import PRECISIONS
+from utils.device import PRECISIONS, resolve_device
 from utils.documents.reading import read_documents
 from utils.models import resolve_model
 from utils.splade import vnni
@@ -56,9 +56,18 @@ def parser(description: str | None, rounds: int, documents: int) -> argparse.Arg
 
 
 def add_precisions(arguments: argparse.ArgumentParser) -> None:
-    """Add --precisions, by default all that this machine runs."""
-    choices = [name for name in PRECISIONS if name != "int8" or vnni.available()]
-    arguments.add_argument("--precisions", nargs="+", choices=choices, default=choices, help="precisions to run")
+    """Add --precisions; see `precisions`."""
+    add = arguments.add_argument
+    add("--precisions", nargs="+", choices=PRECISIONS, help="precisions to run; default: all that the device runs")
+
+
+def precisions(args: argparse.Namespace) -> list[str]:
+    """Return --precisions, by default all that the device runs."""
+    cpu = resolve_device(args.device).type == "cpu"
+    missing = {"float16"} if cpu else {"int8"}
+    if not vnni.available():
+        missing.add("int8")
+    return args.precisions or [name for name in PRECISIONS if name not in missing]
 
 
 def sample(args: argparse.Namespace) -> list[str]:

@@ -17,7 +17,18 @@ from collections.abc import Callable
 
 import torch
 
-from benchmarks.common import CHUNK, PEER, add_precisions, contest, model_folder, open_peer, parser, report, sample
+from benchmarks.common import (
+    CHUNK,
+    PEER,
+    add_precisions,
+    contest,
+    model_folder,
+    open_peer,
+    parser,
+    precisions,
+    report,
+    sample,
+)
 from utils.arguments import positive_int
 from utils.console import run_script
 from utils.splade.encoder import SpladeEncoder
@@ -27,7 +38,7 @@ def main(args: argparse.Namespace) -> None:
     texts = sample(args)
     contestants: dict[str, Callable[[], object]] = {}
     with model_folder(args.model_name, texts) as folder:
-        for precision in args.precisions:
+        for precision in precisions(args):
             encoder = SpladeEncoder.from_pretrained(folder, args.device, precision=precision)
             contestants[f"ours, {precision}"] = functools.partial(encoder.encode, texts)
         for dtype, chunk in ((torch.float32, None), (torch.bfloat16, None), (torch.bfloat16, CHUNK)):

@@ -13,7 +13,7 @@ import numpy as np
 import torch
 from transformers import AutoModelForMaskedLM, AutoTokenizer
 
-from benchmarks.common import add_precisions, model_folder, parser, report
+from benchmarks.common import add_precisions, model_folder, parser, precisions, report
 from utils.console import quiet_libraries, run_script
 from utils.evaluation.collection import read_collection
 from utils.evaluation.metrics import evaluate_model
@@ -47,7 +47,7 @@ def main(args: argparse.Namespace) -> None:
     quiet_libraries()
     data = read_collection(args.input_dir)
     with model_folder(args.model_name, [document.full_text for document in data.documents]) as folder:
-        models = {name: SpladeEncoder.from_pretrained(folder, args.device, precision=name) for name in args.precisions}
+        models = {name: SpladeEncoder.from_pretrained(folder, args.device, precision=name) for name in precisions(args)}
         limits = next(iter(models.values()))
         plain = PlainFormula(folder, limits.max_length, limits.query_max_length)
     rows = [evaluate_model("plain formula, float32", plain, data)]

@@ -30,7 +30,8 @@ def main(args: argparse.Namespace) -> None:
         encoder = SpladeEncoder.from_pretrained(folder, args.device, precision="float32")
         tokens = sorted(encoder.tokenize(texts), key=len)
         with torch.no_grad():
-            states = [encoder._head_inputs(**encoder.pad([row]))[0] for row in tokens]
+            padded = [{k: v.to(encoder.device) for k, v in encoder.pad([row]).items()} for row in tokens]
+            states = [encoder._head_inputs(**batch)[0] for batch in padded]
         projection = encoder.model.get_output_embeddings()
     lengths = [len(state) for state in states]
     weight, bias = projection.weight.detach(), projection.bias.detach()
@@ -53,7 +54,7 @@ def main(args: argparse.Namespace) -> None:
             )
             forward[name], backward[name] = run, functools.partial(run, backward=True)
     operations = 2 * packed.numel() * len(weight)
-    peak = matrix_rate()
+    peak = matrix_rate(encoder.device)
     setting = {"texts": len(texts), "tokens": len(packed), "hidden": packed.shape[1], "vocabulary": len(weight)}
     rows = []
     for stage, contestants in (("forward", forward), ("forward + backward", backward)):
@@ -81,7 +82,7 @@ def pad(states: list[torch.Tensor]) -> tuple[torch.Tensor, torch.Tensor]:
     """Return padded states [texts, longest, hidden] and their mask [texts, longest]."""
     lengths = torch.tensor([len(state) for state in states])
     padded = pad_sequence(states, batch_first=True)
-    return padded, torch.arange(padded.shape[1]) < lengths[:, None]
+    return padded, (torch.arange(padded.shape[1]) < lengths[:, None]).to(padded.device)
 
 
 def over_batches(
@@ -105,9 +106,9 @@ def train(head: Callable[..., torch.Tensor], tensors: list[torch.Tensor]) -> Non
     head(*leaves).square().sum().backward()
 
 
-def matrix_rate(size: int = 2048) -> float:
+def matrix_rate(device: torch.device, size: int = 2048) -> float:
     """Return the operations per second of a square float32 matrix product of this size."""
-    a, b = torch.randn(size, size), torch.randn(size, size)
+    a, b = torch.randn(2, size, size, device=device)
     return 2 * size**3 / contest({"product": lambda: a @ b}, 5)["product"]
 
 

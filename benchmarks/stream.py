@@ -21,8 +21,9 @@ MIB = 2**20
 
 def main(args: argparse.Namespace) -> None:
     count, args.documents = args.documents, 1000  # documents of the collection that words are taken from
-    words = " ".join(sample(args)).split()
-    with model_folder(args.model_name, []) as folder:
+    texts = sample(args)
+    words = " ".join(texts).split()
+    with model_folder(args.model_name, texts) as folder:
         encoder = SpladeEncoder.from_pretrained(folder, args.device)
     rows, terms, started = [], 0, time.perf_counter()
     for number, vector in enumerate(encoder.encode_stream(short_documents(words, count)), 1):

@@ -43,6 +43,8 @@ def main(args: argparse.Namespace) -> None:
     contestants[f"{PEER}, float32"] = lambda folder: train_peer(args, folder, False)
     if bfloat16_is_fast(resolve_device()):
         contestants[f"{PEER}, bfloat16"] = lambda folder: train_peer(args, folder, True)
+    if unknown := set(args.only or ()) - contestants.keys():
+        raise ValueError(f"--only {min(unknown)}: the contestants here are {'; '.join(contestants)}")
     rows = []
     with tempfile.TemporaryDirectory() as parent:
         examples = read_examples(args.train_file)[: args.examples]
@@ -57,9 +59,9 @@ def main(args: argparse.Namespace) -> None:
             model = SpladeEncoder.from_pretrained(folder, precision="float32")
             metrics = evaluate_model(name, model, collection, METRICS)
             rows.append({"trainer": name, "seconds": seconds} | {column: metrics[column] for column in COLUMNS})
-    first_seconds = rows[0]["seconds"]
-    for row in rows:
-        row["times ours"] = row["seconds"] / first_seconds
+    ours = next((row["seconds"] for row in rows if row["trainer"] == "ours"), None)
+    for row in rows if ours else ():
+        row["times ours"] = row["seconds"] / ours
     names = ("pairs", "epochs", "batch_size", "learning_rate", "regularization", "seed")
     args.rounds = 1
     report(args, {name: getattr(args, name) for name in names}, rows)

@@ -12,7 +12,7 @@ class ScriptParser(argparse.ArgumentParser):
     argument. Defaults are shown in the help."""
 
     def __init__(self, doc: str) -> None:
-        super().__init__(usage="python %(prog)s [flags]", description=doc, formatter_class=_HelpFormatter)
+        super().__init__(usage=f"{_command()} [flags]", description=doc, formatter_class=_HelpFormatter)
         self.add_argument("--debug", action="store_true", help="show the traceback of an error")
 
     def add_model_argument(self) -> None:
@@ -31,7 +31,13 @@ class ScriptParser(argparse.ArgumentParser):
 
     def error(self, message: str) -> None:
         """Print one line and exit with code 2."""
-        self.exit(2, f"error: {message} (see: python {os.path.basename(sys.argv[0])} --help)\n")
+        self.exit(2, f"error: {message} (see: {_command()} --help)\n")
+
+
+def _command() -> str:
+    """Return the command that runs this script."""
+    spec = sys.modules["__main__"].__spec__
+    return f"python -m {spec.name}" if spec else f"python {os.path.basename(sys.argv[0])}"
 
 
 class _HelpFormatter(argparse.RawDescriptionHelpFormatter, argparse.ArgumentDefaultsHelpFormatter):
