@@ -36,6 +36,7 @@ from utils.files import check_writable, lock_folder, write_json, write_text
 from utils.models import load_config
 from utils.records import TrainingExample, read_examples
 from utils.splade.encoder import SpladeEncoder
+from utils.splade.model_folder import read_model_folder
 from utils.training.batches import StepBatchSampler
 from utils.training.checkpoints import CHECKPOINTS_FOLDER, HISTORY_NAME, find_checkpoint, fingerprint
 from utils.training.distillation import BatchTeacher, check_batch_teachers
@@ -114,7 +115,8 @@ class SpladeTrainer:
         check_combination(given, self.given, bool(self.validation))
         self.output_dir = Path(given.output_dir)
         check_writable(self.output_dir, folder=True)
-        self.settings = given.with_learning_rate(getattr(load_config(given.model_name), "hidden_size", BERT_WIDTH))
+        config = load_config(given.model_name, read_model_folder(given.model_name).subfolder)
+        self.settings = given.with_learning_rate(getattr(config, "hidden_size", BERT_WIDTH))
         self.data = {"train_file": fingerprint(given.train_file), "val_file": fingerprint(val_file)}
         self.checkpoint = find_checkpoint(self.output_dir, self.settings.to_json(), self.data, given.resume)
         if given.resume and not self.checkpoint:

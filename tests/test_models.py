@@ -141,10 +141,10 @@ def test_a_hub_that_cannot_be_reached_is_one_line(monkeypatch):
 
 def test_a_saved_tokenizer_has_the_names_that_transformers_4_knows(tmp_path):
     tokenizer = load_masked_lm("splade-tiny")[1]
-    save_tokenizer(tokenizer, tmp_path / "own")
+    save_tokenizer(tokenizer, tmp_path / "own", 256)
     tokenizer.add_special_tokens({"extra_special_tokens": ["<section>"]})
     # This one is no longer of the class BertTokenizer, and 5 names its class as 4 does not.
-    save_tokenizer(normalizing_tokenizer(tokenizer, "nfkc"), tmp_path / "normalizing")
+    save_tokenizer(normalizing_tokenizer(tokenizer, "nfkc"), tmp_path / "normalizing", 256)
     own, other = (
         json.loads((tmp_path / name / "tokenizer_config.json").read_text()) for name in ("own", "normalizing")
     )

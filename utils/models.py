@@ -49,7 +49,7 @@ def resolve_model(name: str | Path) -> str:
         return str(path) if path.is_dir() else hub_id
     path = Path(name)
     if path.is_dir():
-        if not (path / "config.json").is_file():
+        if not any((path / file).is_file() for file in ("config.json", "modules.json")):
             raise ValueError(f"{name}: not a model folder, it has no config.json")
     elif path.exists():
         raise ValueError(f"{name}: a model is a folder or a hub id, and this is a file")
@@ -58,25 +58,27 @@ def resolve_model(name: str | Path) -> str:
     return name
 
 
-def load_config(name: str | Path) -> PretrainedConfig:
-    """Load the config of the model called `name`, which tells what the model is without its weights.
+def load_config(name: str | Path, subfolder: str = "") -> PretrainedConfig:
+    """Load the config of the model called `name`, which tells what the model is without its weights; from `subfolder`
+    of its folder if given.
 
     Raises:
         OSError, ValueError: see `loading`.
     """
     source = resolve_model(name)
     with loading(name):
-        return AutoConfig.from_pretrained(source, trust_remote_code=False)
+        return AutoConfig.from_pretrained(source, subfolder=subfolder, trust_remote_code=False)
 
 
-def load_masked_lm(name: str | Path) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
-    """Load the masked language model and tokenizer called `name`, in float32.
+def load_masked_lm(name: str | Path, subfolder: str = "") -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
+    """Load the masked language model and tokenizer called `name`, in float32; from `subfolder` of its folder if given.
 
     Raises:
         ValueError: the model has no masked-LM head, cannot be read, or does not fit its config or its tokenizer.
         OSError: it is neither here nor to be had from the hub.
     """
     source = resolve_model(name)
+    options = {"subfolder": subfolder, "trust_remote_code": False}
     with loading(name, "a masked language model"):
         model, info = AutoModelForMaskedLM.from_pretrained(
             source,
@@ -84,9 +86,9 @@ def load_masked_lm(name: str | Path) -> tuple[PreTrainedModel, PreTrainedTokeniz
             dtype="float32",
             output_loading_info=True,
             ignore_mismatched_sizes=True,  # they are named below
-            trust_remote_code=False,
+            **options,
         )
-        tokenizer = AutoTokenizer.from_pretrained(source, trust_remote_code=False)
+        tokenizer = AutoTokenizer.from_pretrained(source, **options)
     if info["mismatched_keys"]:
         weight, stored, expected = sorted(info["mismatched_keys"])[0]
         raise ValueError(
@@ -109,11 +111,13 @@ def load_masked_lm(name: str | Path) -> tuple[PreTrainedModel, PreTrainedTokeniz
     return model, tokenizer
 
 
-def save_tokenizer(tokenizer: PreTrainedTokenizerBase, folder: Path) -> None:
-    """Write a tokenizer that transformers 4 opens as well as 5."""
+def save_tokenizer(tokenizer: PreTrainedTokenizerBase, folder: Path, max_length: int) -> None:
+    """Write a tokenizer that transformers 4 opens as well as 5, and that truncates texts to `max_length` tokens where
+    its caller names no other limit, as sentence-transformers does."""
     tokenizer.save_pretrained(folder)
     path = folder / "tokenizer_config.json"
     config = json.loads(path.read_text(encoding="utf-8"))
+    config["model_max_length"] = max_length
     if config["tokenizer_class"] == "TokenizersBackend":  # the name that 5 gives to what both know by this one
         config["tokenizer_class"] = "PreTrainedTokenizerFast"
         config["model_input_names"] = tokenizer.model_input_names  # 4 would add token_type_ids

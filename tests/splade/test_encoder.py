@@ -190,7 +190,7 @@ def test_config_file_holds_limits_and_base_model(tiny, tmp_path):
 
 def test_a_failed_save_leaves_the_old_folder_readable(tiny, tmp_path, monkeypatch):
     tiny.save_pretrained(tmp_path / "model")
-    before = {file.name: file.read_bytes() for file in (tmp_path / "model").iterdir()}
+    before = {file: file.read_bytes() for file in (tmp_path / "model").rglob("*.*")}
 
     def full_disk(*args, **kwargs):
         raise OSError(28, "No space left on device")
@@ -198,7 +198,7 @@ def test_a_failed_save_leaves_the_old_folder_readable(tiny, tmp_path, monkeypatc
     monkeypatch.setattr(tiny.tokenizer, "save_pretrained", full_disk)
     with pytest.raises(OSError):
         tiny.save_pretrained(tmp_path / "model")
-    assert {file.name: file.read_bytes() for file in (tmp_path / "model").iterdir()} == before
+    assert {file: file.read_bytes() for file in (tmp_path / "model").rglob("*.*")} == before
     assert [path.name for path in tmp_path.iterdir()] == ["model"]
 
 

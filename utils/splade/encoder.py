@@ -1,7 +1,6 @@
 """SPLADE encoder on top of a masked language model: text -> sparse vector over the vocabulary."""
 
 import functools
-import json
 import threading
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
@@ -11,34 +10,18 @@ import numpy as np
 import torch
 from safetensors import SafetensorError
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
-from transformers.utils import cached_file
 
 from utils.device import autocast, compute_dtype, resolve_device, use_threads
 from utils.files import replacing_files
-from utils.models import load_masked_lm, resolve_model, save_tokenizer
+from utils.models import load_masked_lm
 from utils.splade import packing
 from utils.splade.head import active_terms, splade_head
 from utils.splade.int8 import quantize
-from utils.splade.query_weights import load_query_weights, save_query_weights
+from utils.splade.model_folder import MODEL_FILES, ModelConfig, read_model_folder, write_model_folder
 from utils.splade.streaming import BatchEncoder
 from utils.splade.vectors import EMPTY_VECTOR, SparseVector
 
-CONFIG_NAME = "splade_config.json"
-MODEL_FILES = (  # patterns of files that would make another model of a folder, were they left from an earlier one
-    "model*.safetensors*",
-    "pytorch_model*.bin*",
-    "generation_config.json",
-    "vocab.*",
-    "merges.txt",
-    "special_tokens_map.json",
-    "added_tokens.json",
-    "modules.json",
-    "router_config.json",
-    "config_sentence_transformers.json",
-    "sentence_bert_config.json",
-    "query_idf/*",
-    "pooling/*",
-)
+DEFAULT_MAX_LENGTH, DEFAULT_QUERY_MAX_LENGTH = 512, 128  # tokens; limits of a model that does not say its own
 TRACED_PRECISIONS = ("auto", "float32")  # precisions in which encode_query runs a traced float32 forward on the CPU
 MIN_LENGTH_RATIO = 0.7  # shortest over longest text of a padded group; bounds the share of padding in it
 TOKENIZED_TOGETHER = 256  # texts tokenized in one call; bounds the memory that the cut ends of long texts take
@@ -48,7 +31,8 @@ _TRACE_LOCK = threading.Lock()  # torch.jit.trace keeps what it does in variable
 
 
 class SpladeEncoder(torch.nn.Module):
-    """SPLADE encoder: a term's weight is the maximum over a text's tokens of log(1 + relu(logit)).
+    """SPLADE encoder: a term's weight is the maximum over a text's tokens of log(1 + relu(logit)), or of the logarithm
+    of 1 plus that (`activation`).
 
     Works with any masked language model of transformers whose logits are a linear projection of its last hidden
     states; the projection is taken out of the model's forward pass and runs in the fused head.
@@ -58,6 +42,7 @@ class SpladeEncoder(torch.nn.Module):
         tokenizer: its tokenizer.
         max_length, query_max_length: limits in tokens for documents and queries.
         base_model: name of the model that this one was fine-tuned from.
+        activation: log1p_relu or log1p_log1p_relu, see `utils.splade.model_folder.ModelConfig`.
         precision: one of utils.device.PRECISIONS, for `encode`.
         training_notes: how the model was trained; stored in splade_config.json.
         query_weights: [vocabulary] for an inference-free query encoder, where a query's vector is the weights of its
@@ -72,8 +57,8 @@ class SpladeEncoder(torch.nn.Module):
         self,
         model: PreTrainedModel,
         tokenizer: PreTrainedTokenizerBase,
-        max_length: int = 512,
-        query_max_length: int = 128,
+        max_length: int = DEFAULT_MAX_LENGTH,
+        query_max_length: int = DEFAULT_QUERY_MAX_LENGTH,
         base_model: str = "",
         precision: str = "auto",
     ) -> None:
@@ -83,6 +68,7 @@ class SpladeEncoder(torch.nn.Module):
         self.max_length = min(max_length, _position_limit(model, tokenizer))
         self.query_max_length = min(query_max_length, self.max_length)
         self.base_model = base_model
+        self.activation = "log1p_relu"
         self.precision = precision
         self.training_notes: dict[str, Any] = {}
         self.query_weights: torch.nn.Parameter | None = None
@@ -108,19 +94,27 @@ class SpladeEncoder(torch.nn.Module):
         device = resolve_device(device)
         use_threads(threads)
         compute_dtype(device, precision)  # an unknown precision fails before the model loads
-        model, tokenizer = load_masked_lm(name)
-        stored = _stored_config(name)
+        folder = read_model_folder(name)
+        model, tokenizer = load_masked_lm(name, folder.subfolder)
+        config = folder.config
         encoder = cls(
             model,
             tokenizer,
-            max_length=max_length or stored.get("max_length", 512),
-            query_max_length=stored.get("query_max_length", 128),
-            base_model=stored.get("base_model", str(name)),
+            max_length=max_length or config.max_length or min(DEFAULT_MAX_LENGTH, tokenizer.model_max_length),
+            query_max_length=config.query_max_length or DEFAULT_QUERY_MAX_LENGTH,
+            base_model=config.base_model or str(name),
             precision=precision,
         )
-        encoder.training_notes = stored.get("training", {})
-        if stored.get("query_encoder") == "idf":
-            encoder.query_weights = torch.nn.Parameter(load_query_weights(name))
+        encoder.activation = config.activation
+        encoder.training_notes = config.training
+        if folder.query_weights is not None:
+            if len(folder.query_weights) != encoder.vocabulary_size:
+                raise ValueError(
+                    f"model '{name}': {len(folder.query_weights):,} query weights do not fit its vocabulary of "
+                    f"{encoder.vocabulary_size:,}"
+                )
+            encoder.query_weights = torch.nn.Parameter(folder.query_weights)
+            encoder.query_max_length = config.query_max_length or DEFAULT_QUERY_MAX_LENGTH
         encoder.to(device)
         if precision == "int8":
             quantize(model)
@@ -148,6 +142,8 @@ class SpladeEncoder(torch.nn.Module):
         last; their weights are those of `query_weights`.
         """
         weights = splade_head(*self._head_inputs(input_ids, attention_mask))
+        if self.activation == "log1p_log1p_relu":
+            weights = weights.log1p()
         if query_ids is None:
             return weights
         # Padding sets the pad token, whose query weight is 0 as that of all special tokens.
@@ -197,7 +193,7 @@ class SpladeEncoder(torch.nn.Module):
         projection = self.model.get_output_embeddings()
         with torch.inference_mode():
             hidden = self._traced_forward(torch.tensor(tokens))
-            return SparseVector(*active_terms(hidden, [len(tokens)], projection.weight, projection.bias)[0])
+            return self._sparse_vectors(hidden, [len(tokens)], projection.weight, projection.bias)[0]
 
     def tokenize(self, texts: Sequence[str], max_length: int | None = None) -> list[list[int]]:
         """Return the token ids of each text, special tokens included; [] for a text that has no other tokens."""
@@ -266,8 +262,8 @@ class SpladeEncoder(torch.nn.Module):
         return [self.tokenizer.decode([int(index)]).strip() for index in indices]
 
     def save_pretrained(self, folder: str | Path) -> None:
-        """Write model, tokenizer and splade_config.json; they appear in `folder` once all are complete, in place of an
-        earlier model's files.
+        """Write a model folder, see utils.splade.model_folder; its files appear in `folder` once all are complete, in
+        place of an earlier model's.
 
         Raises:
             OSError: they cannot be written, such as to a full disk.
@@ -275,20 +271,15 @@ class SpladeEncoder(torch.nn.Module):
         try:
             with replacing_files(folder, MODEL_FILES) as unfinished:
                 self.model.save_pretrained(unfinished)
-                save_tokenizer(self.tokenizer, unfinished)
-                config = {
-                    "pooling": "max",
-                    "activation": "log1p_relu",
-                    "query_encoder": "model",
-                    "max_length": self.max_length,
-                    "query_max_length": self.query_max_length,
-                    "base_model": self.base_model,
-                    "training": self.training_notes,
-                }
-                if self.query_weights is not None:
-                    config["query_encoder"] = "idf"
-                    save_query_weights(unfinished, self.query_weights, self.tokenizer)
-                (unfinished / CONFIG_NAME).write_text(json.dumps(config, indent=2) + "\n", encoding="utf-8")
+                config = ModelConfig(
+                    activation=self.activation,
+                    query_encoder="model" if self.query_weights is None else "idf",
+                    max_length=self.max_length,
+                    query_max_length=self.query_max_length,
+                    base_model=self.base_model,
+                    training=self.training_notes,
+                )
+                write_model_folder(unfinished, config, self.tokenizer, self.query_weights)
         except SafetensorError as error:
             raise OSError(f"{folder}: cannot write the model: {error}") from None
 
@@ -296,7 +287,13 @@ class SpladeEncoder(torch.nn.Module):
     def _encode_batch(self, tokens: list[list[int]]) -> list[SparseVector]:
         with autocast(self.device, self.precision):
             batch = {name: tensor.to(self.device) for name, tensor in self.pad(tokens).items()}
-            return [SparseVector(*vector) for vector in active_terms(*self._head_inputs(**batch))]
+            return self._sparse_vectors(*self._head_inputs(**batch))
+
+    def _sparse_vectors(self, *head_inputs: Any) -> list[SparseVector]:
+        vectors = [SparseVector(*vector) for vector in active_terms(*head_inputs)]
+        if self.activation == "log1p_log1p_relu":
+            return [SparseVector(indices, np.log1p(values)) for indices, values in vectors]
+        return vectors
 
     def _head_inputs(
         self, input_ids: torch.Tensor | Sequence[torch.Tensor], attention_mask: torch.Tensor | Sequence[torch.Tensor]
@@ -345,26 +342,4 @@ def _cut(ids: list[int], limit: int, before: int, after: int, left: bool) -> lis
 def _position_limit(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> int:
     """Return the longest input, in tokens, that the model has positions for."""
     positions = getattr(model.config, "max_position_embeddings", None) or tokenizer.model_max_length
-    return min(positions - packing.first_position(model), tokenizer.model_max_length)
-
-
-def _stored_config(name: str | Path) -> dict[str, Any]:
-    """Read splade_config.json beside the model; {} for a model that this toolkit did not write.
-
-    Raises:
-        ValueError: the file is not valid JSON.
-    """
-    # A missing file, a gated repository and a hub out of reach all count as no stored config.
-    path = cached_file(
-        resolve_model(name),
-        CONFIG_NAME,
-        _raise_exceptions_for_gated_repo=False,
-        _raise_exceptions_for_missing_entries=False,
-        _raise_exceptions_for_connection_errors=False,
-    )
-    if path is None:
-        return {}
-    try:
-        return json.loads(Path(path).read_text(encoding="utf-8"))
-    except ValueError as error:
-        raise ValueError(f"{path}: not valid JSON: {error}") from None
+    return positions - packing.first_position(model)

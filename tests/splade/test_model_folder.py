@@ -1,0 +1,159 @@
+"""Model folders between this toolkit and sentence-transformers, and what is refused by name."""
+
+import json
+
+import numpy as np
+import pytest
+import torch
+from conftest import fails_with_one_line, run
+from safetensors.torch import save_file
+from sentence_transformers import SparseEncoder
+from sentence_transformers.base.modules import Transformer
+from sentence_transformers.sparse_encoder.modules import (
+    MLMTransformer,
+    Router,
+    SparseAutoEncoder,
+    SparseStaticEmbedding,
+    SpladePooling,
+)
+from transformers import AutoTokenizer
+
+from utils.models import load_masked_lm, resolve_model
+from utils.splade.encoder import SpladeEncoder
+
+TEXTS = ["how does a jet engine work", "boundary layer", "the wing stalls at a high angle of attack " * 3]
+LIMIT = 12  # tokens, fewer than the last text has
+
+
+def transformer() -> MLMTransformer:
+    return MLMTransformer(resolve_model("splade-tiny"), max_seq_length=LIMIT)
+
+
+def idf(tokenizer) -> SparseStaticEmbedding:
+    return SparseStaticEmbedding(tokenizer, torch.rand(len(tokenizer), generator=torch.Generator().manual_seed(0)))
+
+
+def doc_only() -> Router:
+    tokenizer = AutoTokenizer.from_pretrained(resolve_model("splade-tiny"), model_max_length=LIMIT + 3)
+    return Router.for_query_document([idf(tokenizer)], [transformer(), SpladePooling()])
+
+
+KINDS = {
+    "max": lambda: [transformer(), SpladePooling("max", "relu")],
+    "double log": lambda: [
+        Transformer(resolve_model("splade-tiny"), transformer_task="fill-mask", max_seq_length=LIMIT),
+        SpladePooling("max", "log1p_relu"),
+    ],
+    "doc-only": lambda: [doc_only()],
+}
+
+
+def assert_same_vectors(ours: SpladeEncoder, peer: SparseEncoder) -> None:
+    documents = peer.encode_document(TEXTS, convert_to_sparse_tensor=False, convert_to_tensor=True).numpy()
+    queries = peer.encode_query(TEXTS, convert_to_sparse_tensor=False, convert_to_tensor=True).numpy()
+    for theirs, vector in zip(documents, ours.encode(TEXTS), strict=True):
+        np.testing.assert_allclose(theirs[vector.indices], vector.values, rtol=1e-4, atol=1e-4)
+        assert theirs.sum() == pytest.approx(vector.values.sum(), rel=1e-4)
+    for theirs, text in zip(queries, TEXTS, strict=True):
+        vector = ours.encode_query(text)
+        np.testing.assert_allclose(theirs[vector.indices], vector.values, rtol=1e-4, atol=1e-4)
+        assert theirs.sum() == pytest.approx(vector.values.sum(), rel=1e-4)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_folder_of_sentence_transformers_gives_its_vectors_and_is_written_back_as_one(kind, tmp_path):
+    peer = SparseEncoder(modules=KINDS[kind](), device="cpu")
+    peer.save_pretrained(str(tmp_path / "theirs"))
+    ours = SpladeEncoder.from_pretrained(tmp_path / "theirs", "cpu", precision="float32")
+    assert ours.max_length == LIMIT
+    assert_same_vectors(ours, peer)
+    with torch.no_grad():
+        batch = ours.pad(ours.tokenize(TEXTS))
+        for row, vector in zip(ours(**batch), ours.encode(TEXTS), strict=True):
+            torch.testing.assert_close(row[vector.indices.tolist()], torch.tensor(vector.values), rtol=1e-4, atol=1e-4)
+
+    ours.save_pretrained(tmp_path / "ours")
+    again = SpladeEncoder.from_pretrained(tmp_path / "ours", "cpu", precision="float32")
+    assert again.activation == ours.activation
+    assert_same_vectors(again, SparseEncoder(str(tmp_path / "ours"), device="cpu"))
+
+
+def test_sentence_transformers_takes_the_limits_from_the_folder(tmp_path):
+    model = SpladeEncoder(*load_masked_lm("splade-tiny"), max_length=9, query_max_length=5, precision="float32")
+    model.query_weights = torch.nn.Parameter(torch.linspace(-1, 2, model.vocabulary_size))
+    model.save_pretrained(tmp_path)
+    peer = SparseEncoder(str(tmp_path), device="cpu")
+    query = peer.encode_query(TEXTS[2], convert_to_sparse_tensor=False, convert_to_tensor=True).numpy()
+    vector = model.encode_query(TEXTS[2])
+    np.testing.assert_allclose(query[vector.indices], vector.values, rtol=1e-5)
+    assert query.min() == 0 and query.sum() == pytest.approx(vector.values.sum())
+    again = SpladeEncoder.from_pretrained(tmp_path, "cpu", max_length=40)
+    assert (again.max_length, again.query_max_length) == (40, 5)
+
+
+def csr() -> list:
+    return [transformer(), SpladePooling(), SparseAutoEncoder(30522, 64, 8)]
+
+
+def two_encoders() -> list:
+    return [Router.for_query_document([transformer(), SpladePooling()], [transformer(), SpladePooling()])]
+
+
+def negative_weights() -> list:
+    router = doc_only()
+    with torch.no_grad():
+        router.sub_modules["query"][0].weight[2000] = -1
+    return [router]
+
+
+REFUSED = {
+    "its pooling is sum": (lambda: [transformer(), SpladePooling("sum")], {}),
+    "documents pass MLMTransformer, SpladePooling, SparseAutoEncoder": (csr, {}),
+    "queries pass MLMTransformer, SpladePooling of their own": (two_encoders, {}),
+    "some of its query weights are negative": (negative_weights, {}),
+    "it puts 'find: ' before texts": (KINDS["max"], {"prompts": {"query": "find: "}}),
+    "it keeps only the 32 heaviest terms": (KINDS["max"], {"max_active_dims": 32}),
+    "it compares by cosine": (KINDS["max"], {"similarity_fn_name": "cosine"}),
+}
+
+
+@pytest.mark.parametrize("reason", REFUSED)
+def test_a_model_that_encodes_in_another_way_is_refused_by_name(reason, tmp_path):
+    modules, options = REFUSED[reason]
+    SparseEncoder(modules=modules(), device="cpu", **options).save_pretrained(str(tmp_path))
+    with pytest.raises(ValueError, match=reason):
+        SpladeEncoder.from_pretrained(tmp_path, "cpu")
+
+
+FILES = {
+    "sum pooling": ("splade_config.json", {"pooling": "sum"}, "field 'pooling'"),
+    "a list": ("splade_config.json", [], "splade_config.json: is not an object"),
+    "a limit in words": ("splade_config.json", {"max_length": "many"}, "field 'max_length'"),
+    "missing weights": ("splade_config.json", {"query_encoder": "idf"}, "query_idf/model.safetensors"),
+    "an unknown activation": ("pooling/config.json", {"activation_function": "gelu"}, "its activation is gelu"),
+    "broken modules": ("modules.json", {}, "its modules.json is not as"),
+    "weights of unknown use": ("idf.json", {"engine": 2.0}, "no modules.json"),
+}
+
+
+@pytest.mark.parametrize(("file", "content", "message"), FILES.values(), ids=FILES)
+def test_a_file_that_makes_no_sense_is_named(file, content, message, tiny, tmp_path):
+    tiny.save_pretrained(tmp_path)
+    if file != "splade_config.json":
+        (tmp_path / "splade_config.json").unlink()
+    if file == "idf.json":
+        (tmp_path / "modules.json").unlink()
+    (tmp_path / file).write_text(json.dumps(content))
+    fails_with_one_line(run("embedder.py", "--model-dir", tmp_path, "--text", "a"), message)
+
+
+@pytest.mark.parametrize(("weights", "message"), [(b"1234", "broken or incomplete"), (10, "do not fit its vocabulary")])
+def test_query_weights_that_do_not_fit_are_named(weights, message, tiny, tmp_path):
+    tiny.save_pretrained(tmp_path)
+    (tmp_path / "splade_config.json").write_text('{"query_encoder": "idf"}')
+    (tmp_path / "query_idf").mkdir()
+    if isinstance(weights, bytes):
+        (tmp_path / "query_idf" / "model.safetensors").write_bytes(weights)
+    else:
+        save_file({"weight": torch.ones(weights)}, tmp_path / "query_idf" / "model.safetensors")
+    fails_with_one_line(run("embedder.py", "--model-dir", tmp_path, "--text", "a", "--queries"), message)
