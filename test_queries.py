@@ -21,7 +21,7 @@ import numpy as np
 import torch
 from transformers import PreTrainedTokenizerBase
 
-from utils.arguments import ScriptParser, positive_int
+from utils.arguments import ScriptParser, check_positive, positive_int
 from utils.console import print_line, print_skipped, quiet_libraries, run_script
 from utils.device import PRECISIONS
 from utils.documents.reading import read_documents
@@ -66,8 +66,15 @@ def retrieve_documents(
         [{"rank", "index", "score", "snippet", "terms"}, ...]: `index` is the document's position in `documents`,
         `score` the dot product, `terms` the terms that query and document share with their part of the score,
         [(word, part), ...], heaviest first, parts summing to 1. Documents without a shared term are never returned.
+
+    Raises:
+        ValueError: `top_k` is not at least 1.
+        TypeError: `documents` is one string rather than a list of them.
     """
     global _last
+    check_positive(top_k=top_k)
+    if isinstance(documents, str):
+        raise TypeError("documents must be a list of strings, not one string")
     documents = list(documents)
     search = _last  # another thread may replace it
     if search is None or search.model is not model.to(device) or search.documents != documents:

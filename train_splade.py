@@ -306,7 +306,7 @@ def _training_device(name: str | None) -> torch.device:
     if device.type == "cuda" and "LOCAL_RANK" in os.environ:
         torch.cuda.set_device(int(os.environ["LOCAL_RANK"]))
     if device.index is not None:
-        raise ValueError(f"to train on {device}, set CUDA_VISIBLE_DEVICES={device.index} and --device cuda")
+        raise ValueError(f"to train on {device}, set CUDA_VISIBLE_DEVICES={device.index} and `device='cuda'`")
     return device
 
 

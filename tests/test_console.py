@@ -1,4 +1,4 @@
-"""Progress of long work: in a terminal, a notebook and a log file."""
+"""What people see: errors, and the progress of long work in a terminal, a notebook and a log file."""
 
 import fcntl
 import os
@@ -12,6 +12,18 @@ from conftest import ROOT
 
 from utils import console
 from utils.console import print_line, progress_bar
+from utils.training.guards import TrainingGuard
+
+
+def test_an_error_names_arguments_in_python_and_flags_in_a_shell(capsys):
+    with pytest.raises(ValueError) as raised:
+        TrainingGuard(100, warm_up=0, learning_rate=1e-4).check(1, float("nan"), 1.0, 1.0)
+    told = "step 1: the loss is nan; lower {} (now 0.0001), or try {}"
+    assert str(raised.value) == told.format("`learning_rate`", "`precision='float32'`")
+    assert console.report_error(raised.value, {"learning_rate", "precision"}) == 2
+    assert console.report_error(ValueError("`a_b` of `resume=True`"), {"resume"}) == 2
+    expected = [told.format("--learning-rate", "--precision float32"), "`a_b` of --resume"]
+    assert capsys.readouterr().err.splitlines() == [f"error: {line}" for line in expected]
 
 
 def test_a_log_file_gets_a_line_now_and_then(monkeypatch, capsys):

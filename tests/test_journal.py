@@ -68,7 +68,7 @@ def test_a_crash_before_the_first_result_leaves_nothing(tmp_path, text):
 
 
 @pytest.mark.parametrize(
-    ("model", "resume", "message"), [("a", False, "by --resume"), ("b", True, "begun with model a, not b")]
+    ("model", "resume", "message"), [("a", False, "by `resume=True`"), ("b", True, "begun with model a, not b")]
 )
 def test_other_work_is_not_gone_on_with(tmp_path, model, resume, message):
     Journal(tmp_path / "j", {"model": "a"}).add({"x": 1})

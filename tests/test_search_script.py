@@ -60,6 +60,15 @@ def test_an_empty_query_and_no_documents_find_nothing(loaded):
     assert retrieve_documents("engine", [], *loaded) == []
 
 
+def test_arguments_that_cannot_be_are_named(loaded):
+    with pytest.raises(ValueError, match="`top_k` must be a whole number of at least 1, not 0"):
+        retrieve_documents("engine", DOCUMENTS, *loaded, top_k=0)
+    with pytest.raises(TypeError, match="documents must be a list"):
+        retrieve_documents("engine", DOCUMENTS[0], *loaded)
+    with pytest.raises(ValueError, match="`threads` must be"):
+        load_splade_model("splade-tiny", "cpu", threads=0)
+
+
 def test_one_query_from_the_shell(docs, tmp_path):
     out = tmp_path / "hits.json"
     done = run(SCRIPT, "--model-dir", "splade-tiny", "--docs-file", docs, "--query", "tread of a tyre", "--top-k", 2,

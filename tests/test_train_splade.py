@@ -713,7 +713,7 @@ def test_vectors_that_become_full_stop_the_training(data):
     training = trainer(data, epochs=4, val_file=None)
     with torch.no_grad():
         training.load().model.get_output_embeddings().bias += 20
-    with pytest.raises(ValueError, match=r"active terms of 30522; raise --lambda-d"):
+    with pytest.raises(ValueError, match=r"active terms of 30522; raise `lambda_d`"):
         training.train()
 
 

@@ -1,9 +1,10 @@
-"""Command-line arguments: the scripts' parser, the types of its arguments, and NAME=WEIGHT lists."""
+"""Arguments: the scripts' parser, the types of its arguments, NAME=WEIGHT lists, and a check of what Python gives."""
 
 import argparse
 import os
 import sys
 from collections.abc import Callable, Collection, Iterable
+from numbers import Integral
 from typing import Any
 
 
@@ -75,6 +76,17 @@ positive_int = number_in_range(int, 1)
 def auto_or_positive_int(text: str) -> int | None:
     """Parse, as an argparse type, a whole number of at least 1, or `auto`, which is None."""
     return None if text == "auto" else positive_int(text)
+
+
+def check_positive(**arguments: int | None) -> None:
+    """Check arguments by name, as Python gives them.
+
+    Raises:
+        ValueError: one is neither None nor a whole number of at least 1.
+    """
+    for name, value in arguments.items():
+        if value is not None and not (isinstance(value, Integral) and value >= 1):
+            raise ValueError(f"`{name}` must be a whole number of at least 1, not {value!r}")
 
 
 def parse_weights(

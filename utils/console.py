@@ -3,10 +3,11 @@
 import argparse
 import logging
 import os
+import re
 import sys
 import traceback
 import warnings
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from typing import Any
 
 from pydantic import ValidationError
@@ -26,22 +27,35 @@ def run_script(main: Callable[[argparse.Namespace], None], args: argparse.Namesp
     except (ValueError, OSError, ImportError) as error:
         if args.debug:
             traceback.print_exc()
-        sys.exit(report_error(error))
+        sys.exit(report_error(error, vars(args)))
     except KeyboardInterrupt:
         print("\ninterrupted", file=sys.stderr)
         sys.exit(130)
 
 
-def report_error(error: BaseException) -> int:
-    """Print an error as one line on stderr; return the exit code, 2."""
+def report_error(error: BaseException, arguments: Collection[str]) -> int:
+    """Print an error as one line on stderr; return the exit code, 2.
+
+    Messages name arguments as Python has them, `max_length` or `resume=True`, since notebooks show them too; those in
+    `arguments`, which a script has, become its flags, --max-length and --resume.
+    """
     message = str(error)
     if isinstance(error, OSError) and error.filename is not None and error.strerror:
         message = f"{error.filename}: {error.strerror}"
     if isinstance(error, ValidationError):
         first = error.errors()[0]
-        message = f"{first['loc'][0]}: {first['msg']}, not {first['input']}"
+        message = f"`{first['loc'][0]}`: {first['msg']}, not {first['input']}"
+    message = re.sub(r"`(\w+)(?:=([^`]*))?`", lambda match: _as_flag(match, arguments), message)
     print(f"error: {' '.join(message.split()) or type(error).__name__}", file=sys.stderr)
     return 2
+
+
+def _as_flag(match: re.Match, arguments: Collection[str]) -> str:
+    name, value = match.groups()
+    if name not in arguments:
+        return match[0]
+    flag = f"--{name.replace('_', '-')}"
+    return flag if value in (None, "True") else f"{flag} {value.strip(chr(39))}"
 
 
 def quiet_libraries() -> None:

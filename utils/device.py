@@ -6,6 +6,8 @@ from pathlib import Path
 
 import torch
 
+from utils.arguments import check_positive
+
 OUT_OF_MEMORY = ("out of memory", "can't allocate memory", "not enough memory")  # MPS; the CPU; the CPU on Windows
 PRECISIONS = ("auto", "bfloat16", "float16", "float32", "int8")
 
@@ -73,7 +75,12 @@ def is_out_of_memory(error: RuntimeError) -> bool:
 
 def use_threads(count: int | None = None) -> None:
     """Compute on `count` threads of the processor. None for OMP_NUM_THREADS or, where that is not set, for
-    `available_cores`."""
+    `available_cores`.
+
+    Raises:
+        ValueError: the count is not at least 1.
+    """
+    check_positive(threads=count)
     if count is None and "OMP_NUM_THREADS" not in os.environ:
         count = min(torch.get_num_threads(), available_cores())
     if count is not None and count != torch.get_num_threads():

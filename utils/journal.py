@@ -65,7 +65,7 @@ class Journal:
         if header is None and not self.found:
             raise ValueError(f"{self.path}: is not a journal of interrupted work; move this file away")
         if not resume:
-            raise ValueError(f"{self.path}: holds earlier work; go on with it by --resume, or remove this file")
+            raise ValueError(f"{self.path}: holds earlier work; go on with it by `resume=True`, or remove this file")
         if header is not None and header != self.work:
             name = next(k for k in {**header, **self.work} if header.get(k) != self.work.get(k))
             raise ValueError(

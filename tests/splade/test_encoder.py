@@ -152,6 +152,13 @@ def test_an_empty_text_has_an_empty_vector(tiny, text):
     assert len(vector.indices) == len(vector.values) == 0
 
 
+def test_sizes_below_one_are_refused(tiny):
+    with pytest.raises(ValueError, match="`batch_size` must be a whole number of at least 1, not 0"):
+        tiny.encode(["engine"], batch_size=0)
+    with pytest.raises(ValueError, match="`max_length` must be a whole number of at least 1, not -1"):
+        SpladeEncoder.from_pretrained("splade-tiny", "cpu", max_length=-1)
+
+
 def test_an_empty_list_gives_an_empty_list(tiny):
     assert tiny.encode([]) == []
 

@@ -17,8 +17,8 @@ def pairs(texts, negatives=()):
 DIFFERENT, ONE_PAGE, ONE_QUERY = [("a", "p"), ("b", "q")], [("a", "p"), ("b", " P")], [("a", "p"), ("A ", "q")]
 CASES = [
     (pairs(DIFFERENT), ["contrastive"], 2, 0, "", False),
-    (pairs(DIFFERENT), ["contrastive"], 1, 2, "raise --batch-size", True),
-    (pairs(DIFFERENT, [1]), ["margin"], 1, 1, "raise --batch-size", True),
+    (pairs(DIFFERENT), ["contrastive"], 1, 2, "raise `batch_size`", True),
+    (pairs(DIFFERENT, [1]), ["margin"], 1, 1, "raise `batch_size`", True),
     (pairs(DIFFERENT, [0, 1]), ["contrastive"], 1, 0, "", True),
     (pairs(DIFFERENT[:1]), ["contrastive"], 32, 1, "add others", False),
     (pairs(ONE_PAGE), ["kl-batch"], 2, 2, "one positive document", False),

@@ -77,7 +77,7 @@ def normalizing_tokenizer(tokenizer: PreTrainedTokenizerBase, kind: str) -> PreT
     if not NORMALIZATIONS[kind]:
         return tokenizer
     if backend is None:
-        raise ValueError(f"the tokenizer of this model takes no normalization; train with --normalize none, not {kind}")
+        raise ValueError(f"this model's tokenizer takes no normalization; train with `normalize='none'`, not {kind}")
     added = normalizers.Sequence(NORMALIZATIONS[kind])
     if repr(added).rstrip("])") in repr(backend.normalizer):  # The model was trained with it before.
         return tokenizer

@@ -53,7 +53,7 @@ def read_collection(folder: str | Path, documents: str | Path | None = None, spl
     """
     folder = Path(folder)
     if documents is None and not (folder / "corpus.jsonl").is_file():
-        raise FileNotFoundError(f"{folder}: has no corpus.jsonl; name the documents with --docs-file")
+        raise FileNotFoundError(f"{folder}: has no corpus.jsonl; name the documents in `docs_file`")
     judgments = folder / "qrels" / f"{split}.tsv"
     if not judgments.is_file():
         others = ", ".join(sorted(file.stem for file in judgments.parent.glob("*.tsv")))

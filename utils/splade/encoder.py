@@ -11,6 +11,7 @@ import torch
 from safetensors import SafetensorError
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
+from utils.arguments import check_positive
 from utils.device import autocast, compute_dtype, resolve_device, use_threads
 from utils.files import replacing_files
 from utils.models import load_masked_lm
@@ -91,6 +92,7 @@ class SpladeEncoder(torch.nn.Module):
         Raises:
             ValueError, OSError: see `utils.models.load_masked_lm` and `utils.device.resolve_device`.
         """
+        check_positive(max_length=max_length)
         device = resolve_device(device)
         use_threads(threads)
         compute_dtype(device, precision)  # an unknown precision fails before the model loads

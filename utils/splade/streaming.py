@@ -11,6 +11,7 @@ from itertools import islice
 import torch
 from tqdm import tqdm
 
+from utils.arguments import check_positive
 from utils.console import progress_bar
 from utils.device import is_out_of_memory
 from utils.splade.vectors import EMPTY_VECTOR, SparseVector
@@ -51,7 +52,11 @@ class BatchEncoder:
         """Yield the vectors of `texts` in input order; a text without tokens has an empty one.
 
         Texts are read in windows of SORT_WINDOW; the next window is tokenized while the current one is encoded.
+
+        Raises:
+            ValueError: `batch_size` is not at least 1.
         """
+        check_positive(batch_size=batch_size)
         total = len(texts) if isinstance(texts, Sized) else None
         texts = iter(texts)
         with (

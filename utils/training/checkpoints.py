@@ -86,12 +86,12 @@ def find_checkpoint(
     if not whole:
         if resume and (output_dir / HISTORY_NAME).exists():
             raise ValueError(
-                f"{output_dir}: nothing to resume, the training of this model has ended; leave out --resume to train "
-                f"anew in its place, or train it further by --model-name {output_dir} and another --output-dir"
+                f"{output_dir}: nothing to resume, the training of this model has ended; leave out `resume=True` to "
+                "train anew in its place, or train it further as `model_name` into another `output_dir`"
             )
         return None
     if not resume:
-        raise ValueError(f"{folder}: holds an interrupted training; go on with it by --resume, or remove this folder")
+        raise ValueError(f"{folder}: holds an interrupted training; go on by `resume=True`, or remove this folder")
     last = max(whole, key=lambda path: int(path.name.rpartition("-")[2]))
     state = load_state(last)
     for name, value in settings.items():

@@ -39,7 +39,7 @@ def find_uncompared(examples: Sequence[TrainingExample], losses: Collection[str]
     elif len(own_alone) == len(losses):
         reason = f"loss '{own_alone[0]}' compares a query's own documents; mine some by score_training_data.py"
     elif step == 1:
-        reason = "a step has one query; raise --batch-size"
+        reason = "a step has one query; raise `batch_size`"
     else:
         return Uncompared(0)
     count = sum(not any(map(str.strip, example.negatives)) for example in examples)
@@ -70,8 +70,8 @@ class TrainingGuard:
         """
         if not math.isfinite(loss):
             raise ValueError(
-                f"step {step}: the loss is {loss}; lower --learning-rate (now {self.learning_rate:g}), or try "
-                "--precision float32"
+                f"step {step}: the loss is {loss}; lower `learning_rate` (now {self.learning_rate:g}), or try "
+                "`precision='float32'`"
             )
         self.first_terms = self.first_terms or doc_terms
         still_dense = step <= self.warm_up and doc_terms <= 1.1 * self.first_terms
@@ -81,9 +81,9 @@ class TrainingGuard:
         }
         advice = {
             "empty": f"nearly all vectors are empty ({query_terms:.1f} terms a query, {doc_terms:.1f} a document); "
-            "lower --lambda-d, --lambda-q or --learning-rate, or say --target-doc-terms and --target-query-terms",
-            "full": f"documents have {doc_terms:.0f} active terms of {self.vocabulary}; raise --lambda-d and "
-            "--lambda-q, or say --target-doc-terms and --target-query-terms",
+            "lower `lambda_d`, `lambda_q` or `learning_rate`, or say `target_doc_terms` and `target_query_terms`",
+            "full": f"documents have {doc_terms:.0f} active terms of {self.vocabulary}; raise `lambda_d` and "
+            "`lambda_q`, or say `target_doc_terms` and `target_query_terms`",
         }
         for kind, seen in trouble.items():
             self.steps_in_a_row[kind] = self.steps_in_a_row[kind] + 1 if seen else 0
