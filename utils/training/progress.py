@@ -9,7 +9,6 @@ from utils.console import print_line, progress_bar
 from utils.training.settings import VALIDATION_METRIC
 
 SIDES = ("query", "doc")
-LINE_SECONDS = 60  # between two lines about the steps where no progress bar is shown
 
 
 class StepStats(NamedTuple):
@@ -37,8 +36,6 @@ class ProgressCallback(TrainerCallback):
 
     def on_train_begin(self, args, state, control, **kwargs):
         self.bar = progress_bar(total=state.max_steps, initial=state.global_step, desc="training", unit="steps")
-        self.first_step, self.started = state.global_step, time.perf_counter()
-        self.last_line = self.started
 
     def on_epoch_begin(self, args, state, control, **kwargs):
         self.epoch_started = time.perf_counter()
@@ -49,16 +46,11 @@ class ProgressCallback(TrainerCallback):
             self.trainer.refresh()
 
     def on_step_end(self, args, state, control, **kwargs):
-        step, now = self.trainer.last_step, time.perf_counter()
+        step = self.trainer.last_step
         self.steps, self.sums = self.steps + 1, [total + value for total, value in zip(self.sums, step)]
         stats = f"loss {step.loss:.3f}, query terms {step.query_terms:.0f}, doc terms {step.doc_terms:.0f}"
         self.bar.set_postfix_str(stats, refresh=False)
         self.bar.update()
-        if self.bar.disable and now - self.last_line >= LINE_SECONDS:  # no terminal shows the bar
-            self.last_line = now
-            rate = (now - self.started) / (state.global_step - self.first_step)
-            left = self.bar.format_interval(rate * (state.max_steps - state.global_step))
-            print_line(f"step {state.global_step:,} of {state.max_steps:,}: {stats}, {left} left")
 
     def on_epoch_end(self, args, state, control, **kwargs):
         record = {
