@@ -10,7 +10,6 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from matplotlib.backends.backend_pdf import PdfPages
 from matplotlib.figure import Figure
-from pydantic import BaseModel
 
 from utils.documents.chunking import chunk_documents
 from utils.documents.reading import SUFFIXES, read_documents
@@ -20,8 +19,8 @@ from utils.models import load_config
 from utils.records import Document, read_examples, write_examples
 from utils.search.synonyms import Synonyms
 from utils.training_data.bootstrap import Terms, WrittenPassage
+from utils.training_data.chat_replies import parse_last_object
 from utils.training_data.feedback import read_feedback_examples
-from utils.training_data.language_model import parse_first_object
 from utils.training_data.model_queries import Written, examples_from_answers, load_template
 
 # The same inputs in each run; a reader that takes longer than the deadline for such a small file hangs.
@@ -204,18 +203,12 @@ def test_arbitrary_bytes_as_the_config_of_a_model(data, tmp_path):
 @small_inputs
 @given(text=marked_up | values.map(json.dumps) | values.map(lambda value: f"Sure: ```json\n{json.dumps(value)}\n```"))
 def test_arbitrary_answers_of_a_language_model(text):
-    for model in (Written, Terms, WrittenPassage):
-        _parse_answer(model, text)
-
-
-def _parse_answer(model: type[BaseModel], text: str) -> None:
-    try:
-        answer = model.model_validate(parse_first_object(text))
-    except ValueError:
-        return
-    if isinstance(answer, Written):
-        chunk = chunk_documents([Document(id="d", text="The engine burns diesel fuel. Check the oil every week.")])
-        examples_from_answers(chunk, [answer])
+    chunk = chunk_documents([Document(id="d", text="The engine burns diesel fuel. Check the oil every week.")])
+    for schema in (Written, Terms, WrittenPassage):
+        answer = parse_last_object(text, schema)
+        assert answer is None or isinstance(answer, schema)
+        if isinstance(answer, Written):
+            examples_from_answers(chunk, [answer])
 
 
 BY_PANDOC = {
@@ -249,7 +242,19 @@ def whole_document(tmp_path_factory):
     return make
 
 
-@pytest.mark.parametrize("suffix", sorted(SUFFIXES - {".json", ".jsonl"}))
+@pytest.mark.parametrize("read", [read_documents, read_examples, read_feedback_examples])
+@pytest.mark.parametrize("suffix", [".json", ".jsonl"])
+def test_json_that_is_nested_too_deeply(read, suffix, tmp_path):
+    path = tmp_path / f"file{suffix}"
+    path.write_text("[" * 100_000)
+    with pytest.raises(ValueError, match=rf"file\{suffix}: .*nested too deeply"):
+        read(path)
+    (tmp_path / "good.txt").write_text("A whole document.")
+    assert [document.text for document in read_documents(tmp_path).documents] == ["A whole document."]
+
+
+# Of some broken AsciiDoc pandoc makes nothing in its two minutes.
+@pytest.mark.parametrize("suffix", sorted(SUFFIXES - {".json", ".jsonl", ".adoc", ".asciidoc"}))
 @small_inputs
 @given(cut=st.floats(0, 1), at=st.integers(0, 10_000), byte=st.integers(0, 255))
 def test_a_document_cut_short_or_with_a_wrong_byte(suffix, cut, at, byte, tmp_path, whole_document):

@@ -75,6 +75,7 @@ def replacing_files(folder: str | Path, stale: Sequence[str] = ()) -> Iterator[P
         files = {path.relative_to(unfinished) for path in unfinished.rglob("*") if path.is_file()}
         for file in sorted(files):
             (folder / file).parent.mkdir(parents=True, exist_ok=True)
+            (unfinished / file).chmod(0o644)
             _move(unfinished / file, folder / file)
     for path in {path for pattern in stale for path in folder.glob(pattern) if path.is_file()}:
         if path.relative_to(folder) not in files:

@@ -60,7 +60,7 @@ class Journal:
                     self.found[value[0]] = value[1]
                 else:
                     broken.append(number)
-            except (ValueError, TypeError):
+            except (ValueError, TypeError, RecursionError):
                 broken.append(number)
         if header is None and not self.found:
             raise ValueError(f"{self.path}: is not a journal of interrupted work; move this file away")

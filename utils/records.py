@@ -128,6 +128,8 @@ def _parse(data: bytes, path: Path, line: int | None = None) -> Any:
         raise ValueError(f"{path}: line {line or error.lineno}: broken JSON: {error.msg}") from None
     except UnicodeDecodeError:
         raise ValueError(f"{path}: {f'line {line}: ' if line else ''}not UTF-8 text") from None
+    except RecursionError:
+        raise ValueError(f"{path}: {f'line {line}: ' if line else ''}JSON that is nested too deeply") from None
 
 
 def read_examples(path: str | Path) -> list[TrainingExample]:

@@ -49,7 +49,8 @@ def read_with_pandoc(path: Path) -> Page:
     except subprocess.TimeoutExpired:
         raise ValueError(f"{path}: pandoc needs more than {TIMEOUT} seconds for it") from None
     if done.returncode:
-        reason = done.stderr.decode(errors="replace").strip().partition("\n")[0] or f"exit code {done.returncode}"
+        lines = [line for line in done.stderr.decode(errors="replace").splitlines() if not line.startswith("[WARNING]")]
+        reason = lines[0] if lines else f"exit code {done.returncode}"
         raise ValueError(f"{path}: is no readable {suffix[1:].upper()}: {reason}")
     title, _, content = done.stdout.decode().partition("\n")
     content = content.replace("tfoot>", "tbody>")  # where pandoc's reader puts the last row of a table in AsciiDoc

@@ -31,6 +31,8 @@ def read_pdf(path: Path) -> Page:
             raise ValueError(f"{path}: is encrypted")
         pages = [page.extract_text() for page in reader.pages]
         title = (reader.metadata.title if reader.metadata else "") or ""
+    except pypdf.errors.DependencyError:
+        raise ImportError("cryptography") from None  # for AES
     except (pypdf.errors.PyPdfError, AttributeError, KeyError, TypeError, IndexError) as error:
         raise ValueError(f"{path}: is no readable PDF: {error or type(error).__name__}") from None
     if pages and not any(page.strip() for page in pages):

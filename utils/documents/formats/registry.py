@@ -48,5 +48,10 @@ def read_page(path: Path) -> Page:
     size = path.stat().st_size
     if size > MAX_FILE_BYTES:
         raise ValueError(f"{path}: holds {size / 1e6:,.0f} MB, more than {MAX_FILE_BYTES / 1e6:.0f}; split it")
-    page = READERS[path.suffix.lower()](path)
+    try:
+        page = READERS[path.suffix.lower()](path)
+    except (ValueError, OSError, ImportError):
+        raise
+    except Exception as error:  # of a library, at a file that is not what it expects
+        raise ValueError(f"{path}: cannot be read: {type(error).__name__}: {error}") from error
     return Page(" ".join(normalize(page.title).split()), normalize(page.text).strip())
