@@ -15,7 +15,7 @@ import json
 from collections.abc import Iterable, Iterator, Sequence
 
 from utils.arguments import ScriptParser, auto_or_positive_int, positive_int
-from utils.console import print_line, print_skipped, quiet_libraries, run_script
+from utils.console import print_line, print_skipped, print_truncated, quiet_libraries, run_script
 from utils.device import PRECISIONS
 from utils.documents.reading import read_documents
 from utils.files import check_writable, open_atomic
@@ -28,7 +28,9 @@ class SpladeEmbedder:
 
     Args:
         model_dir: a model folder, a hub id, or `splade-tiny`.
-        max_length: tokens a text at most; the model's own limit where that is lower.
+        max_length: tokens a text at most; None for the limit that the model's folder says, 512 where it says none. The
+            number of positions that the model has bounds it. `encoder.truncated` is how many of the texts encoded last
+            were longer.
         device: None for the best one here, or cuda, mps, cpu.
         precision: bfloat16 or float32; auto takes bfloat16 where the device is fast at it. int8 is faster still on a
             CPU with AVX-512 VNNI, and rounds more: measure it with test_evaluate.py.
@@ -41,7 +43,7 @@ class SpladeEmbedder:
     def __init__(
         self,
         model_dir: str = "./fine_tuned_splade",
-        max_length: int = 512,
+        max_length: int | None = None,
         device: str | None = None,
         precision: str = "auto",
         threads: int | None = None,
@@ -97,6 +99,7 @@ def main(args: argparse.Namespace) -> None:
     if not texts:
         raise ValueError("nothing to encode: give --text or --input-file")
     embedder = SpladeEmbedder(args.model_dir, args.max_length, args.device, args.precision, args.threads)
+    encoder = embedder.encoder
     if args.queries:
         vectors = embedder.generate_query_embeddings(texts)
     else:
@@ -108,12 +111,16 @@ def main(args: argparse.Namespace) -> None:
                 file.write(json.dumps({**name, **vector}) + "\n")
                 terms += len(vector["indices"])
         print_line(f"{len(texts):,} vectors, {terms / len(texts):.1f} terms each -> {args.output_file}")
-        return
-    for text, vector in zip(texts, vectors):
-        heaviest = sorted(zip(vector["values"], vector["indices"]), reverse=True)[: args.top_terms]
-        words = embedder.encoder.decode_terms([index for _, index in heaviest])
-        print_line(f"{' '.join(text.split())[:80]}  ({len(vector['indices'])} terms)")
-        print_line("  " + ", ".join(f"{word} {value:.2f}" for word, (value, _) in zip(words, heaviest)))
+    else:
+        for text, vector in zip(texts, vectors):
+            heaviest = sorted(zip(vector["values"], vector["indices"]), reverse=True)[: args.top_terms]
+            words = encoder.decode_terms([index for _, index in heaviest])
+            print_line(f"{' '.join(text.split())[:80]}  ({len(vector['indices'])} terms)")
+            print_line("  " + ", ".join(f"{word} {value:.2f}" for word, (value, _) in zip(words, heaviest)))
+    if args.queries:
+        print_truncated(encoder.count_truncated_queries(texts), len(texts), "queries", encoder.query_max_length)
+    else:
+        print_truncated(encoder.truncated, len(texts), "texts", encoder.max_length)
 
 
 def parse_args() -> argparse.Namespace:
@@ -123,7 +130,7 @@ def parse_args() -> argparse.Namespace:
     add("--text", action="append", default=[], help="a text to encode; may be given again")
     add("--input-file", default=None, metavar="PATH", help="documents to encode: a file or a folder")
     add("--queries", action="store_true", help="encode the texts as queries rather than documents")
-    add("--max-length", type=positive_int, default=512, help="maximum tokens per text")
+    add("--max-length", type=positive_int, default=None, help="maximum tokens per text; default: the model's")
     add("--batch-size", type=auto_or_positive_int, default="auto", help="texts encoded at a time; auto: what suits")
     add = parser.add_argument_group("output").add_argument
     add("--output-file", default=None, metavar="FILE", help="JSON Lines of vectors; without it, they are shown")

@@ -15,7 +15,7 @@ import argparse
 from pathlib import Path
 
 from utils.arguments import ScriptParser, auto_or_positive_int, positive_int
-from utils.console import format_table, print_line, print_skipped, run_script
+from utils.console import format_table, print_line, print_skipped, print_truncated, run_script
 from utils.device import PRECISIONS
 from utils.documents.reading import read_documents
 from utils.evaluation.collection import Collection, pool_examples, read_collection
@@ -64,6 +64,9 @@ def main(args: argparse.Namespace) -> None:
     for name in (*args.compare, args.model_dir):
         model = SpladeEncoder.from_pretrained(name, args.device, args.max_length, args.precision, args.threads)
         rows.append(evaluate_model(name, model, data, args.metrics, args.batch_size))
+        print_truncated(model.truncated, len(data.documents), "documents", model.max_length, name)
+        truncated = model.count_truncated_queries(list(data.queries.values()))
+        print_truncated(truncated, len(data.queries), "queries", model.query_max_length, name)
     columns = ["model", *args.metrics, "doc_terms", "query_terms", "query_latency_ms"]
     medians = [{**row, "query_latency_ms": row["query_latency_ms"]["p50"]} for row in rows]
     print_line(format_table([{column: row[column] for column in columns} for row in medians]))

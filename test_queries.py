@@ -22,7 +22,7 @@ import torch
 from transformers import PreTrainedTokenizerBase
 
 from utils.arguments import ScriptParser, check_positive, positive_int
-from utils.console import print_line, print_skipped, quiet_libraries, run_script
+from utils.console import print_line, print_skipped, print_truncated, quiet_libraries, run_script
 from utils.device import PRECISIONS
 from utils.documents.reading import read_documents
 from utils.files import check_writable, write_json
@@ -98,11 +98,17 @@ class DocumentSearch:
     ) -> None:
         self.documents, self.model, self.synonyms = list(documents), model, synonyms
         self.vectors = model.encode(self.documents, show_progress=show_progress)
+        if show_progress:
+            print_truncated(model.truncated, len(self.documents), "documents", model.max_length)
         self.index = SearchIndex(self.vectors)
+
+    def expand(self, query: str) -> str:
+        """Return a query with its synonyms."""
+        return self.synonyms.expand(query) if self.synonyms else query
 
     def search(self, query: str, top_k: int) -> list[dict[str, Any]]:
         """See `retrieve_documents`."""
-        vector = self.model.encode_query(self.synonyms.expand(query) if self.synonyms else query)
+        vector = self.model.encode_query(self.expand(query))
         results = []
         for rank, (position, score) in enumerate(self.index.search(vector, top_k), 1):
             document = self.vectors[position]
@@ -167,6 +173,8 @@ def answer_query(
     query: str, search: DocumentSearch, documents: Sequence[Document], top_k: int, top_terms: int
 ) -> dict[str, Any]:
     """Search, print the hits, and return them for the output file: {"query", "results"}."""
+    if search.model.count_truncated_queries([search.expand(query)]):
+        print_line(f"The query is longer than {search.model.query_max_length} tokens and was cut.")
     started = time.perf_counter()
     results = search.search(query, top_k)
     milliseconds = (time.perf_counter() - started) * 1000

@@ -157,3 +157,13 @@ def beir(tmp_path):
         (folder / f"{name}.jsonl").write_text("".join(json.dumps(record) + "\n" for record in records))
     (folder / "qrels" / "test.tsv").write_text("query-id\tcorpus-id\tscore\nq1\td1\t2\nq1\td3\t0\nq2\td2\t1\n")
     return folder
+
+
+@pytest.fixture
+def short_model(tmp_path):
+    """The folder of a SPLADE-tiny that takes 12 tokens of a document and 6 of a query."""
+    from utils.models import load_masked_lm
+    from utils.splade.encoder import SpladeEncoder
+
+    SpladeEncoder(*load_masked_lm("splade-tiny"), max_length=12, query_max_length=6).save_pretrained(tmp_path / "short")
+    return tmp_path / "short"

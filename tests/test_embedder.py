@@ -73,3 +73,20 @@ def test_queries_are_encoded_as_search_does(tiny):
         assert row["values"] == pytest.approx(expected.values.tolist())
     with pytest.raises(TypeError, match="list of strings"):
         embedder.generate_query_embeddings("red fruit")
+
+
+def test_the_models_own_limit_holds_and_what_it_cuts_is_counted(short_model):
+    fits, longer = "the engine of this truck burns diesel and oil now", "the engine " * 6
+    embedder = SpladeEmbedder(short_model, device="cpu")
+    assert embedder.generate_sparse_embeddings([longer]) == embedder.generate_sparse_embeddings([longer + "brakes"])
+    assert embedder.encoder.truncated == 1
+    embedder.generate_sparse_embeddings([fits, longer, ""] * 2)
+    assert embedder.encoder.truncated == 2
+    assert SpladeEmbedder(short_model, max_length=512, device="cpu").encoder.max_length == 512
+    texts = ["--text", fits, "--text", longer]
+    assert (
+        "1 of 2 texts are longer than 12 tokens and were cut" in run(SCRIPT, "--model-dir", short_model, *texts).stdout
+    )
+    done = run(SCRIPT, "--model-dir", short_model, "--text", fits, "--text", "diesel engine", "--queries")
+    assert "1 of 2 queries are longer than 6 tokens and were cut" in done.stdout
+    assert "were cut" not in run(SCRIPT, "--model-dir", short_model, *texts, "--max-length", 40).stdout

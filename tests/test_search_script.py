@@ -141,3 +141,12 @@ def test_synonyms_expand_queries(tmp_path):
     assert "diesel" not in matched[0] and "diesel" in matched[1] and "engine" in matched[1]
     synonyms.write_text("alone\n")
     fails_with_one_line(run(SCRIPT, *options, "--synonyms", synonyms), "synonyms.txt: line 1: expected")
+
+
+def test_what_the_model_cuts_is_said(tmp_path, short_model):
+    (tmp_path / "docs.json").write_text(json.dumps(["brake " * 20, "a lamp"]))
+    options = ["--model-dir", short_model, "--docs-file", tmp_path / "docs.json"]
+    done = run(SCRIPT, *options, "--query", "how do I change the lamp of my car")
+    assert "1 of 2 documents are longer than 12 tokens and were cut" in done.stdout
+    assert "The query is longer than 6 tokens and was cut." in done.stdout
+    assert "query is longer" not in run(SCRIPT, *options, "--query", "lamp").stdout

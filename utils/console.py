@@ -120,6 +120,13 @@ def print_skipped(reasons: Sequence[str], limit: int = 20) -> None:
         print_line(f"skipped {len(reasons) - limit:,} more")
 
 
+def print_truncated(count: int, total: int, kind: str, limit: int, model: str = "") -> None:
+    """Print how many texts of a kind a model cut to its limit in tokens, if there are any."""
+    if count:
+        by = f" by {model}" if model else ""
+        print_line(f"{count:,} of {total:,} {kind} are longer than {limit:,} tokens and were cut{by}")
+
+
 def is_main_process() -> bool:
     """Return whether this is the first, or the only one, of the processes that torchrun started."""
     return os.environ.get("RANK", "0") == "0"

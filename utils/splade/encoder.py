@@ -1,6 +1,5 @@
 """SPLADE encoder on top of a masked language model: text -> sparse vector over the vocabulary."""
 
-import functools
 import threading
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
@@ -42,6 +41,7 @@ class SpladeEncoder(torch.nn.Module):
         model: the masked language model. Inside the encoder its forward returns hidden states instead of logits.
         tokenizer: its tokenizer.
         max_length, query_max_length: limits in tokens for documents and queries.
+        truncated: how many texts the last `encode` or `encode_stream` cut to the limit.
         base_model: name of the model that this one was fine-tuned from.
         activation: log1p_relu or log1p_log1p_relu, see `utils.splade.model_folder.ModelConfig`.
         precision: one of utils.device.PRECISIONS, for `encode`.
@@ -73,6 +73,7 @@ class SpladeEncoder(torch.nn.Module):
         self.precision = precision
         self.training_notes: dict[str, Any] = {}
         self.query_weights: torch.nn.Parameter | None = None
+        self.truncated = 0
         self._detach_projection()
         self._can_pack = packing.enable_packing(model)
         self._batch_encoder = BatchEncoder(self._encode_batch)
@@ -87,7 +88,12 @@ class SpladeEncoder(torch.nn.Module):
         precision: str = "auto",
         threads: int | None = None,
     ) -> "SpladeEncoder":
-        """Load a model from a folder, a hub id or a name in utils.models. `threads`: see `utils.device.use_threads`.
+        """Load a model from a folder, a hub id or a name in utils.models.
+
+        Args:
+            max_length: limit in tokens for documents, which the model's number of positions bounds; None for the limit
+                that the model's files say.
+            threads: see `utils.device.use_threads`.
 
         Raises:
             ValueError, OSError: see `utils.models.load_masked_lm` and `utils.device.resolve_device`.
@@ -170,7 +176,13 @@ class SpladeEncoder(torch.nn.Module):
         (default: the model's). A batch has `batch_size` texts (default: up to the device's token budget); one that
         does not fit into memory is halved until it does.
         """
-        tokenize = functools.partial(self.tokenize, max_length=max_length)
+        self.truncated = 0
+
+        def tokenize(window: Sequence[str]) -> list[list[int]]:
+            ids, truncated = self._tokenize(window, max_length)
+            self.truncated += truncated
+            return ids
+
         yield from self._batch_encoder.encode_stream(texts, tokenize, self.device, batch_size, show_progress)
 
     def encode_query(self, text: str) -> SparseVector:
@@ -199,20 +211,28 @@ class SpladeEncoder(torch.nn.Module):
 
     def tokenize(self, texts: Sequence[str], max_length: int | None = None) -> list[list[int]]:
         """Return the token ids of each text, special tokens included; [] for a text that has no other tokens."""
-        if not texts:
-            return []
-        ids = self._truncated_ids(texts, min(max_length or self.max_length, self.max_length))
+        return self._tokenize(texts, max_length)[0]
+
+    def _tokenize(self, texts: Sequence[str], max_length: int | None) -> tuple[list[list[int]], int]:
+        """Return the token ids of each text, and how many texts were cut."""
+        ids, truncated = self._truncated_ids(texts, min(max_length or self.max_length, self.max_length))
         special = self.tokenizer.num_special_tokens_to_add()
-        return [row if len(row) > special else [] for row in ids]
+        return [row if len(row) > special else [] for row in ids], truncated
 
     def tokenize_queries(self, texts: Sequence[str]) -> list[list[int]]:
         """Tokenize as `tokenize` does, up to `query_max_length`; without special tokens if there are query weights."""
-        if self.query_weights is None or not texts:
+        if self.query_weights is None:
             return self.tokenize(texts, self.query_max_length)
-        return self._truncated_ids(texts, self.query_max_length, add_special_tokens=False)
+        return self._truncated_ids(texts, self.query_max_length, add_special_tokens=False)[0]
 
-    def _truncated_ids(self, texts: Sequence[str], limit: int, add_special_tokens: bool = True) -> list[list[int]]:
-        """Return the token ids of each text, `limit` at most, special tokens included.
+    def count_truncated_queries(self, queries: Sequence[str]) -> int:
+        """Count the queries that are cut to `query_max_length`."""
+        return self._truncated_ids(queries, self.query_max_length, self.query_weights is None)[1]
+
+    def _truncated_ids(
+        self, texts: Sequence[str], limit: int, add_special_tokens: bool = True
+    ) -> tuple[list[list[int]], int]:
+        """Return the token ids of each text, `limit` at most, special tokens included; and how many texts were cut.
 
         They are cut here: a tokenizer of the library `tokenizers` keeps its truncation as a setting, which one thread
         would change while another one tokenizes.
@@ -220,16 +240,18 @@ class SpladeEncoder(torch.nn.Module):
         options = {"return_attention_mask": False, "return_token_type_ids": False, "verbose": False}
         options["add_special_tokens"] = add_special_tokens
         ids: list[list[int]] = []
+        truncated = 0
         for start in range(0, len(texts), TOKENIZED_TOGETHER):
             rows = self.tokenizer(list(texts[start : start + TOKENIZED_TOGETHER]), **options)["input_ids"]
-            if any(len(row) > limit for row in rows):
+            if too_long := sum(len(row) > limit for row in rows):
+                truncated += too_long
                 # Special tokens stand before and after the text's own, which alone are cut.
                 mask = self.tokenizer("a", return_special_tokens_mask=True, **options)["special_tokens_mask"]
                 before, after = mask.index(0), mask[::-1].index(0)
                 left = self.tokenizer.truncation_side == "left"
                 rows = [row if len(row) <= limit else _cut(row, limit, before, after, left) for row in rows]
             ids += rows
-        return ids
+        return ids, truncated
 
     def count_truncated(self, texts: Sequence[str], limit: int) -> int:
         """Count the texts that have more than `limit` tokens, special tokens included."""
