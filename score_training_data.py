@@ -105,8 +105,7 @@ def main(args: argparse.Namespace) -> None:
         raise ValueError(f"{args.train_file}: every example has an empty query or document")
     documents, skipped = read_documents(args.docs_file) if args.docs_file else ([], [])
     print_skipped(skipped)
-    more = [document.full_text for document in documents]
-    texts = Texts(usable, more)
+    texts = Texts(usable, [document.full_text for document in documents])
     print_line(f"{len(usable):,} examples, {len(texts.queries):,} queries, {len(texts.documents):,} documents")
 
     miner = open_scorer(args.mine, texts.queries, texts.documents, args.device, args.threads) if args.mine else None

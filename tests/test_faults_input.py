@@ -247,7 +247,7 @@ def whole_document(tmp_path_factory):
 def test_json_that_is_nested_too_deeply(read, suffix, tmp_path):
     path = tmp_path / f"file{suffix}"
     path.write_text("[" * 100_000)
-    with pytest.raises(ValueError, match=rf"file\{suffix}: .*nested too deeply"):
+    with pytest.raises(ValueError, match=rf"file\{suffix}: .*nested too deep"):
         read(path)
     (tmp_path / "good.txt").write_text("A whole document.")
     assert [document.text for document in read_documents(tmp_path).documents] == ["A whole document."]

@@ -99,19 +99,25 @@ class TrainingExample(Record):
         return {name for name in (self.positive_id, self.source) if name}
 
 
-def read_json_records(path: Path) -> Iterator[tuple[str, Any]]:
+def read_json_records(path: Path, strict: bool = True) -> Iterator[tuple[str, Any]]:
     """Yield (place, value) of each record of a JSON list or a JSON Lines file; `place` is its file and line or number,
-    for messages.
+    for messages. Unless `strict`, the value of a broken line is the ValueError.
 
     Raises:
         ValueError: broken JSON, bytes that are not UTF-8, or a .json file that holds no list.
         OSError: the file cannot be read.
     """
-    if path.suffix == ".jsonl":
+    if path.suffix.lower() == ".jsonl":
         with path.open("rb") as lines:
             for number, line in enumerate(lines, 1):
                 if line.strip():
-                    yield f"{path}: line {number}", _parse(line, path, number)
+                    try:
+                        value = _parse(line, path, number)
+                    except ValueError as error:
+                        if strict:
+                            raise
+                        value = error
+                    yield f"{path}: line {number}", value
         return
     values = _parse(path.read_bytes(), path)
     if not isinstance(values, list):
@@ -126,10 +132,10 @@ def _parse(data: bytes, path: Path, line: int | None = None) -> Any:
         return json.loads(data)
     except json.JSONDecodeError as error:
         raise ValueError(f"{path}: line {line or error.lineno}: broken JSON: {error.msg}") from None
-    except UnicodeDecodeError:
-        raise ValueError(f"{path}: {f'line {line}: ' if line else ''}not UTF-8 text") from None
-    except RecursionError:
-        raise ValueError(f"{path}: {f'line {line}: ' if line else ''}JSON that is nested too deeply") from None
+    except (ValueError, RecursionError) as error:
+        reasons = {UnicodeDecodeError: "not UTF-8 text", RecursionError: "nested too deep"}
+        reason = reasons.get(type(error), f"broken JSON: {error}")  # such as a number of too many digits
+        raise ValueError(f"{path}: {f'line {line}: ' if line else ''}{reason}") from None
 
 
 def read_examples(path: str | Path) -> list[TrainingExample]:

@@ -1,9 +1,11 @@
 """Files of all formats as Markdown, and the detection of encodings."""
 
 import codecs
+import importlib.util
 import json
 import zipfile
 
+import pypdf
 import pytest
 from matplotlib.backends.backend_pdf import PdfPages
 from matplotlib.figure import Figure
@@ -373,6 +375,45 @@ def test_a_pdf_without_text_is_refused(tmp_path):
     write_pdf(tmp_path / "a.pdf", [""])
     with pytest.raises(ValueError, match="its 1 pages hold pictures, no text"):
         read_page(tmp_path / "a.pdf")
+
+
+def encrypt_pdf(file, algorithm, user=""):
+    """Encrypt a PDF; AES, which its writer cannot do without cryptography, by its label alone."""
+    writer = pypdf.PdfWriter(file)
+    writer.encrypt(user, "owner", algorithm="RC4-128")
+    if algorithm == "AES":
+        name, number = pypdf.generic.NameObject, pypdf.generic.NumberObject
+        kind = pypdf.generic.DictionaryObject({name("/CFM"): name("/AESV2"), name("/Length"): number(16)})
+        filters = pypdf.generic.DictionaryObject({name("/StdCF"): kind})
+        writer._encrypt_entry.update({name("/V"): number(4), name("/R"): number(4), name("/CF"): filters})
+        writer._encrypt_entry.update({name("/StmF"): name("/StdCF"), name("/StrF"): name("/StdCF")})
+    writer.write(file)
+
+
+def test_a_pdf_that_is_encrypted_for_permissions_is_read(tmp_path):
+    write_pdf(tmp_path / "a.pdf", ["Open the valve slowly."])
+    encrypt_pdf(tmp_path / "a.pdf", "RC4")
+    assert read_page(tmp_path / "a.pdf").text == "Open the valve slowly."
+    encrypt_pdf(tmp_path / "a.pdf", "RC4", user="secret")
+    with pytest.raises(ValueError, match=r"a\.pdf: is encrypted"):
+        read_page(tmp_path / "a.pdf")
+
+
+@pytest.mark.skipif(importlib.util.find_spec("cryptography") is not None, reason="cryptography is installed")
+def test_the_library_that_decrypts_a_pdf_is_named(tmp_path):
+    write_pdf(tmp_path / "a.pdf", ["Open the valve slowly."])
+    encrypt_pdf(tmp_path / "a.pdf", "AES")
+    with pytest.raises(ImportError, match="cryptography"):
+        read_page(tmp_path / "a.pdf")
+
+
+def test_the_limit_of_size_is_for_text(tmp_path):
+    write_pdf(tmp_path / "a.pdf", ["Open the valve slowly."])
+    writer = pypdf.PdfWriter(tmp_path / "a.pdf")
+    writer.add_attachment("large", bytes(21_000_000))
+    writer.write(tmp_path / "a.pdf")
+    assert (tmp_path / "a.pdf").stat().st_size > 20_000_000
+    assert read_page(tmp_path / "a.pdf").text == "Open the valve slowly."
 
 
 def write_docx(file, paragraphs):

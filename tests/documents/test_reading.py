@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from utils.documents.formats.registry import READERS
 from utils.documents.reading import read_documents
 
 
@@ -88,8 +89,8 @@ def test_a_folder_of_hostile_files_is_read_with_a_report(tmp_path):
 
 
 def test_a_broken_file_given_by_name_raises(docs):
-    (docs / "broken.jsonl").write_text('{"text": "a"}\n{"title": "no text"}\n')
-    with pytest.raises(ValueError, match="line 2: a document needs a field"):
+    (docs / "broken.jsonl").write_text('{"title": "no text"}\n')
+    with pytest.raises(ValueError, match="line 1: a document needs a field"):
         read_documents(docs / "broken.jsonl")
 
 
@@ -144,6 +145,42 @@ def test_a_folder_without_documents_says_what_it_holds(tmp_path):
     (tmp_path / "photo.png").write_text("")
     with pytest.raises(ValueError, match=r"no documents in this folder: 1 \.png: kinds of files that are not read"):
         read_documents(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("line", "reason"),
+    [
+        (b'{"text": "a" "b"}', "broken JSON: Expecting ',' delimiter"),
+        (b'{"title": "no text"}', "a document needs a field 'content' or 'text' that holds a string"),
+        ('{"text": "größer"}'.encode("cp1252"), "not UTF-8 text"),
+        (b"[" * 100_000, "nested too deep"),
+        (b"1" * 5000, "broken JSON: Exceeds the limit"),
+    ],
+)
+def test_one_broken_record_costs_no_other(tmp_path, line, reason):
+    lines = [b'{"text": "text %d"}' % number for number in range(99)]
+    (tmp_path / "a.JSONL").write_bytes(b"\n".join([*lines[:40], line, *lines[40:]]))
+    for path in (tmp_path, tmp_path / "a.JSONL"):
+        documents, skipped = read_documents(path)
+        assert [d.id for d in documents] == [f"a.JSONL#{n}" for n in range(1, 101) if n != 41]
+        assert len(skipped) == 1
+        assert skipped[0].startswith(f"{tmp_path / 'a.JSONL'}: 1 of 100 records, such as line 41: {reason}")
+
+
+def test_a_file_that_its_parser_cannot_read_costs_no_other(docs, monkeypatch):
+    (docs / "deep.json").write_text("[" * 100_000)
+    (docs / "torn.md").write_text("# Torn")
+
+    def fail(path):
+        raise RecursionError("maximum recursion depth exceeded")
+
+    monkeypatch.setitem(READERS, ".md", fail)
+    documents, skipped = read_documents(docs)
+    assert len(documents) == 6
+    assert skipped == [
+        f"{docs / 'deep.json'}: nested too deep",
+        *(f"{docs / name}: cannot be read: maximum recursion depth exceeded" for name in ("engine.md", "torn.md")),
+    ]
 
 
 def test_a_beir_folder_gives_its_corpus_alone(beir):

@@ -1,5 +1,6 @@
 """Read documents from files and folders."""
 
+import functools
 import os
 from collections import Counter
 from pathlib import Path
@@ -11,9 +12,10 @@ from utils.documents.normalization import normalize
 from utils.documents.tables import read_table_records
 from utils.records import Document, read_json_records
 
+_read_each_json_record = functools.partial(read_json_records, strict=False)
 RECORD_READERS = {
-    ".json": read_json_records,
-    ".jsonl": read_json_records,
+    ".json": _read_each_json_record,
+    ".jsonl": _read_each_json_record,
     ".csv": read_table_records,
     ".tsv": read_table_records,
 }
@@ -25,8 +27,8 @@ MIN_EDGE_DOCUMENTS = 10  # documents; a line is taken for such a line in at leas
 
 
 class Documents(NamedTuple):
-    """Documents that were read, and a line for each file, or kind of file, that was not; the first is for the files of
-    all kinds that nothing here reads."""
+    """Documents that were read, and a line for each file, or kind of file, that was not, or in part only; the first is
+    for the files of all kinds that nothing here reads."""
 
     documents: list[Document]
     skipped: list[str]
@@ -39,7 +41,8 @@ def read_documents(path: str | Path) -> Documents:
     A document's id is its own `id` or `_id`, else its file's path within the folder, with `#N` for the Nth record of
     a file. What a record holds beside id, title and text is the document's metadata. Lines at the start or the end of
     half of a folder's files (a banner, a license) are dropped. A file in a folder that cannot be read is reported in
-    `skipped`; a file given by name raises.
+    `skipped`; a file given by name raises. Broken records among others of a file are reported in `skipped`, however the
+    file was given.
 
     Of a folder, hidden files and folders and those of PACKAGE_FOLDERS are left out.
 
@@ -63,7 +66,7 @@ def read_documents(path: str | Path) -> Documents:
         pages: list[Document] = []  # documents that are a file each
         for file in progress_bar(files, desc="reading", unit="files"):
             try:
-                read = _read_file(file, file.relative_to(path).as_posix())
+                read = _read_file(file, file.relative_to(path).as_posix(), skipped)
             except ImportError as error:
                 missing[file.suffix.lower(), str(error)] += 1
             except (ValueError, OSError) as error:
@@ -81,7 +84,7 @@ def read_documents(path: str | Path) -> Documents:
             kind = f"a {path.suffix} file" if path.suffix else "a file without a suffix"
             raise ValueError(f"{path}: {kind}; what is read: {' '.join(sorted(SUFFIXES))} (plain text is .txt)")
         try:
-            documents = _read_file(path, path.name)
+            documents = _read_file(path, path.name, skipped)
         except ImportError as error:
             raise ImportError(f"{path}: to read it: pip install {error}") from None
         if not documents:
@@ -114,17 +117,29 @@ def _tally_suffixes(counts: Counter[str]) -> str:
     return ", ".join([*parts, f"{others:,} more"] if others else parts)
 
 
-def _read_file(file: Path, name: str) -> list[Document]:
+def _read_file(file: Path, name: str, skipped: list[str]) -> list[Document]:
     """Read the records of a JSON file or a table, or the one document of any other file; `name` stands in for a missing
-    id."""
+    id. A line on broken records is added to `skipped`."""
     read_records = RECORD_READERS.get(file.suffix.lower())
-    if read_records:
-        return [
-            _parse_json_document(value, place, f"{name}#{number}")
-            for number, (place, value) in enumerate(read_records(file), 1)
-        ]
-    title, text = read_page(file)
-    return [Document(id=name, title=title, text=text)]
+    if not read_records:
+        title, text = read_page(file)
+        return [Document(id=name, title=title, text=text)]
+    if not file.is_file():
+        raise ValueError(f"{file}: is not a regular file")
+    documents, broken = [], []
+    for number, (place, value) in enumerate(read_records(file), 1):
+        try:
+            if isinstance(value, ValueError):
+                raise value
+            documents.append(_parse_json_document(value, place, f"{name}#{number}"))
+        except ValueError as error:
+            broken.append(error)
+    if broken and not documents:
+        raise broken[0]
+    if broken:
+        first = " ".join(str(broken[0]).removeprefix(f"{file}: ").split())
+        skipped.append(f"{file}: {len(broken):,} of {number:,} records, such as {first}")
+    return documents
 
 
 def _drop_repeated_edges(documents: list[Document]) -> None:

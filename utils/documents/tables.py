@@ -5,7 +5,7 @@ import io
 from collections.abc import Iterator
 from pathlib import Path
 
-from utils.documents.formats.page import decode
+from utils.documents.formats.page import decode, read_text_bytes
 
 DELIMITERS = ",;\t|"  # in the order in which they are tried; Excel writes semicolons where the comma is a decimal sign
 TEXT_COLUMNS = {"content", "text"}
@@ -25,7 +25,7 @@ def read_table_records(path: Path) -> Iterator[tuple[str, dict[str, str]]]:
         OSError: the file cannot be read.
     """
     csv.field_size_limit(MAX_FIELD_CHARACTERS)
-    text = decode(path.read_bytes(), path)
+    text = decode(read_text_bytes(path), path)
     headers = {delimiter: _header(text, delimiter) for delimiter in DELIMITERS}
     delimiter = next((d for d, columns in headers.items() if TEXT_COLUMNS.intersection(columns)), "")
     if not delimiter:

@@ -6,7 +6,7 @@ from pathlib import Path
 from bs4 import BeautifulSoup, Tag
 from markdownify import MarkdownConverter
 
-from utils.documents.formats.page import Page, decode, page_from_markdown
+from utils.documents.formats.page import Page, decode, page_from_markdown, read_text_bytes
 from utils.documents.segments import fence_code
 
 BOILERPLATE_TAGS = {
@@ -21,7 +21,7 @@ def read_html(path: Path) -> Page:
     """Read an HTML file; its title is the <h1> that its content begins with, else its <title>.
 
     Raises:
-        ValueError: the file is binary, or its elements are nested too deep.
+        ValueError: the file is binary or too large, or its elements are nested too deep.
     """
     return page_from_html(path, decode_html(path))
 
@@ -44,7 +44,7 @@ def decode_html(path: Path) -> str:
     Raises:
         ValueError: the file is binary.
     """
-    data = path.read_bytes()
+    data = read_text_bytes(path)
     declaration = rb"<(?:meta[^>]{0,200}charset|\?xml[^>]{0,200}encoding)\s*=\s*[\"']?([\w.:-]+)"
     declared = re.search(declaration, data[:4096], re.IGNORECASE)
     return decode(data, path, declared[1].decode() if declared else "")

@@ -4,7 +4,7 @@ import re
 import textwrap
 from pathlib import Path
 
-from utils.documents.formats.page import Page, decode, page_from_markdown
+from utils.documents.formats.page import Page, decode, page_from_markdown, read_text_bytes
 from utils.documents.segments import code_blocks, fence_code
 
 
@@ -12,9 +12,9 @@ def read_markdown(path: Path) -> Page:
     """Read a Markdown file; its title is the `#` heading that it begins with, else that of its front matter.
 
     Raises:
-        ValueError: the file is binary.
+        ValueError: the file is binary, or too large.
     """
-    return page_from_markdown(clean_markdown(decode(path.read_bytes(), path)))
+    return page_from_markdown(clean_markdown(decode(read_text_bytes(path), path)))
 
 
 def clean_markdown(text: str) -> str:

@@ -4,7 +4,7 @@ import re
 from pathlib import Path
 
 from utils.documents.formats.markdown import clean_markdown
-from utils.documents.formats.page import Page, decode, page_from_markdown
+from utils.documents.formats.page import Page, decode, page_from_markdown, read_text_bytes
 from utils.documents.segments import split_code
 
 # A paragraph of imports or exports: up to an empty line.
@@ -22,7 +22,7 @@ def read_mdx(path: Path) -> Page:
     Raises:
         ValueError: the file is binary.
     """
-    text = decode(path.read_bytes(), path)
+    text = decode(read_text_bytes(path), path)
     text = "".join(run if code else _drop_jsx(run) for code, run in split_code(text))
     return page_from_markdown(clean_markdown(text))
 

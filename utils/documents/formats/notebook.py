@@ -5,7 +5,7 @@ from pathlib import Path
 from pydantic import BaseModel, ValidationError
 
 from utils.documents.formats.markdown import clean_markdown
-from utils.documents.formats.page import Page, decode, page_from_markdown
+from utils.documents.formats.page import Page, decode, page_from_markdown, read_text_bytes
 from utils.records import describe_error
 
 
@@ -30,7 +30,7 @@ def read_notebook(path: Path) -> Page:
         ValueError: the file is no notebook, or one of a version before 4.
     """
     try:
-        notebook = Notebook.model_validate_json(decode(path.read_bytes(), path))
+        notebook = Notebook.model_validate_json(decode(read_text_bytes(path), path))
     except ValidationError as error:
         raise ValueError(f"{path}: is no notebook of version 4: {describe_error(error)}") from None
     parts = []

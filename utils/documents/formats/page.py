@@ -12,6 +12,7 @@ SUPERSETS = {
     **dict.fromkeys(("gb2312", "gbk"), "gb18030"),
     **{"iso8859-9": "cp1254", "iso8859-11": "cp874", "tis-620": "cp874", "shift_jis": "cp932", "euc_kr": "cp949"},
 }
+MAX_TEXT_BYTES = 20_000_000  # bytes; a larger text file is unlikely to be a document that was written for people
 MIN_LEGACY_BYTES = 5  # bytes beyond ASCII; from fewer no encoding can be told, and the most common, cp1252, is assumed
 # Confidence of chardet; above it, it was right for 204 of 216 texts in 20 languages, alone and within English.
 SURE = 0.2
@@ -42,9 +43,21 @@ def read_plain_text(path: Path) -> Page:
     """Read a text file, without a title.
 
     Raises:
-        ValueError: the file is binary.
+        ValueError: the file is binary, or too large.
     """
-    return Page("", decode(path.read_bytes(), path))
+    return Page("", decode(read_text_bytes(path), path))
+
+
+def read_text_bytes(path: Path) -> bytes:
+    """Return the bytes of a text file.
+
+    Raises:
+        ValueError: they are more than MAX_TEXT_BYTES.
+    """
+    size = path.stat().st_size
+    if size > MAX_TEXT_BYTES:
+        raise ValueError(f"{path}: holds {size / 1e6:,.0f} MB, more than {MAX_TEXT_BYTES / 1e6:.0f}; split it")
+    return path.read_bytes()
 
 
 def decode(data: bytes, path: Path, declared: str = "") -> str:

@@ -18,7 +18,7 @@ def read_pdf(path: Path) -> Page:
 
     Raises:
         ValueError: the file is no readable PDF, is encrypted with a password, or has no text.
-        ImportError: pypdf is not installed.
+        ImportError: pypdf is not installed, or cryptography for an encrypted file.
     """
     try:
         import pypdf
@@ -27,14 +27,15 @@ def read_pdf(path: Path) -> Page:
     logging.getLogger("pypdf").setLevel(logging.ERROR)
     try:
         reader = pypdf.PdfReader(path)
-        if reader.is_encrypted and not reader.decrypt(""):
-            raise ValueError(f"{path}: is encrypted")
-        pages = [page.extract_text() for page in reader.pages]
-        title = (reader.metadata.title if reader.metadata else "") or ""
+        locked = reader.is_encrypted and not reader.decrypt("")
+        pages = [] if locked else [page.extract_text() for page in reader.pages]
+        title = "" if locked or not reader.metadata else reader.metadata.title or ""
     except pypdf.errors.DependencyError:
-        raise ImportError("cryptography") from None  # for AES
-    except (pypdf.errors.PyPdfError, AttributeError, KeyError, TypeError, IndexError) as error:
-        raise ValueError(f"{path}: is no readable PDF: {error or type(error).__name__}") from None
+        raise ImportError("cryptography") from None
+    except Exception as error:  # A broken file raises errors of many kinds.
+        raise ValueError(f"{path}: is no readable PDF: {str(error) or type(error).__name__}") from None
+    if locked:
+        raise ValueError(f"{path}: is encrypted")
     if pages and not any(page.strip() for page in pages):
         raise ValueError(f"{path}: its {len(pages)} pages hold pictures, no text; recognize the text first (OCR)")
     return Page(title, join_pages(pages))

@@ -16,8 +16,6 @@ from utils.documents.formats.pptx import read_pptx
 from utils.documents.formats.restructured_text import read_restructured_text
 from utils.documents.normalization import normalize
 
-MAX_FILE_BYTES = 20_000_000  # bytes; a larger file is unlikely to be a document that was written for people
-
 READERS: dict[str, Callable[[Path], Page]] = {
     ".md": read_markdown,
     ".markdown": read_markdown,
@@ -39,19 +37,18 @@ def read_page(path: Path) -> Page:
     """Read the title and text of a file, both normalized; its suffix, in any case, is one of READERS.
 
     Raises:
-        ValueError: the file is not what its suffix says, is larger than 20 MB, or is encrypted.
+        ValueError: the file is not what its suffix says, is encrypted, or is a text file larger than 20 MB.
         ImportError: the library that reads it is not installed.
         OSError: the file cannot be read.
     """
     if not path.is_file():
         raise ValueError(f"{path}: is not a regular file")
-    size = path.stat().st_size
-    if size > MAX_FILE_BYTES:
-        raise ValueError(f"{path}: holds {size / 1e6:,.0f} MB, more than {MAX_FILE_BYTES / 1e6:.0f}; split it")
     try:
         page = READERS[path.suffix.lower()](path)
-    except (ValueError, OSError, ImportError):
+    except ImportError:
         raise
-    except Exception as error:  # of a library, at a file that is not what it expects
-        raise ValueError(f"{path}: cannot be read: {type(error).__name__}: {error}") from error
+    except Exception as error:  # Parsers raise errors of many kinds, and not all name the file.
+        if isinstance(error, ValueError | OSError) and str(path) in str(error):
+            raise
+        raise ValueError(f"{path}: cannot be read: {str(error) or type(error).__name__}") from error
     return Page(" ".join(normalize(page.title).split()), normalize(page.text).strip())

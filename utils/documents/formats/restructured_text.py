@@ -3,7 +3,7 @@
 import re
 from pathlib import Path
 
-from utils.documents.formats.page import Page, decode, page_from_markdown
+from utils.documents.formats.page import Page, decode, page_from_markdown, read_text_bytes
 from utils.documents.segments import fence_code
 
 # Directives without text for readers; they are dropped with their content.
@@ -14,9 +14,9 @@ def read_restructured_text(path: Path) -> Page:
     """Read a reStructuredText file; its title is the heading that it begins with.
 
     Raises:
-        ValueError: the file is binary.
+        ValueError: the file is binary, or too large.
     """
-    return page_from_markdown(restructured_to_markdown(decode(path.read_bytes(), path)))
+    return page_from_markdown(restructured_to_markdown(decode(read_text_bytes(path), path)))
 
 
 def restructured_to_markdown(text: str) -> str:
