@@ -183,6 +183,24 @@ def test_a_file_that_its_parser_cannot_read_costs_no_other(docs, monkeypatch):
     ]
 
 
+def test_links_are_followed_within_a_folder_alone(tmp_path):
+    folder, secret = tmp_path / "docs", tmp_path / "elsewhere"
+    for part in (folder / "part", folder / ".data", secret):
+        part.mkdir(parents=True)
+        (part / "text.md").write_text(f"text of {part.name}")
+    (folder / "copy.md").symlink_to("part/text.md")
+    (folder / "mounted.md").symlink_to(".data/text.md")
+    (folder / "secret.md").symlink_to(secret / "text.md")
+    (folder / "secrets").symlink_to(secret)
+    (folder / "part" / "up").symlink_to(folder)
+    (tmp_path / "link").symlink_to(folder)
+    for path in (folder, tmp_path / "link"):
+        documents, skipped = read_documents(path)
+        assert {d.id: d.text for d in documents} == {"mounted.md": "text of .data", "part/text.md": "text of part"}
+        assert skipped == [f"{path}: 2 symbolic links that lead outside of it; name their targets, or copy them"]
+    assert read_documents(folder / "secret.md").documents[0].text == "text of elsewhere"
+
+
 def test_a_beir_folder_gives_its_corpus_alone(beir):
     assert [document.id for document in read_documents(beir).documents] == ["d1", "d2", "d3"]
 

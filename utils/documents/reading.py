@@ -59,7 +59,7 @@ def read_documents(path: str | Path) -> Documents:
     documents: list[Document] = []
     skipped: list[str] = []
     if path.is_dir():
-        files, unread = _find_files(path)
+        files, unread, links = _find_files(path)
         if unread:
             skipped.append(f"{_tally_suffixes(unread)}: kinds of files that are not read")
         missing: Counter[tuple[str, str]] = Counter()  # (suffix, package that reads it) -> files
@@ -75,6 +75,10 @@ def read_documents(path: str | Path) -> Documents:
                 documents += read
                 pages += read if file.suffix.lower() in READERS else []
         skipped += [f"{n} {suffix} files; to read them: pip install {name}" for (suffix, name), n in missing.items()]
+        if links:
+            skipped.append(
+                f"{path}: {links:,} symbolic links that lead outside of it; name their targets, or copy them"
+            )
         _drop_repeated_edges(pages)
         if not documents:
             reason = "; ".join(skipped[:3]) or f"it holds no file of {' '.join(sorted(SUFFIXES))}"
@@ -93,20 +97,38 @@ def read_documents(path: str | Path) -> Documents:
     return Documents(documents, skipped)
 
 
-def _find_files(folder: Path) -> tuple[list[Path], Counter[str]]:
-    """Return the files below `folder` with one of SUFFIXES, sorted, and how many there are of each other suffix.
-    Hidden files and folders, PACKAGE_FOLDERS and folders behind symbolic links are left out."""
+def _find_files(folder: Path) -> tuple[list[Path], Counter[str], int]:
+    """Return the files below `folder` with one of SUFFIXES, sorted, how many there are of each other suffix, and the
+    number of symbolic links, to such files or to folders, that lead outside of it.
+
+    Hidden files and folders and PACKAGE_FOLDERS are left out. A folder from others must not be able to name files of its
+    reader's, since passages may be sent to a language model. A link to a file that is read anyway, or to a folder
+    within, is left out.
+    """
+    root = Path(os.path.realpath(folder))
     files: list[Path] = []
+    links: list[Path] = []
     unread: Counter[str] = Counter()
+    outside = 0
     for parent, folders, names in os.walk(folder):
         folders[:] = [name for name in folders if not name.startswith(".") and name not in PACKAGE_FOLDERS]
         for path in (Path(parent, name) for name in names if not name.startswith(".")):
             suffix = path.suffix.lower()
             if suffix in SUFFIXES:
-                files.append(path)
+                (links if path.is_symlink() else files).append(path)
             else:
                 unread[suffix] += 1
-    return sorted(files), unread
+        targets = (os.path.realpath(Path(parent, name)) for name in folders if Path(parent, name).is_symlink())
+        outside += sum(not Path(target).is_relative_to(root) for target in targets)
+    targets = {os.path.realpath(file) for file in files}
+    for link in sorted(links):
+        target = os.path.realpath(link)
+        if not Path(target).is_relative_to(root):
+            outside += 1
+        elif target not in targets:
+            targets.add(target)
+            files.append(link)
+    return sorted(files), unread, outside
 
 
 def _tally_suffixes(counts: Counter[str]) -> str:
