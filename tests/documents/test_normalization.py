@@ -25,6 +25,10 @@ def test_text_is_normalized():
     )
 
 
+def test_lines_end_alike_and_no_half_of_a_pair_is_left():
+    assert normalize("```\r\na\r\n```\r\r\r\rb\ud83d \U0001f600") == "```\na\n```\n\nb\ufffd \U0001f600"
+
+
 @pytest.mark.parametrize(
     ("text", "words", "count"),
     [

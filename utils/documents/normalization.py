@@ -30,9 +30,12 @@ _SPACE_IN_HAN = regex.compile(rf"(?<=[{HAN_AND_KANA}]) (?=[{HAN_AND_KANA}])")
 
 def normalize(text: str) -> str:
     """Return a text in Unicode's compatibility form NFKC (ligatures, full-width letters, exponents and spaces of all
-    kinds become plain ones), with spaces for control characters, and without invisible characters, spaces at the ends
-    of lines, and more than one empty line in a row."""
+    kinds become plain ones), with "\\n" at the ends of lines, spaces for control characters, U+FFFD for halves of
+    surrogate pairs, and without invisible characters, spaces at the ends of lines, and more than one empty line in a
+    row."""
+    text = text.replace("\r\n", "\n").replace("\r", "\n")
     if not text.isascii():
+        text = re.sub("[\ud800-\udfff]", "\ufffd", text)  # JSON can hold them, UTF-8 and tokenizers cannot.
         text = INVISIBLE_CHARACTERS.sub("", unicodedata.normalize("NFKC", text))
     text = CONTROL_CHARACTERS.sub(" ", text)
     return re.sub(r"\n{3,}", "\n\n", re.sub(r"(?<![ \t])[ \t]+$", "", text, flags=re.MULTILINE))

@@ -101,8 +101,8 @@ def _find_files(folder: Path) -> tuple[list[Path], Counter[str], int]:
     """Return the files below `folder` with one of SUFFIXES, sorted, how many there are of each other suffix, and the
     number of symbolic links, to such files or to folders, that lead outside of it.
 
-    Hidden files and folders and PACKAGE_FOLDERS are left out. A folder from others must not be able to name files of its
-    reader's, since passages may be sent to a language model. A link to a file that is read anyway, or to a folder
+    Hidden files and folders and PACKAGE_FOLDERS are left out. A folder from others must not be able to name files of
+    its reader's, since passages may be sent to a language model. A link to a file that is read anyway, or to a folder
     within, is left out.
     """
     root = Path(os.path.realpath(folder))
