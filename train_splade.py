@@ -118,7 +118,8 @@ class SpladeTrainer:
         config = load_config(given.model_name, read_model_folder(given.model_name).subfolder)
         self.settings = given.with_learning_rate(getattr(config, "hidden_size", BERT_WIDTH))
         self.data = {"train_file": fingerprint(given.train_file), "val_file": fingerprint(val_file)}
-        self.checkpoint = find_checkpoint(self.output_dir, self.settings.to_json(), self.data, given.resume)
+        with self._locked():  # else the checkpoints of a training at work would look like those of a killed one
+            self.checkpoint = find_checkpoint(self.output_dir, self.settings.to_json(), self.data, given.resume)
         if given.resume and not self.checkpoint:
             print_line(f"{self.output_dir}: nothing to resume; training from the beginning")
         self.encoder: SpladeEncoder | None = None
@@ -172,8 +173,12 @@ class SpladeTrainer:
                 another process trains into the folder.
             ValueError, OSError, ImportError: the model or a teacher cannot be loaded.
         """
-        with lock_folder(self.output_dir) if is_main_process() else contextlib.nullcontext():
+        with self._locked():
             return self._train()
+
+    def _locked(self) -> contextlib.AbstractContextManager[None]:
+        """Keep other trainings out of the output folder; the first of several processes does so for all."""
+        return lock_folder(self.output_dir) if is_main_process() else contextlib.nullcontext()
 
     def _train(self) -> list[dict[str, Any]]:
         settings = self.settings
@@ -182,6 +187,8 @@ class SpladeTrainer:
         print_truncated("documents", tokenized.documents, encoder.max_length)
         print_truncated("queries", tokenized.queries, encoder.query_max_length)
         examples, validation = tokenized.split(len(self.examples))
+        if not examples:
+            raise ValueError(f"`max_length={encoder.max_length}` leaves no token of any example's document or query")
         if settings.query_encoder == "idf" and encoder.query_weights is None:
             encoder.query_weights = torch.nn.Parameter(corpus_idf(examples, encoder).to(self.device))
 
