@@ -11,7 +11,7 @@ from utils.documents.segments import split_code
 IMPORTS = re.compile(r"(?:\A|(?<=\n\n)|(?<=^---\n))(?:import|export)\b[ {*'\"](?:.|\n(?!\n))*", re.MULTILINE)
 COMMENT = re.compile(r"\{/\*.*?\*/\}", re.DOTALL)
 # An opening or closing tag of a component, whose values are in quotes or in braces, these nested once.
-COMPONENT = re.compile(r"</?[A-Z][\w.]*((?:[^<>{}\"']|\"[^\"]*\"|'[^']*'|\{(?:[^{}]|\{[^{}]*\})*\})*)>")
+COMPONENT = re.compile(r"</?[A-Z][\w.]{0,99}((?:[^<>{}\"']|\"[^\"]*\"|'[^']*'|\{(?:[^{}]|\{[^{}]*\})*\})*)>")
 LABEL = re.compile(r"\b(?:title|label|summary)=[\"{']+([^\"'{}]+)")  # what a component shows of its attributes
 
 
@@ -29,5 +29,6 @@ def read_mdx(path: Path) -> Page:
 
 def _drop_jsx(text: str) -> str:
     """Remove imports, exports and comments; replace the tags of components by their title or label."""
-    text = COMMENT.sub("", IMPORTS.sub("", text))
+    closed, end, rest = IMPORTS.sub("", text).rpartition("*/}")  # after which a search would end nowhere, each time
+    text = COMMENT.sub("", closed + end) + rest
     return COMPONENT.sub(lambda tag: "".join(f"{label}: " for label in LABEL.findall(tag[1])), text)
