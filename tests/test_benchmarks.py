@@ -9,6 +9,7 @@ from conftest import ROOT
 
 from benchmarks import common
 
+pytestmark = pytest.mark.slow
 SMALL = {"hidden_size": 16, "num_hidden_layers": 1, "num_attention_heads": 1, "intermediate_size": 16}
 COMMANDS = {
     "encode": (["--documents", "2", "--peer-batches", "2"], "ours, auto"),

@@ -661,8 +661,8 @@ def test_texts_that_the_limits_cut_are_counted(data):
 
 
 def test_refreshed_negatives_need_more_documents_than_are_left_out(data):
-    (data / "training_data.json").write_text(json.dumps(examples(8)))
-    with pytest.raises(ValueError, match=r"refresh_negatives: .* 16 documents"):
+    (data / "training_data.json").write_text(json.dumps(examples(4)))
+    with pytest.raises(ValueError, match=r"refresh_negatives: 8 documents are too few"):
         trainer(data, refresh_negatives=2, val_file=None).train()
 
 

@@ -265,6 +265,7 @@ def test_a_query_that_shares_no_word_with_its_passage_is_used(api, pages):
     assert generate(api, pages).returncode == 0 and len(api.requests) == 12
 
 
+@pytest.mark.slow
 def test_a_killed_run_resumes_without_repeated_requests_and_writes_the_same_file(api, pages):
     output = pages.parent / "training_data.json"
     generate(api, pages)
