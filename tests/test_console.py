@@ -7,6 +7,8 @@ import struct
 import termios
 import time
 
+import nbclient
+import nbformat
 import pytest
 from conftest import ROOT
 
@@ -60,8 +62,6 @@ def test_a_terminal_gets_a_bar(monkeypatch):
 
 
 def test_a_notebook_gets_a_bar_in_its_cell_and_no_error():
-    pytest.importorskip("ipykernel", reason="NOT RUN: there is no ipykernel")
-    nbformat, nbclient = pytest.importorskip("nbformat"), pytest.importorskip("nbclient")
     source = 'from utils.console import progress_bar\nfor _ in progress_bar(range(3), desc="files"): pass'
     notebook = nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell(source)])
     nbclient.NotebookClient(notebook, resources={"metadata": {"path": str(ROOT)}}).execute()

@@ -23,7 +23,7 @@ def disk(request, tmp_path):
         return
     command = ["mount", "-t", "tmpfs", "-o", f"size={DISK}", "none", folder]
     if not shutil.which("mount") or subprocess.run(command, capture_output=True).returncode:
-        pytest.skip("no small file system can be mounted here")
+        pytest.skip("NOT RUN: no small file system can be mounted here")
     yield folder, "disk"
     subprocess.run(["umount", folder], check=True)
 
@@ -69,7 +69,7 @@ CASES = {
 def test_a_full_disk_is_one_line_and_the_earlier_output_stays(name, disk, processes, tmp_path):
     (folder, kind), (script, arguments, option, room) = disk, CASES[name]
     if kind == "quota" and not room:
-        pytest.skip("the search engine's own files, in the folder for temporary ones, need more")
+        pytest.skip("a quota without room would stop the search engine's temporary files, before any output")
     texts = [TEXT.format(i) * 3 for i in range(60)]
     examples = [{"query": f"page {i}", "positive_document": text, "source": str(i)} for i, text in enumerate(texts)]
     (tmp_path / "docs.json").write_text(json.dumps(texts))

@@ -72,9 +72,9 @@ def mount(tmp_path):
         try:
             done = subprocess.run(["mount", *map(str, arguments)], capture_output=True, text=True)
         except OSError as error:
-            pytest.skip(f"mount: {error}")
+            pytest.skip(f"NOT RUN: nothing can be mounted here: {error}")
         if done.returncode:
-            pytest.skip(done.stderr.strip())
+            pytest.skip(f"NOT RUN: nothing can be mounted here: {done.stderr.strip()}")
         mounted.append(arguments[-1])
 
     yield run

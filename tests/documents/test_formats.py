@@ -399,7 +399,10 @@ def test_a_pdf_that_is_encrypted_for_permissions_is_read(tmp_path):
         read_page(tmp_path / "a.pdf")
 
 
-@pytest.mark.skipif(importlib.util.find_spec("cryptography") is not None, reason="cryptography is installed")
+@pytest.mark.skipif(
+    importlib.util.find_spec("cryptography") is not None,
+    reason="NOT RUN: cryptography is installed, so it is not missing",
+)
 def test_the_library_that_decrypts_a_pdf_is_named(tmp_path):
     write_pdf(tmp_path / "a.pdf", ["Open the valve slowly."])
     encrypt_pdf(tmp_path / "a.pdf", "AES")
