@@ -118,7 +118,7 @@ def main(args: argparse.Namespace) -> None:
             print_line(f"{' '.join(text.split())[:80]}  ({len(vector['indices'])} terms)")
             print_line("  " + ", ".join(f"{word} {value:.2f}" for word, (value, _) in zip(words, heaviest)))
     if args.queries:
-        print_truncated(encoder.count_truncated_queries(texts), len(texts), "queries", encoder.query_max_length)
+        print_truncated(encoder.tokenize_and_count_queries(texts)[1], len(texts), "queries", encoder.query_max_length)
     else:
         print_truncated(encoder.truncated, len(texts), "texts", encoder.max_length)
 

@@ -65,7 +65,7 @@ def main(args: argparse.Namespace) -> None:
         model = SpladeEncoder.from_pretrained(name, args.device, args.max_length, args.precision, args.threads)
         rows.append(evaluate_model(name, model, data, args.metrics, args.batch_size))
         print_truncated(model.truncated, len(data.documents), "documents", model.max_length, name)
-        truncated = model.count_truncated_queries(list(data.queries.values()))
+        truncated = model.tokenize_and_count_queries(list(data.queries.values()))[1]
         print_truncated(truncated, len(data.queries), "queries", model.query_max_length, name)
     columns = ["model", *args.metrics, "doc_terms", "query_terms", "query_latency_ms"]
     medians = [{**row, "query_latency_ms": row["query_latency_ms"]["p50"]} for row in rows]

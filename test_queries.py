@@ -173,7 +173,7 @@ def answer_query(
     query: str, search: DocumentSearch, documents: Sequence[Document], top_k: int, top_terms: int
 ) -> dict[str, Any]:
     """Search, print the hits, and return them for the output file: {"query", "results"}."""
-    if search.model.count_truncated_queries([search.expand(query)]):
+    if search.model.tokenize_and_count_queries([search.expand(query)])[1]:
         print_line(f"The query is longer than {search.model.query_max_length} tokens and was cut.")
     started = time.perf_counter()
     results = search.search(query, top_k)

@@ -179,7 +179,7 @@ class SpladeEncoder(torch.nn.Module):
         self.truncated = 0
 
         def tokenize(window: Sequence[str]) -> list[list[int]]:
-            ids, truncated = self._tokenize(window, max_length)
+            ids, truncated = self.tokenize_and_count(window, max_length)
             self.truncated += truncated
             return ids
 
@@ -211,23 +211,23 @@ class SpladeEncoder(torch.nn.Module):
 
     def tokenize(self, texts: Sequence[str], max_length: int | None = None) -> list[list[int]]:
         """Return the token ids of each text, special tokens included; [] for a text that has no other tokens."""
-        return self._tokenize(texts, max_length)[0]
+        return self.tokenize_and_count(texts, max_length)[0]
 
-    def _tokenize(self, texts: Sequence[str], max_length: int | None) -> tuple[list[list[int]], int]:
-        """Return the token ids of each text, and how many texts were cut."""
+    def tokenize_and_count(self, texts: Sequence[str], max_length: int | None = None) -> tuple[list[list[int]], int]:
+        """Return what `tokenize` does, and how many texts were cut."""
         ids, truncated = self._truncated_ids(texts, min(max_length or self.max_length, self.max_length))
         special = self.tokenizer.num_special_tokens_to_add()
         return [row if len(row) > special else [] for row in ids], truncated
 
     def tokenize_queries(self, texts: Sequence[str]) -> list[list[int]]:
         """Tokenize as `tokenize` does, up to `query_max_length`; without special tokens if there are query weights."""
-        if self.query_weights is None:
-            return self.tokenize(texts, self.query_max_length)
-        return self._truncated_ids(texts, self.query_max_length, add_special_tokens=False)[0]
+        return self.tokenize_and_count_queries(texts)[0]
 
-    def count_truncated_queries(self, queries: Sequence[str]) -> int:
-        """Count the queries that are cut to `query_max_length`."""
-        return self._truncated_ids(queries, self.query_max_length, self.query_weights is None)[1]
+    def tokenize_and_count_queries(self, texts: Sequence[str]) -> tuple[list[list[int]], int]:
+        """Return what `tokenize_queries` does, and how many queries were cut."""
+        if self.query_weights is None:
+            return self.tokenize_and_count(texts, self.query_max_length)
+        return self._truncated_ids(texts, self.query_max_length, add_special_tokens=False)
 
     def _truncated_ids(
         self, texts: Sequence[str], limit: int, add_special_tokens: bool = True
@@ -252,12 +252,6 @@ class SpladeEncoder(torch.nn.Module):
                 rows = [row if len(row) <= limit else _cut(row, limit, before, after, left) for row in rows]
             ids += rows
         return ids, truncated
-
-    def count_truncated(self, texts: Sequence[str], limit: int) -> int:
-        """Count the texts that have more than `limit` tokens, special tokens included."""
-        if not texts:
-            return 0
-        return sum(len(ids) > limit for ids in self.tokenizer(list(texts), verbose=False)["input_ids"])
 
     def pad(self, tokens: Sequence[list[int]]) -> dict[str, torch.Tensor]:
         """Return input_ids and attention_mask, each [batch, longest text]."""

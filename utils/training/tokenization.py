@@ -168,10 +168,8 @@ def tokenize_examples(examples: Sequence[TrainingExample], encoder: SpladeEncode
     document_keys = np.empty(len(document_numbers), np.int64)
     document_keys[of_documents] = [key for identity in identities for key in identity.documents]
     with progress_bar(total=len(query_numbers) + len(document_numbers), desc="tokenizing", unit="texts") as bar:
-        queries = _tokenize(
-            list(query_numbers), encoder.tokenize_queries, encoder, encoder.query_max_length, bar.update
-        )
-        documents = _tokenize(list(document_numbers), encoder.tokenize, encoder, encoder.max_length, bar.update)
+        queries = _tokenize(list(query_numbers), encoder.tokenize_and_count_queries, bar.update)
+        documents = _tokenize(list(document_numbers), encoder.tokenize_and_count, bar.update)
 
     counts = np.array([1 + len(example.negative_documents) for example in examples], np.int64)
     scores = [score for example, count in zip(examples, counts) for score in example.scores or [np.nan] * count]
@@ -197,21 +195,18 @@ def tokenize_examples(examples: Sequence[TrainingExample], encoder: SpladeEncode
 
 def _tokenize(
     texts: list[str],
-    tokenize: Callable[[Sequence[str]], list[list[int]]],
-    encoder: SpladeEncoder,
-    limit: int,
+    tokenize: Callable[[Sequence[str]], tuple[list[list[int]], int]],
     advance: Callable[[int], object],
 ) -> TokenizedTexts:
-    """Tokenize texts in parts, and count those with more than `limit` tokens."""
+    """Tokenize texts in parts, by what returns their token ids and how many of them were cut."""
     ids, starts, truncated = array("i"), array("q", [0]), 0
     for first in range(0, len(texts), PART_TEXTS):
         part = texts[first : first + PART_TEXTS]
-        rows = tokenize(part)
+        rows, cut = tokenize(part)
         for row in rows:
             ids.extend(row)
             starts.append(len(ids))
-        # Only a text that reaches the limit may have been cut there.
-        truncated += encoder.count_truncated([text for text, row in zip(part, rows) if len(row) == limit], limit)
+        truncated += cut
         advance(len(part))
     return TokenizedTexts(texts, np.asarray(ids), np.asarray(starts), truncated)
 
