@@ -1,6 +1,7 @@
 """Reading and writing the files between the stages."""
 
 import json
+import tracemalloc
 
 import pytest
 
@@ -56,3 +57,17 @@ def test_bytes_that_are_no_text_are_named(tmp_path):
     (tmp_path / "a.jsonl").write_bytes(b'{"query": "\xff\xfe"}')
     with pytest.raises(ValueError, match="line 1: not UTF-8"):
         read_examples(tmp_path / "a.jsonl")
+    (tmp_path / "a.json").write_bytes(b'[{"query": "\xff\xfe"}]')
+    with pytest.raises(ValueError, match=r"a\.json: not UTF-8"):
+        read_examples(tmp_path / "a.json")
+
+
+def test_reading_a_list_takes_twice_its_bytes(tmp_path):
+    """The text and the records made from it; the bytes are gone by then."""
+    file = write(tmp_path / "a.json", [GOOD | {"positive_document": f"{i} " + "x" * 100_000} for i in range(50)])
+    tracemalloc.start()
+    try:
+        assert len(read_examples(file)) == 50
+        assert tracemalloc.get_traced_memory()[1] < 2.2 * file.stat().st_size
+    finally:
+        tracemalloc.stop()

@@ -119,14 +119,17 @@ def read_json_records(path: Path, strict: bool = True) -> Iterator[tuple[str, An
                         value = error
                     yield f"{path}: line {number}", value
         return
-    values = _parse(path.read_bytes(), path)
+    try:
+        values = _parse(path.read_bytes().decode("utf-8-sig"), path)  # bytes would be kept until all is parsed
+    except UnicodeDecodeError:
+        raise ValueError(f"{path}: not UTF-8 text") from None
     if not isinstance(values, list):
         raise ValueError(f"{path}: holds a JSON {type(values).__name__}, not a list of records")
     for number, value in enumerate(values, 1):
         yield f"{path}: record {number}", value
 
 
-def _parse(data: bytes, path: Path, line: int | None = None) -> Any:
+def _parse(data: bytes | str, path: Path, line: int | None = None) -> Any:
     """Parse the JSON value in `data`, the whole file or its line number `line`."""
     try:
         return json.loads(data)
