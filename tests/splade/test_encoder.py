@@ -128,6 +128,13 @@ def test_splade_tiny_equals_the_plain_formula(tiny):
     torch.testing.assert_close(dense(tiny.encode(texts), 30522), expected.amax(1), rtol=1e-4, atol=1e-4)
 
 
+def test_attention_is_not_planned_anew_for_each_shape():
+    """As cuDNN does on CUDA, for a second at a time."""
+    torch.backends.cuda.enable_cudnn_sdp(True)
+    SpladeEncoder.from_pretrained("splade-tiny")
+    assert not torch.backends.cuda.cudnn_sdp_enabled()
+
+
 def test_results_come_in_input_order_whatever_the_batches(tiny):
     texts = ["word " * n for n in (90, 1, 30, 0, 7, 200, 2)]
     alone = [tiny.encode([text])[0] for text in texts]

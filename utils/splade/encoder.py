@@ -101,6 +101,7 @@ class SpladeEncoder(torch.nn.Module):
         check_positive(max_length=max_length)
         device = resolve_device(device)
         use_threads(threads)
+        torch.backends.cuda.enable_cudnn_sdp(False)  # cuDNN's attention builds a plan for every new shape of a batch
         compute_dtype(device, precision)  # an unknown precision fails before the model loads
         folder = read_model_folder(name)
         model, tokenizer = load_masked_lm(name, folder.subfolder)
