@@ -224,7 +224,15 @@ def test_an_e_mail_gives_its_subject_and_message(tmp_path):
         (b"Content-Type: text/html", b"<h2>Oil</h2><p>Check <b>it</b>.", "## Oil\n\nCheck **it**."),
         (b"Content-Type: text/plain; charset=unknown-8bit", "Größe".encode(), "Größe"),
         (b"Subject: without a type", "Größe".encode(), "Größe"),
-        (b"Content-Type: application/pdf", b"%PDF", ""),
+        (b"Subject: The plan\nContent-Type: application/pdf", b"%PDF", ""),
+        (b"\xef\xbb\xbfSubject: with a mark", b"Oil", "Oil"),
+        (b"Content-Type: text/html", b"<h1>Oil</h1><p>Check it.", "# Oil\n\nCheck it."),
+        (b"Content-Type: message/rfc822", b"Subject: forwarded\n\nOil", "Oil"),
+        (b"Content-Type: multipart/mixed", b"without a boundary", "without a boundary"),
+        (b"Content-Type: multipart/mixed; boundary=m", b"cut before the boundary", "cut before the boundary"),
+        (b"Content-Type: multipart/mixed; boundary=m", b"--m\nContent-Type: text/plain\n\ncut i", "cut i"),
+        (b"Content-Type: multipart/alternative; boundary=m", b"--m\n\n \n--m\nContent-Type: text/html\n\n<p>x", "x"),
+        (b"Content-Type: multipart/mixed; boundary=m", b"--m\n\nabove\n--m\n\nbelow\n--m--", "above\n\nbelow"),
     ],
 )
 def test_an_e_mail_is_read_whatever_it_declares(tmp_path, header, body, text):
@@ -234,6 +242,21 @@ def test_an_e_mail_is_read_whatever_it_declares(tmp_path, header, body, text):
 @pytest.mark.parametrize("data", [b"", b"\0\1\2", b"hello\n\nworld"])
 def test_a_file_without_headers_is_no_e_mail(tmp_path, data):
     with pytest.raises(ValueError, match=r"a\.eml: is no e-mail"):
+        page(tmp_path, "a.eml", data)
+
+
+@pytest.mark.parametrize(
+    ("data", "reason"),
+    [
+        (b"Content-Type: application/pdf\n\n%PDF", "holds no text"),
+        (
+            b"Subject: S\nContent-Type: multipart/mixed; boundary=m\n\n--m\nContent-Type: text/pl",
+            "is cut before its text",
+        ),
+    ],
+)
+def test_an_e_mail_without_text_is_refused(tmp_path, data, reason):
+    with pytest.raises(ValueError, match=rf"a\.eml: {reason}"):
         page(tmp_path, "a.eml", data)
 
 

@@ -1,7 +1,10 @@
 """Parse e-mails (EML): subject and message."""
 
+import codecs
 import email
 import email.policy
+from collections.abc import Iterator
+from email.message import EmailMessage
 from pathlib import Path
 
 from utils.documents.formats.html import page_from_html
@@ -9,25 +12,55 @@ from utils.documents.formats.page import Page, decode
 
 
 def read_mail(path: Path) -> Page:
-    """Read an e-mail; its title is the subject. Of a message in plain text and in HTML the plain text is read, without
-    the signature, which is below a line `-- ` (RFC 3676). Attachments are not read.
+    """Read an e-mail; its title is the subject. All parts of the message are read, of alternatives in plain text and in
+    HTML the plain text, each without the signature, which is below a line `-- ` (RFC 3676). Attachments are not read.
 
     Raises:
-        ValueError: the file is no e-mail.
+        ValueError: the file is no e-mail, or holds neither text nor subject, or is cut before its text.
     """
     try:
-        message = email.message_from_bytes(path.read_bytes(), policy=email.policy.default)
+        data = path.read_bytes().removeprefix(codecs.BOM_UTF8)
+        message = email.message_from_bytes(data, policy=email.policy.default)
         subject = str(message.get("subject", ""))
-        body = message.get_body(("plain", "html"))
-        data = body.get_payload(decode=True) if body else b""
+        parts = list(_message_parts(message))
     except Exception as error:  # Malformed headers and parts raise errors of many kinds.
         raise ValueError(f"{path}: is no readable e-mail: {error or type(error).__name__}") from None
     if not message.keys():
         raise ValueError(f"{path}: is no e-mail: it begins without a header such as 'Subject: ...'")
+    text = "\n\n".join(filter(None, (_read_part(part, subject, path) for part in parts)))
+    if not text and (message.defects or not subject.strip()):
+        raise ValueError(f"{path}: {'is cut before its text' if message.defects else 'holds no text'}")
+    return Page(subject, text)
+
+
+def _message_parts(message: EmailMessage) -> Iterator[EmailMessage]:
+    """Yield the parts with text of a message, those of messages in it included. A multipart message without a boundary,
+    such as one that is cut, is a text itself."""
+    if message.is_attachment():
+        return
+    kind, parts = message.get_content_type(), message.get_payload()
+    if not message.is_multipart():
+        if kind in ("text/plain", "text/html") or message.get_content_maintype() == "multipart":
+            yield message
+    elif kind == "multipart/alternative":
+        alternatives = [[p for p in _message_parts(part) if p.get_payload(decode=True).strip()] for part in parts]
+        yield from min(filter(None, alternatives), key=_is_html, default=[])
+    else:
+        for part in parts:
+            yield from _message_parts(part)
+
+
+def _is_html(parts: list[EmailMessage]) -> bool:
+    return any(part.get_content_subtype() == "html" for part in parts)
+
+
+def _read_part(part: EmailMessage, subject: str, path: Path) -> str:
+    data = part.get_payload(decode=True)
     try:
-        text = data.decode(body.get_content_charset("ascii") if body else "ascii").replace("\r\n", "\n")
+        text = data.decode(part.get_content_charset("ascii")).replace("\r\n", "\n")
     except (UnicodeDecodeError, LookupError):  # Mailers declare encodings that are unknown or not those of the message.
         text = decode(data, path)
-    if body and body.get_content_subtype() == "html":
-        text = page_from_html(path, text).text
-    return Page(subject, text.partition("\n-- \n")[0])
+    if _is_html([part]):
+        title, text = page_from_html(path, text)
+        text = text if title in ("", subject) else f"# {title}\n\n{text}"
+    return text.partition("\n-- \n")[0].strip()
