@@ -3,6 +3,7 @@
 import codecs
 import importlib.util
 import json
+import time
 import zipfile
 
 import pypdf
@@ -199,6 +200,29 @@ def test_of_mdx_the_content_and_labels_of_components_are_read(tmp_path):
         "Stop it: Press **stop**.\n\n"
         "```jsx\nimport Tabs from '@theme/Tabs'\n<Card title=\"kept\">{/* kept */}</Card>\n```"
     )
+
+
+@pytest.mark.parametrize(
+    "statement",
+    [
+        "export const parts = {\n  a: 1,\n\n  b: [2,\n\n 3],\n};",
+        "import A from 'a';\nexport function Note({text}) {\n  const a = '}';\n \n  return <p>don't {text}</p>;\n}",
+        "export const text = `one }\n\ntwo \\` ${a}`;",
+        "export const link = 'https://x.y/{';  // an open {",
+        "export const broken = {\n  a: 1,",
+        "export const broken = `",
+    ],
+)
+def test_of_mdx_a_statement_is_dropped_whole_and_nothing_else(tmp_path, statement):
+    assert page(tmp_path, "a.mdx", f"One.\n\n{statement}\n\nTwo (the {{end}}.\n").text == "One.\n\nTwo (the {end}."
+    assert page(tmp_path, "a.mdx", f"{statement}\n\nexport const b = 1\n\nTwo.").text == "Two."
+
+
+@pytest.mark.parametrize("part", ["\n\nexport const a = {", "export a`", "\\`", "'", '\\"', "{", "//", "\n\n"])
+def test_mdx_is_read_in_linear_time(tmp_path, part):
+    started = time.perf_counter()
+    page(tmp_path, "a.mdx", f"export const a = {{ `{part * 30_000}")
+    assert time.perf_counter() - started < 5
 
 
 def test_a_notebook_gives_its_text_and_code(tmp_path):
