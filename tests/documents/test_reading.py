@@ -110,6 +110,22 @@ def test_what_a_record_holds_beside_its_text_is_kept(tmp_path):
     ]
 
 
+@pytest.mark.parametrize(
+    ("record", "id", "text"),
+    [
+        *(({name: value, "text": "one"}, "a.json#1", "one") for name in ("id", "_id") for value in (None, "", " ")),
+        ({"id": None, "_id": "x", "text": "one"}, "x", "one"),
+        ({"id": 0, "text": "one"}, "0", "one"),
+        ({"content": "", "text": "one"}, "a.json#1", "one"),
+        ({"content": None, "text": ""}, "a.json#1", ""),
+    ],
+)
+def test_a_field_that_holds_nothing_is_as_if_it_were_not_there(tmp_path, record, id, text):
+    (tmp_path / "a.json").write_text(json.dumps([record]))
+    (document,) = read_documents(tmp_path / "a.json").documents
+    assert (document.id, document.text) == (id, text)
+
+
 def test_hidden_files_and_installed_packages_are_left_out(docs):
     for folder in (".git", "node_modules/left-pad", "venv/lib/site-packages"):
         (docs / folder).mkdir(parents=True)

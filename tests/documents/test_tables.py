@@ -52,14 +52,42 @@ def test_a_long_field_is_read_and_an_empty_text_counts(tmp_path):
         ("question,answer\nHow?,So.\n", "a column must be named 'content' or 'text'; its columns are 'question', "),
         ("", "a column must be named 'content' or 'text'; its columns are none"),
         ("text\n", "holds no documents"),
-        ('id,text\n1,"a\nb"\n2,yes, and no\n', "line 4: 3 fields for 2 columns; put texts in quotes"),
-        ('id,text\n1,fine\n2,"never closed\n3,fine\n', "line 3: unexpected end of data"),
+        ("id,text\n2,yes, and no\n", "line 2: 3 fields for 2 columns; put texts in quotes"),
+        ("id,text,Text\n1,a,b\n", "2 columns are named 'text'; rename all but one"),
         (b"id,text\n1,\0\n", "binary, not text"),
     ],
 )
 def test_a_broken_table_is_refused_with_the_place(tmp_path, data, message):
     with pytest.raises(ValueError, match=rf"a\.csv: {message}"):
         rows(tmp_path, data)
+
+
+@pytest.mark.parametrize(
+    ("broken", "report"),
+    [
+        ("2,yes, and no", "1 of 5 records, such as line 4: 3 fields for 2 columns; put texts in quotes"),
+        ('2,"yes" and no', "1 of 5 records, such as line 4: ',' expected after '\"'"),
+        ("2", "1 of 5 records, such as line 4: a document needs a field 'content' or 'text' that holds a string"),
+    ],
+)
+def test_one_broken_row_costs_no_other(tmp_path, broken, report):
+    file = tmp_path / "a.csv"
+    file.write_text(f'id,text\n0,"a\nb"\n{broken}\n3,fine\n,"""good"""\n5,"fine"\n')
+    documents, skipped = read_documents(file)
+    assert [(d.id, d.text) for d in documents] == [("0", "a\nb"), ("3", "fine"), ("a.csv#4", '"good"'), ("5", "fine")]
+    assert skipped == [f"{file}: {report}"]
+
+
+def test_lines_after_a_quote_that_is_never_closed_are_left_out_and_said_to_be(tmp_path):
+    file = tmp_path / "a.csv"
+    file.write_text('id,text\n1,fine\n2,a,b\n3,"never closed\n4,fine\n5,fine\n')
+    documents, skipped = read_documents(file)
+    reason = "line 4: a quote that is never closed; the 3 lines up to line 6 are left out"
+    assert [d.id for d in documents] == ["1"] and skipped == [f"{file}: 4 of 5 records, such as {reason}"]
+
+
+def test_empty_fields_beyond_the_columns_are_none(tmp_path):
+    assert rows(tmp_path, "id,text\n1,one,,\n") == [("1", "", "one", {})]
 
 
 def test_tables_in_a_folder_are_read_or_reported(docs):

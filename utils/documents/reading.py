@@ -4,7 +4,7 @@ import functools
 import os
 from collections import Counter
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from utils.console import progress_bar
 from utils.documents.formats.registry import READERS, read_page
@@ -159,8 +159,8 @@ def _read_file(file: Path, name: str, skipped: list[str]) -> list[Document]:
     if broken and not documents:
         raise broken[0]
     if broken:
-        first = " ".join(str(broken[0]).removeprefix(f"{file}: ").split())
-        skipped.append(f"{file}: {len(broken):,} of {number:,} records, such as {first}")
+        reason, _ = Counter(str(error).removeprefix(f"{file}: ") for error in broken).most_common(1)[0]
+        skipped.append(f"{file}: {len(broken):,} of {number:,} records, such as {' '.join(reason.split())}")
     return documents
 
 
@@ -193,14 +193,23 @@ def _parse_json_document(value: object, place: str, name: str) -> Document:
     if not isinstance(value, dict):
         raise ValueError(f"{place}: a document is a string or an object, not a JSON {type(value).__name__}")
     fields = dict(value)
-    text = fields.pop("content") if "content" in fields else fields.pop("text", None)
+    text = _pop_given(fields, "content", "text")
     if not isinstance(text, str):
         raise ValueError(f"{place}: a document needs a field 'content' or 'text' that holds a string")
     title = " ".join(normalize(str(fields.pop("title", None) or "")).split())
-    own_id = fields.pop("id") if "id" in fields else fields.pop("_id", name)
+    own_id = _pop_given(fields, "id", "_id")
     metadata = fields.pop("metadata", None) or {}
     metadata = {**fields, **(metadata if isinstance(metadata, dict) else {"metadata": metadata})}
-    return Document(id=str(own_id), title=title, text=normalize(text).strip(), metadata=metadata)
+    own_id = name if own_id is None else str(own_id)
+    return Document(id=own_id if own_id.strip() else name, title=title, text=normalize(text).strip(), metadata=metadata)
+
+
+def _pop_given(fields: dict[str, Any], *names: str) -> Any:
+    """Remove and return the first of the named fields that holds something, else the first that is there, else
+    None."""
+    present = [name for name in names if name in fields]
+    given = max(present, key=lambda name: (fields[name] is not None, str(fields[name]).strip() != ""), default="")
+    return fields.pop(given, None)
 
 
 def _make_ids_unique(documents: list[Document]) -> None:

@@ -13,15 +13,16 @@ DOCUMENT_COLUMNS = TEXT_COLUMNS | {"title", "id", "_id", "metadata"}  # their na
 MAX_FIELD_CHARACTERS = 2**31 - 1  # the most that the csv module takes on all systems; its default is 131,072
 
 
-def read_table_records(path: Path) -> Iterator[tuple[str, dict[str, str]]]:
+def read_table_records(path: Path) -> Iterator[tuple[str, dict[str, str] | ValueError]]:
     """Yield (place, record) of each row of a CSV or TSV file, by the columns that its first line names; `place` is its
-    file and line, for messages. Rows without any field are left out, and so are empty fields other than the text.
+    file and line, for messages. Rows without any field are left out, and so are empty fields other than the text. For
+    each line of a row with more fields than columns, or with a stray quote, the record is the ValueError.
 
     The delimiter is the one with which there is a column `content` or `text`. Quotes are as in RFC 4180; in a file with
     tabs where they are not, they are characters like others.
 
     Raises:
-        ValueError: the file is binary, has no such column, a row with more fields than columns, or a stray quote.
+        ValueError: the file is binary, or has no such column, or two of one name.
         OSError: the file cannot be read.
     """
     csv.field_size_limit(MAX_FIELD_CHARACTERS)
@@ -32,19 +33,29 @@ def read_table_records(path: Path) -> Iterator[tuple[str, dict[str, str]]]:
         found = ", ".join(f"'{name}'" for name in max(headers.values(), key=len)) or "none"
         raise ValueError(f"{path}: a column must be named 'content' or 'text'; its columns are {found}")
     columns = headers[delimiter]
+    for name in DOCUMENT_COLUMNS:
+        if columns.count(name) > 1:
+            raise ValueError(f"{path}: {columns.count(name)} columns are named '{name}'; rename all but one")
     quoting = csv.QUOTE_NONE if delimiter == "\t" and not _is_well_quoted(text) else csv.QUOTE_MINIMAL
     rows = csv.reader(io.StringIO(text, newline=""), delimiter=delimiter, quoting=quoting, strict=True)
-    first_line = 1
-    try:
-        for number, row in enumerate(rows):
-            place, first_line = f"{path}: line {first_line}", rows.line_num + 1
-            if number and any(field.strip() for field in row):
-                if len(row) > len(columns):
-                    raise ValueError(f"{place}: {len(row)} fields for {len(columns)} columns; put texts in quotes")
-                record = dict(zip(columns, row))
-                yield place, {name: field for name, field in record.items() if field.strip() or name in TEXT_COLUMNS}
-    except csv.Error as error:
-        raise ValueError(f"{path}: line {first_line}: {error}") from None
+    next(rows)
+    while True:
+        place, before = f"{path}: line {rows.line_num + 1}", rows.line_num
+        try:
+            row = next(rows)
+            if len(row) > len(columns) and any(field.strip() for field in row[len(columns) :]):
+                raise ValueError(f"{len(row)} fields for {len(columns)} columns; put texts in quotes")
+        except StopIteration:
+            return
+        except (csv.Error, ValueError) as error:
+            lines = rows.line_num - before
+            left_out = f"; the {lines:,} lines up to line {rows.line_num:,} are left out" if lines > 1 else ""
+            reason = "a quote that is never closed" if str(error) == "unexpected end of data" else error
+            yield from [(place, ValueError(f"{place}: {reason}{left_out}"))] * lines
+            continue
+        if any(field.strip() for field in row):
+            record = dict(zip(columns, row))
+            yield place, {name: field for name, field in record.items() if field.strip() or name in TEXT_COLUMNS}
 
 
 def _header(text: str, delimiter: str) -> list[str]:
