@@ -50,12 +50,18 @@ def test_a_broken_line_is_left_out_and_the_others_are_kept(tmp_path, capsys, bro
     assert f"{path}: left out line 3, broken by a crash; the other results are kept" in capsys.readouterr().out
     journal.add({"y": 3})
     del journal
-    assert found(path) == {"w": 1, "z": 2, "y": 3}
+    assert found(path) == {"w": 1, "z": 2, "y": 3} and not capsys.readouterr().out
 
 
-def test_a_broken_first_line_loses_no_result(tmp_path):
-    (tmp_path / "j").write_text('{"mod\n["x", 1]\n')
-    assert found(tmp_path / "j") == {"x": 1}
+def test_a_broken_first_line_loses_no_result_and_is_said_once(tmp_path, capsys):
+    path = tmp_path / "j"
+    path.write_text('{"mod\n["x", 1]\n')
+    assert found(path) == {"x": 1}
+    said = 'left out line 1, broken by a crash; the other results are taken to be of {"model": "a"}'
+    assert said in capsys.readouterr().out
+    assert found(path) == {"x": 1} and not capsys.readouterr().out
+    with pytest.raises(ValueError, match="begun with model a, not b"):
+        found(path, model="b")
 
 
 @pytest.mark.parametrize("text", ["", '{"model"', '{"model": "a"}\n', '{"model": "a"}\n["x'])

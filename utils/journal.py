@@ -15,7 +15,8 @@ from utils.files import lock
 
 class Journal:
     """A JSON Lines file of [key, value] pairs that grows with each result; its first line says of what work they are.
-    The file is locked until the process ends, however it ends. Lines that a crash left broken are said and left out.
+    The file is locked until the process ends, however it ends. Lines that a crash left broken are left out and said,
+    once: the first line, written again behind them, tells a later run so.
 
     Args:
         path: the file; it stays only if there is a result.
@@ -50,23 +51,24 @@ class Journal:
         if lines in ([], [first_line]) and (lines or first_line.startswith(cut)):  # it ended before its first result
             os.truncate(self.path, 0)
             return
-        header, broken = None, []
+        headers, broken = [], []
         for number, line in enumerate(lines, 1):
             try:
                 value = json.loads(line)
-                if number == 1 and isinstance(value, dict):
-                    header = value
+                if isinstance(value, dict):
+                    headers.append(value)
+                    broken = []
                 elif isinstance(value, list) and len(value) == 2:
                     self.found[value[0]] = value[1]
                 else:
                     broken.append(number)
             except (ValueError, TypeError, RecursionError):
                 broken.append(number)
-        if header is None and not self.found:
+        if not headers and not self.found:
             raise ValueError(f"{self.path}: is not a journal of interrupted work; move this file away")
         if not resume:
             raise ValueError(f"{self.path}: holds earlier work; go on with it by `resume=True`, or remove this file")
-        if header is not None and header != self.work:
+        for header in (header for header in headers if header != self.work):
             name = next(k for k in {**header, **self.work} if header.get(k) != self.work.get(k))
             raise ValueError(
                 f"{self.path}: was begun with {name} {header.get(name)}, not {self.work.get(name)}; "
@@ -77,14 +79,20 @@ class Journal:
             os.truncate(self.path, sum(map(len, lines)))
         if broken:
             lines_left_out = f"line {broken[0]}" + (f" and {len(broken) - 1:,} more" if len(broken) > 1 else "")
-            print_line(f"{self.path}: left out {lines_left_out}, broken by a crash; the other results are kept")
+            kept = "are kept" if headers else f"are taken to be of {json.dumps(self.work)}"
+            print_line(f"{self.path}: left out {lines_left_out}, broken by a crash; the other results {kept}")
+            self._write_header()
 
     def add(self, pairs: dict[Hashable, Any]) -> None:
         """Add results; when this returns, they outlive the process."""
         self.found.update(pairs)
         if not os.fstat(self._file.fileno()).st_size:
-            self._file.write(_first_line(self.work).decode())
+            self._write_header()
         self._file.writelines(json.dumps(pair) + "\n" for pair in pairs.items())
+        self._file.flush()
+
+    def _write_header(self) -> None:
+        self._file.write(_first_line(self.work).decode())
         self._file.flush()
 
     def remove(self) -> None:
