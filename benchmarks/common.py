@@ -20,7 +20,7 @@ from sentence_transformers.sparse_encoder.modules import MLMTransformer, SpladeP
 from transformers import AutoTokenizer, BertConfig, BertForMaskedLM
 
 from utils.arguments import ScriptParser, positive_int
-from utils.console import format_table, print_line, quiet_libraries
+from utils.console import format_table, print_line, print_skipped, quiet_libraries
 from utils.device import PRECISIONS, resolve_device
 from utils.documents.reading import read_documents
 from utils.models import resolve_model
@@ -73,8 +73,10 @@ def precisions(args: argparse.Namespace) -> list[str]:
 def sample(args: argparse.Namespace) -> list[str]:
     """Return `--documents` texts of the collection, the same ones in every run."""
     quiet_libraries()
-    documents = [d.full_text for d in read_documents(args.input_dir).documents if d.full_text.strip()]
-    return random.Random(0).sample(documents, min(args.documents, len(documents)))
+    documents, skipped = read_documents(args.input_dir)
+    print_skipped(skipped)
+    texts = [document.full_text for document in documents if document.full_text.strip()]
+    return random.Random(0).sample(texts, min(args.documents, len(texts)))
 
 
 @contextlib.contextmanager

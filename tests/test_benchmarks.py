@@ -30,6 +30,12 @@ def test_a_benchmark_runs_to_its_end(name, docs, beir, monkeypatch, capsys):
     assert shown in capsys.readouterr().out
 
 
+def test_a_benchmark_says_which_files_it_does_not_read(docs, capsys):
+    (docs / "broken.json").write_text("{")
+    assert len(common.sample(common.parser(None, 1, 3).parse_args(["--input-dir", str(docs)]))) == 3
+    assert f"skipped {docs / 'broken.json'}: line 1: broken JSON" in capsys.readouterr().out
+
+
 @pytest.mark.parametrize("way", ["python -m tool", "python tool.py"])
 def test_a_script_names_itself_as_it_was_started(way, tmp_path):
     (tmp_path / "tool.py").write_text(
