@@ -102,7 +102,7 @@ import {
 } from "x";
 
 We sell pumps, and
-import valves. {/* hidden
+import `<Valve>`. {/* hidden
 here */}
 
 <Tabs values={[{label: 'L', value: 'l'}]} onChange={(x) => go({a: 1})}>
@@ -196,7 +196,7 @@ def test_of_mdx_the_content_and_labels_of_components_are_read(tmp_path):
     found = page(tmp_path, "a.mdx", MDX)
     assert found.title == "The pump"
     assert found.text == (
-        "We sell pumps, and\nimport valves.\n\n  Linux:\n\n## Steps\n\nPress *start*, if 1 < 2 and 3 > 2.\n\n"
+        "We sell pumps, and\nimport `<Valve>`.\n\n  Linux:\n\n## Steps\n\nPress *start*, if 1 < 2 and 3 > 2.\n\n"
         "Stop it: Press **stop**.\n\n"
         "```jsx\nimport Tabs from '@theme/Tabs'\n<Card title=\"kept\">{/* kept */}</Card>\n```"
     )
@@ -287,6 +287,29 @@ def test_an_e_mail_without_text_is_refused(tmp_path, data, reason):
 def test_markdown_links_lose_their_targets_whatever_their_titles_hold():
     text = """[a](x "it's") [b](y '"no"') [c](z) [d](w "open"""
     assert clean_markdown(f"{text}\n<!-- x --> end <!-- open") == 'a b c [d](w "open\n end <!-- open'
+
+
+@pytest.mark.parametrize(
+    ("text", "kept"),
+    [
+        ("---\nCare: read this.\n\nKeep it dry.\n\n---\nEnd", "---\nCare: read this.\n\nKeep it dry.\n\n---\nEnd"),
+        ("---\ntitle: >-\n  Pumps\ntags:\n- a\n\n# of ours\n--- \nEnd", "# Pumps\n\nEnd"),
+        ("---\ntitle:\nid: x\n---", ""),
+        ("`<!--` and `-->`, ``a` <b>``, `<br>`, `[a](b)`", "`<!--` and `-->`, ``a` <b>``, `<br>`, `[a](b)`"),
+        ("[`run()`](run.md) of <a href='x'>us</a>, <a@b.c>", "`run()` of us, <a@b.c>"),
+        ("One[^1].\n\n[^1]: A note.\n[x]: y.z (X)\n[care]: keep dry", "One[^1].\n\n[^1]: A note.\n[care]: keep dry"),
+        ("the cell a[i][j] of [ours][1]", "the cell a[i][j] of ours"),
+    ],
+)  # fmt: skip
+def test_of_markdown_no_text_is_taken_for_markup(text, kept):
+    assert clean_markdown(text) == kept
+
+
+@pytest.mark.parametrize("part", ["- a: b\n", "``a`b", "\n`", "[a]: b c\n", "``", "[a]:\n", "<a "])
+def test_markdown_is_cleaned_in_linear_time(part):
+    started = time.perf_counter()
+    clean_markdown(f"---\n{part * 20_000}")
+    assert time.perf_counter() - started < 5
 
 
 def test_of_html_only_the_content_is_read(tmp_path):

@@ -3,7 +3,7 @@
 import re
 from pathlib import Path
 
-from utils.documents.formats.markdown import clean_markdown
+from utils.documents.formats.markdown import clean_around_code, clean_markdown
 from utils.documents.formats.page import Page, decode, page_from_markdown, read_text_bytes
 from utils.documents.segments import split_code
 
@@ -28,18 +28,21 @@ def read_mdx(path: Path) -> Page:
         ValueError: the file is binary.
     """
     text = decode(read_text_bytes(path), path)
-    text = "".join(run if code else _drop_jsx(run) for code, run in split_code(text))
+    text = "".join(
+        run if code else clean_around_code(_drop_statements(run), _drop_jsx) for code, run in split_code(text)
+    )
     return page_from_markdown(clean_markdown(text))
 
 
 def _drop_jsx(text: str) -> str:
-    """Remove imports, exports and comments; replace the tags of components by their title or label."""
-    closed, end, rest = _drop_statements(text).rpartition("*/}")  # after which a search would end nowhere, each time
+    """Remove comments; replace the tags of components by their title or label."""
+    closed, end, rest = text.rpartition("*/}")  # after which a search would end nowhere, each time
     text = COMMENT.sub("", closed + end) + rest
     return COMPONENT.sub(lambda tag: "".join(f"{label}: " for label in LABEL.findall(tag[1])), text)
 
 
 def _drop_statements(text: str) -> str:
+    """Remove imports and exports."""
     starts = [match.end() for match in STATEMENT.finditer(text)]
     kept, position = [], 0
     for start, limit in zip(starts, [*starts[1:], len(text)]):
