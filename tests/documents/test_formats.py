@@ -321,6 +321,19 @@ def test_of_html_only_the_content_is_read(tmp_path):
     )
 
 
+@pytest.mark.parametrize(
+    ("html", "found"),
+    [
+        ("<form><input><h1>Oil</h1><p>Check it.</form><form>Search</form>", ("Oil", "Check it.")),
+        ("<header>Us</header><article><header><h1>Oil</h1></header><p>Check it.</article>", ("Oil", "Check it.")),
+        ("<aside>Ads</aside><div role=main><p>Check it.</p><aside>Hot!</aside></div>", ("", "Check it.\n\nHot!")),
+        ("<main> <div id=app></div></main><div>Check it.</div>", ("", "Check it.")),
+    ],
+)
+def test_of_html_no_content_is_taken_for_what_is_around_it(tmp_path, html, found):
+    assert page(tmp_path, "a.html", html) == found
+
+
 def test_code_with_fences_in_it_is_fenced_by_longer_ones(tmp_path):
     code = "```sh\n# no heading\n```"
     assert page(tmp_path, "a.html", f"<pre>\n{code}\n</pre><p>end").text == f"````\n{code}\n````\n\nend"

@@ -13,6 +13,7 @@ BOILERPLATE_TAGS = {
     *("head", "title", "script", "style", "noscript", "template", "svg", "iframe", "form", "button"),
     *("nav", "header", "footer", "aside"),
 }
+CONTENT_TAGS = ["main", "article", "h1", "h2", "p"]  # of which a form to search has none, and one around a page some
 BOILERPLATE_ROLES = {"navigation", "banner", "contentinfo", "search", "doc-noteref", "doc-backlink"}
 BOILERPLATE_CLASSES = {"headerlink", "sphinxsidebar", "related"}
 
@@ -50,11 +51,21 @@ def decode_html(path: Path) -> str:
     return decode(data, path, declared[1].decode() if declared else "")
 
 
+def _is_main(element: Tag) -> bool:
+    return element.name == "main" or element.get("role") == "main"
+
+
 def _is_content(element: Tag) -> bool:
+    """Return whether an element is no boilerplate. A header or an aside in the main content holds its title or a
+    remark, and a form may be around the whole content."""
     attributes = element.attrs
-    return not (
-        element.name in BOILERPLATE_TAGS
-        or attributes.get("role") in BOILERPLATE_ROLES
+    tag_is_content = (
+        element.name not in BOILERPLATE_TAGS
+        or (element.name in ("header", "aside") and element.find_parent(lambda e: _is_main(e) or e.name == "article"))
+        or (element.name == "form" and element.find(CONTENT_TAGS))
+    )
+    return tag_is_content and not (
+        attributes.get("role") in BOILERPLATE_ROLES
         or "hidden" in attributes
         or BOILERPLATE_CLASSES.intersection(attributes.get("class", ()))
     )
@@ -79,16 +90,17 @@ _TO_MARKDOWN = _Converter(heading_style="ATX", strip=["a", "img"], escape_asteri
 
 
 def html_to_markdown(html: str) -> str:
-    """Convert the content of a page to Markdown: its <main> or <article> if it has exactly one, else its body, without
-    navigation, banners, forms and scripts. The page's title comes first, unless the content begins with an <h1>.
+    """Convert the content of a page to Markdown: its <main> or <article> if it has exactly one, with text, else its
+    body, without navigation, banners, forms and scripts. The page's title comes first, unless the content begins with
+    an <h1>.
 
     Raises:
         ValueError: its elements are nested too deep.
     """
     soup = BeautifulSoup(re.sub(r"\A\s*<\?xml[^>]*>", "", html), "lxml")  # It warns of XML, though XHTML is read well.
     title = " ".join(soup.title.get_text().split()) if soup.title else ""
-    mains = soup.find_all(lambda tag: tag.name == "main" or tag.get("role") == "main") or soup.find_all("article")
-    body = mains[0] if len(mains) == 1 else soup.body or soup
+    mains = soup.find_all(_is_main) or soup.find_all("article")
+    body = mains[0] if len(mains) == 1 and mains[0].get_text().strip() else soup.body or soup
     for element in body.find_all(lambda tag: not _is_content(tag)):
         element.decompose()
     try:
