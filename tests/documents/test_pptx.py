@@ -4,8 +4,15 @@ import sys
 
 import pptx
 import pytest
+from lxml import etree
+from pptx.chart.data import CategoryChartData
+from pptx.enum.chart import XL_CHART_TYPE
+from pptx.opc.package import Part
+from pptx.opc.packuri import PackURI
 
 from utils.documents.formats.registry import read_page
+
+OOXML = "http://schemas.openxmlformats.org"
 
 
 def test_slides_become_sections_with_lists_tables_and_notes(tmp_path):
@@ -27,6 +34,32 @@ def test_slides_become_sections_with_lists_tables_and_notes(tmp_path):
         "Pump training",
         "For fitters\n\n## Bleeding\n\n- Open the valve\n  - slowly\n\nMind the spring.\n\n"
         "| Part | Torque |\n| --- | --- |\n| Bolt | 20 Nm |\n\nIn a group",
+    )
+
+
+def test_labels_of_charts_diagrams_and_text_for_newer_programs_are_read(tmp_path):
+    show = pptx.Presentation()
+    slide = show.slides.add_slide(show.slide_layouts[6])
+    data = CategoryChartData()
+    data.categories = ["East", "West"]
+    data.add_series("Pumps sold", (1, 2))
+    chart = slide.shapes.add_chart(XL_CHART_TYPE.PIE, 0, 0, 9, 9, data).chart
+    chart.chart_title.text_frame.text = "A good year"
+    nodes = f'<d xmlns:a="{OOXML}/drawingml/2006/main"><a:p><a:r><a:t>Fill, then bleed</a:t></a:r></a:p><a:p/></d>'
+    part = Part(PackURI("/ppt/diagrams/data1.xml"), "application/xml", show.part.package, nodes.encode())
+    frame = slide.shapes.add_table(1, 1, 0, 0, 9, 9)._element.graphic.graphicData
+    frame.set("uri", f"{OOXML}/drawingml/2006/diagram")
+    ids = etree.SubElement(frame, f"{{{OOXML}/drawingml/2006/diagram}}relIds")
+    ids.set(f"{{{OOXML}/officeDocument/2006/relationships}}dm", slide.part.relate_to(part, "diagramData"))
+    for text in ("For older programs", "For newer programs"):
+        slide.shapes.add_textbox(0, 0, 9, 9).text_frame.text = text
+    *_, older, newer = slide.shapes._spTree
+    versions = etree.SubElement(slide.shapes._spTree, f"{{{OOXML}/markup-compatibility/2006}}AlternateContent")
+    for name, version in (("Choice", newer), ("Fallback", older)):
+        etree.SubElement(versions, f"{{{OOXML}/markup-compatibility/2006}}{name}").append(version)
+    show.save(tmp_path / "a.pptx")
+    assert read_page(tmp_path / "a.pptx").text == (
+        "A good year\nPumps sold\nEast\nWest\n\n- Fill, then bleed\n\nFor newer programs"
     )
 
 
