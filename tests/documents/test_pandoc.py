@@ -18,6 +18,7 @@ ifdef::env-github[]
 :tip-caption: :bulb:
 endif::[]
 
+ifndef::print[Read [this].]
 Use {site}[our site] and <<care,the part on care>>.footnote:[Or call.]
 
 == Care
@@ -42,6 +43,7 @@ run(1)
 
 ORG = """\
 #+TITLE: The pump
+#+SUBTITLE: A manual
 * TODO Care :work:
   :PROPERTIES:
   :CUSTOM_ID: care
@@ -61,6 +63,11 @@ LATEX = r"""
 \title{The \pump}
 \begin{document}
 \maketitle
+\begin{abstract}
+Of pumps.
+
+And oil.
+\end{abstract}
 \section{Care}
 The \pump{} costs \$5 \& runs at $v_0^2$. % a comment
 \input{secret}
@@ -81,19 +88,20 @@ def test_asciidoc_keeps_headings_code_tables_and_notes(tmp_path):
     (tmp_path / "secret.adoc").write_text("not read here")
     assert page(tmp_path, "a.adoc", ASCIIDOC) == (
         "The pump",
-        "Use our site and the part on care.\n\n# Care\n\nNote\n\nKeep it **dry**.\n\n```\n# no heading\nrun(1)\n```\n\n"
+        "Read [this]. Use our site and the part on care.\n\n# Care\n\nNote\n\nKeep it **dry**.\n\n"
+        "```\n# no heading\nrun(1)\n```\n\n"
         "| Part | Torque |\n| --- | --- |\n| Bolt | 20 Nm |\n| Nut | 9 Nm |\n\n---\n\n1. Or call.",
     )
 
 
 def test_org_loses_keywords_tags_and_drawers(tmp_path):
-    text = "# Care\n\nSee our site.\n\n```\n# no heading\n```\n\n## Oil\n\n* weekly"
+    text = "A manual\n\n# Care\n\nSee our site.\n\n```\n# no heading\n```\n\n## Oil\n\n* weekly"
     assert page(tmp_path, "a.org", ORG) == ("The pump", text)
 
 
 def test_latex_is_read_with_its_macros_and_without_other_files(tmp_path):
     (tmp_path / "secret.tex").write_text("not read here")
-    text = "# Care\n\nThe pump costs $5 & runs at \\(v_0^2\\).\n\n```\n# no heading\n```"
+    text = "Of pumps.\n\nAnd oil.\n\n# Care\n\nThe pump costs $5 & runs at \\(v_0^2\\).\n\n```\n# no heading\n```"
     assert page(tmp_path, "a.tex", LATEX) == ("The pump", text)
 
 

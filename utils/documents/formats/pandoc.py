@@ -10,12 +10,16 @@ from utils.documents.formats.page import Page, decode, page_from_markdown
 
 TEXT_FORMATS = {".adoc": "asciidoc", ".asciidoc": "asciidoc", ".org": "org", ".tex": "latex"}  # pandoc's names
 FORMATS = {**TEXT_FORMATS, ".epub": "epub", ".odt": "odt"}
-TEMPLATE = Path(__file__).with_suffix(".html")  # the title, if there is one, on the first line; then the content
+TEMPLATE = Path(__file__).with_suffix(
+    ".html"
+)  # the title, if there is one, on the first line; then the content, from subtitle and abstract on
 TIMEOUT = 120  # seconds a file; AsciiDoc is the slowest: 6 a quarter of a megabyte, and odd files take no end
 MEMORY = "1G"  # at most
 MAX_ATTRIBUTE = 200  # characters of an attribute's value; bounds those that are made of each other
 ASCIIDOC_ATTRIBUTE = re.compile(r"^:([\w-]+):[ \t]+(.+)$", re.MULTILINE)
-PREPROCESSOR_LINE = re.compile(r"^(?:include|ifdef|ifndef|ifeval|endif)::.*\[.*\][ \t]*(?:\n|\Z)", re.MULTILINE)
+PREPROCESSOR_LINE = re.compile(
+    r"^(?:ifn?def::[^\[\n]*\[(.+)\]|(?:include|ifdef|ifndef|ifeval|endif)::.*\[.*\])[ \t]*(\n|\Z)", re.MULTILINE
+)  # a condition on the text in its brackets, or another line
 ORG_OPTIONS = "#+OPTIONS: todo:nil tags:nil\n"  # no part of headings
 
 
@@ -64,7 +68,7 @@ def read_with_pandoc(path: Path) -> Page:
 def _preprocess_asciidoc(text: str) -> str:
     """Do what AsciiDoc's preprocessor does and pandoc does not: put the values of attributes in links too. Conditions
     are taken to be met, and files to include, at which pandoc would fail, are left out."""
-    text = PREPROCESSOR_LINE.sub("", text)
+    text = PREPROCESSOR_LINE.sub(lambda line: f"{line[1]}{line[2]}" if line[1] else "", text)
     attributes: dict[str, str] = {}
     for name, value in ASCIIDOC_ATTRIBUTE.findall(text):
         attributes[name] = _expand(value, attributes)[:MAX_ATTRIBUTE]
