@@ -115,6 +115,13 @@ def test_books_and_office_texts_keep_headings_and_lists(tmp_path, suffix):
     assert found.removeprefix("# Care\n\n") == "Keep it dry, Jürgen.\n\n## Oil\n\n* weekly\n* or daily"
 
 
+def test_a_book_is_read_whole_whatever_stands_in_its_chapters(tmp_path):
+    chapters = "One.\n\n# Two\n\n<article>In two.</article>\n\n# Three\n\n<aside>Mind it.</aside>\n"
+    pypandoc.convert_text(chapters, "epub", "markdown", outputfile=str(tmp_path / "a.epub"))
+    text = read_page(tmp_path / "a.epub").text
+    assert all(part in text for part in ("One.", "In two.", "Three", "Mind it."))
+
+
 def test_text_files_may_be_in_another_encoding(tmp_path):
     text = "Für die Mäuse, die Größe kostet 5 €."
     assert page(tmp_path, "a.org", f"* Käse\n{text}\n".encode("cp1252")) == ("Käse", text)

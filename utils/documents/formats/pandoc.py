@@ -59,7 +59,7 @@ def read_with_pandoc(path: Path) -> Page:
     title, _, content = done.stdout.decode().partition("\n")
     content = content.replace("tfoot>", "tbody>")  # where pandoc's reader puts the last row of a table in AsciiDoc
     try:
-        text = html_to_markdown(content)
+        text = html_to_markdown(f"<main>{content}</main>")  # all of it, which is no page of a site
     except ValueError as error:
         raise ValueError(f"{path}: {error}") from None
     return Page(html.unescape(title), text) if title.strip() else page_from_markdown(text)
