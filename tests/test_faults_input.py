@@ -253,7 +253,7 @@ def test_json_that_is_nested_too_deeply(read, suffix, tmp_path):
     assert [document.text for document in read_documents(tmp_path).documents] == ["A whole document."]
 
 
-# Of some broken AsciiDoc pandoc makes nothing in its two minutes.
+# Of some broken AsciiDoc pandoc makes nothing in all its time.
 @pytest.mark.parametrize("suffix", sorted(SUFFIXES - {".json", ".jsonl", ".adoc", ".asciidoc"}))
 @small_inputs
 @given(cut=st.floats(0, 1), at=st.integers(0, 10_000), byte=st.integers(0, 255))

@@ -133,8 +133,11 @@ def test_a_broken_file_is_refused(tmp_path, name):
         page(tmp_path, name, r"\begin{a} PK \end{b}")
 
 
-def test_a_file_that_takes_too_long_is_refused(tmp_path, monkeypatch):
+def test_a_file_that_takes_too_long_for_its_size_is_refused(tmp_path, monkeypatch):
     monkeypatch.setattr(pandoc, "TIMEOUT", 0.001)
+    monkeypatch.setattr(pandoc, "TIMEOUT_PER_MB", 1e6)
+    assert page(tmp_path, "a.org", ORG).title == "The pump"
+    monkeypatch.setattr(pandoc, "TIMEOUT_PER_MB", 0)
     with pytest.raises(ValueError, match=r"a\.org: pandoc needs more than 0\.001 seconds"):
         page(tmp_path, "a.org", ORG)
 

@@ -10,10 +10,10 @@ from utils.documents.formats.page import Page, decode, page_from_markdown
 
 TEXT_FORMATS = {".adoc": "asciidoc", ".asciidoc": "asciidoc", ".org": "org", ".tex": "latex"}  # pandoc's names
 FORMATS = {**TEXT_FORMATS, ".epub": "epub", ".odt": "odt"}
-TEMPLATE = Path(__file__).with_suffix(
-    ".html"
-)  # the title, if there is one, on the first line; then the content, from subtitle and abstract on
-TIMEOUT = 120  # seconds a file; AsciiDoc is the slowest: 6 a quarter of a megabyte, and odd files take no end
+TEMPLATE = Path(__file__).with_suffix(".html")  # the title, or nothing, on the first line; then the content
+# Seconds a file, and for each megabyte of it. Measured: 6 a megabyte of Org and LaTeX, 12 of AsciiDoc, 30 of an EPUB of
+# text, 60 of one in 1,100 chapters and of an ODT. A broken file of AsciiDoc may take no end.
+TIMEOUT, TIMEOUT_PER_MB = 20, 120
 MEMORY = "1G"  # at most
 MAX_ATTRIBUTE = 200  # characters of an attribute's value; bounds those that are made of each other
 ASCIIDOC_ATTRIBUTE = re.compile(r"^:([\w-]+):[ \t]+(.+)$", re.MULTILINE)
@@ -48,10 +48,11 @@ def read_with_pandoc(path: Path) -> Page:
     options = [f"--from={FORMATS[suffix]}", "--to=html", f"--template={TEMPLATE}", "--wrap=none", "--mathjax"]
     options.append("--no-highlight")  # which would take half a second a file
     limits = ["+RTS", f"-M{MEMORY}", "-RTS", "--sandbox"]  # no other file is opened, and nothing fetched
+    timeout = TIMEOUT + TIMEOUT_PER_MB * len(data) / 1e6
     try:
-        done = subprocess.run([pandoc, *limits, *options], input=data, capture_output=True, timeout=TIMEOUT)
+        done = subprocess.run([pandoc, *limits, *options], input=data, capture_output=True, timeout=timeout)
     except subprocess.TimeoutExpired:
-        raise ValueError(f"{path}: pandoc needs more than {TIMEOUT} seconds for it") from None
+        raise ValueError(f"{path}: pandoc needs more than {timeout:.3g} seconds for it") from None
     if done.returncode:
         lines = [line for line in done.stderr.decode(errors="replace").splitlines() if not line.startswith("[WARNING]")]
         reason = lines[0] if lines else f"exit code {done.returncode}"
