@@ -28,18 +28,18 @@ import torch
 from transformers.integrations import TensorBoardCallback, is_tensorboard_available
 
 from utils.arguments import ScriptParser, auto_or_positive_int, number_in_range, positive_int
-from utils.console import is_main_process, print_line, quiet_libraries, run_script
+from utils.console import is_main_process, print_line, print_truncated, quiet_libraries, run_script
 from utils.device import compute_dtype, resolve_device
 from utils.documents.normalization import NORMALIZATIONS, normalizing_tokenizer
 from utils.evaluation.collection import pool_examples
 from utils.files import check_writable, lock_folder, write_json, write_text
 from utils.models import load_config
-from utils.records import TrainingExample, read_examples
 from utils.splade.encoder import SpladeEncoder
 from utils.splade.model_folder import read_model_folder
 from utils.training.batches import StepBatchSampler
 from utils.training.checkpoints import CHECKPOINTS_FOLDER, HISTORY_NAME, find_checkpoint, fingerprint
 from utils.training.distillation import BatchTeacher, check_batch_teachers
+from utils.training.examples import find_validation_file, read_usable_examples
 from utils.training.guards import find_uncompared
 from utils.training.lora import add_adapters, merge_adapters
 from utils.training.losses import BATCH_TEACHER_LOSS, RankingLoss
@@ -54,10 +54,11 @@ from utils.training.settings import (
     VALIDATION_METRIC,
     TrainingSettings,
     check_combination,
+    training_arguments,
 )
 from utils.training.sparsity import REGULARIZERS
-from utils.training.tokenization import TokenizedTexts, corpus_idf, tokenize_examples
-from utils.training.trainer import EncoderTrainer, training_arguments
+from utils.training.tokenization import corpus_idf, tokenize_examples
+from utils.training.trainer import EncoderTrainer
 
 LOGS_FOLDER = "runs"  # TensorBoard's, in the output folder
 
@@ -130,7 +131,6 @@ class SpladeTrainer:
 
         Raises:
             ValueError, OSError: see SpladeEncoder.from_pretrained.
-            ImportError: adapters need peft, which is not installed.
         """
         settings = self.settings
         encoder = SpladeEncoder.from_pretrained(
@@ -145,9 +145,6 @@ class SpladeTrainer:
         if settings.query_encoder == "model":
             encoder.query_weights = None
         set_dropout(encoder.model, settings.dropout)
-        if settings.lora_rank:
-            torch.manual_seed(settings.seed)
-            add_adapters(encoder.model, settings.lora_rank)
         if settings.gradient_checkpointing:
             encoder.model.gradient_checkpointing_enable({"use_reentrant": False})
         if encoder.query_weights is not None:
@@ -183,9 +180,13 @@ class SpladeTrainer:
     def _train(self) -> list[dict[str, Any]]:
         settings = self.settings
         encoder = self.encoder or self.load()
+        if settings.lora_rank:
+            torch.manual_seed(settings.seed)
+            add_adapters(encoder.model, settings.lora_rank)
         tokenized = tokenize_examples([*self.examples, *self.validation], encoder)
-        print_truncated("documents", tokenized.documents, encoder.max_length)
-        print_truncated("queries", tokenized.queries, encoder.query_max_length)
+        documents, queries = tokenized.documents, tokenized.queries
+        print_truncated(documents.truncated, len(documents.texts), "documents", encoder.max_length)
+        print_truncated(queries.truncated, len(queries.texts), "queries", encoder.query_max_length)
         examples, validation = tokenized.split(len(self.examples))
         if not examples:
             raise ValueError(f"`max_length={encoder.max_length}` leaves no token of any example's document or query")
@@ -194,8 +195,8 @@ class SpladeTrainer:
 
         teacher = refresher = None
         if settings.teacher:
-            queries, documents = tokenized.queries.texts, tokenized.documents.texts
-            teacher = BatchTeacher(settings.teacher, queries, documents, settings.device, settings.threads)
+            texts = queries.texts, documents.texts
+            teacher = BatchTeacher(settings.teacher, *texts, settings.device, settings.threads)
             self.objective.teacher = teacher
         if settings.refresh_negatives:
             refresher = NegativeRefresher(encoder, examples, settings.refresh_negatives, teacher and teacher.scorer)
@@ -223,12 +224,14 @@ class SpladeTrainer:
             if not self.checkpoint:
                 shutil.rmtree(self.output_dir / LOGS_FOLDER, ignore_errors=True)  # an earlier model's
             trainer.add_callback(TensorBoardCallback(SummaryWriter(self.output_dir / LOGS_FOLDER)))
-        trainer.train(resume_from_checkpoint=str(self.checkpoint) if self.checkpoint else None)
+        try:
+            trainer.train(resume_from_checkpoint=str(self.checkpoint) if self.checkpoint else None)
+        finally:
+            if settings.lora_rank:
+                merge_adapters(encoder.model)
         self.checkpoint = None
 
         encoder.eval()
-        if settings.lora_rank:
-            merge_adapters(encoder.model)
         self.history = trainer.history
         if arguments.should_save:
             write_model_folder(self.output_dir, trainer, settings.to_json(), len(self.examples))
@@ -237,52 +240,6 @@ class SpladeTrainer:
 
 
 SpladeTrainer.__signature__ = inspect.signature(TrainingSettings)  # what help() and notebooks show
-
-
-def read_usable_examples(path: str | Path, teacher_losses: list[str]) -> list[TrainingExample]:
-    """Read the examples that have a query and a positive document.
-
-    Raises:
-        ValueError: there is none, or one has no scores or all have no negatives, which `teacher_losses` learn from.
-    """
-    examples = read_examples(path)
-    usable = [e for e in examples if e.query.strip() and e.positive_document.strip()]
-    if not usable:
-        raise ValueError(f"{path}: every example has an empty query or positive document")
-    if len(usable) < len(examples):
-        print_line(f"{path}: skipped {len(examples) - len(usable)} examples with an empty query or positive document")
-    without_scores = sum(example.scores is None for example in usable)
-    if teacher_losses and not any(example.negative_documents for example in usable):
-        raise ValueError(
-            f"{path}: loss '{teacher_losses[0]}' compares a query's own documents, and no example has negatives"
-        )
-    if teacher_losses and without_scores:
-        raise ValueError(
-            f"{path}: loss '{teacher_losses[0]}' learns from a teacher, and {without_scores:,} of {len(usable):,} "
-            "examples have no field 'scores'"
-        )
-    return usable
-
-
-def find_validation_file(val_file: str | Path | None, train_file: str | Path) -> str | Path | None:
-    """Return the validation file. One of the default name is looked for beside the training file, then here, and may
-    be missing."""
-    if val_file is None or str(val_file) != VAL_FILE:
-        return val_file
-    beside = Path(train_file).with_name(VAL_FILE)
-    found = next((file for file in (beside, Path(val_file)) if file.exists()), None)
-    if found is None:
-        print_line(f"no {VAL_FILE} beside {train_file} or here: training without validation")
-    else:
-        print_line(f"validation examples: {found if found == beside else found.absolute()}")
-    return found
-
-
-def print_truncated(name: str, texts: TokenizedTexts, limit: int) -> None:
-    """Print how many texts are longer than the model's limit."""
-    if texts.truncated:
-        count = len(texts.texts)
-        print_line(f"{texts.truncated:,} of {count:,} {name} are longer than {limit} tokens and are cut there")
 
 
 def set_dropout(model: torch.nn.Module, probability: float) -> None:

@@ -80,3 +80,15 @@ def test_a_container_may_use_no_more_than_its_share(monkeypatch):
     assert device.available_cores() == 2
     monkeypatch.setattr(device.Path, "read_text", lambda self: "max 100000\n")
     assert device.available_cores() == 32
+
+
+def test_a_part_of_a_cached_step_is_repeated_with_the_random_state_of_apples_gpu(monkeypatch):
+    generator = torch.Generator()  # stands for that of MPS
+    monkeypatch.setattr(torch.mps, "get_rng_state", generator.get_state)
+    monkeypatch.setattr(torch.mps, "set_rng_state", generator.set_state)
+    mps = torch.device("mps")
+    state = device.random_state(mps)
+    first = torch.rand(3), torch.rand(3, generator=generator)
+    device.set_random_state(state, mps)
+    again = torch.rand(3), torch.rand(3, generator=generator)
+    assert torch.equal(first[0], again[0]) and torch.equal(first[1], again[1])

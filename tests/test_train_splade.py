@@ -274,9 +274,10 @@ STOPPED_AT = [  # after so many steps, of 3 an epoch
 
 
 def assert_same_training(first, second):
-    weights = [load_file(folder / "model.safetensors") for folder in (first, second)]
-    for name in weights[0]:
-        assert torch.equal(weights[0][name], weights[1][name]), name
+    for file in first.rglob("*.safetensors"):
+        weights = load_file(file), load_file(second / file.relative_to(first))
+        for name in weights[0]:
+            assert torch.equal(weights[0][name], weights[1][name]), name
     histories = [json.loads((folder / "training_history.json").read_text())["epochs"] for folder in (first, second)]
     assert [{**record, "seconds": 0} for record in histories[0]] == [
         {**record, "seconds": 0} for record in histories[1]
@@ -467,12 +468,11 @@ def test_a_batch_that_does_not_fit_the_memory_goes_in_parts(data):
 def test_adapters_alone_are_trained_and_the_saved_model_is_a_plain_one(data):
     options = {"lora_rank": 4, "learning_rate": 1e-2, "precision": "float32"}
     training = trainer(data, **options, epochs=3)
-    sizes = [(part.numel(), part.requires_grad) for part in training.load().parameters()]
-    assert sum(size for size, trained in sizes if trained) < 0.02 * sum(size for size, _ in sizes)
-    files = []
+    sizes, files = [], []
     save = EncoderTrainer._save
 
     def remember(self, folder, *arguments):
+        sizes[:] = [(part.numel(), part.requires_grad) for part in self.model.parameters()]
         save(self, folder, *arguments)
         tuned = SpladeEncoder.from_pretrained(folder, "cpu", precision="float32").eval()
         files.append((tuned.encode(["an engine"])[0], self.model.eval().encode(["an engine"])[0]))
@@ -481,6 +481,7 @@ def test_adapters_alone_are_trained_and_the_saved_model_is_a_plain_one(data):
         patch.setattr(EncoderTrainer, "_save", remember)
         training.train()
     assert len(files) == 3
+    assert sum(size for size, trained in sizes if trained) < 0.02 * sum(size for size, _ in sizes)
     for merged, adapted in files:
         assert merged.indices.tolist() == adapted.indices.tolist() != []
         torch.testing.assert_close(torch.from_numpy(merged.values), torch.from_numpy(adapted.values))
@@ -494,6 +495,23 @@ def test_adapters_alone_are_trained_and_the_saved_model_is_a_plain_one(data):
         .encode(["an engine"])[0]
         .values.tolist()
     )
+
+
+@pytest.mark.parametrize("interrupted", [False, True])
+def test_adapters_are_trained_again_by_a_second_call(data, interrupted):
+    training = trainer(data, lora_rank=4, learning_rate=1e-2, precision="float32", epochs=1, val_file=None)
+    if interrupted:
+        with pytest.MonkeyPatch.context() as patch:
+            stop_at(patch, 1)
+            with pytest.raises(KeyboardInterrupt):
+                training.train()
+    else:
+        training.train()
+    before = {name: part.clone() for name, part in training.encoder.model.state_dict().items()}
+    training.train()
+    after = training.encoder.model.state_dict()
+    assert before.keys() == after.keys()
+    assert any("query.weight" in name and not torch.equal(before[name], after[name]) for name in before)
 
 
 def test_the_curves_and_the_logs_are_left_behind(data):
@@ -656,7 +674,7 @@ def test_negatives_are_mined_again_before_each_epoch_but_the_first(data):
 def test_texts_that_the_limits_cut_are_counted(data):
     done = run(SCRIPT, "--model-name", "splade-tiny", "--train-file", data / "training_data.json", "--epochs", "1",
                "--output-dir", data / "model", "--device", "cpu", "--max-length", "14")  # fmt: skip
-    assert "16 of 32 documents are longer than 14 tokens and are cut there" in done.stdout
+    assert "16 of 32 documents are longer than 14 tokens and were cut" in done.stdout
     assert "queries are longer" not in done.stdout
 
 

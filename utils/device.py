@@ -1,7 +1,8 @@
-"""Where a model runs: device, precision, threads."""
+"""Where a model runs: device, precision, threads, random state."""
 
 import contextlib
 import os
+from collections.abc import Sequence
 from pathlib import Path
 
 import torch
@@ -95,3 +96,22 @@ def available_cores() -> int:
         return max(1, min(bound, round(int(quota) / int(period))))
     except (OSError, ValueError):  # no such control, or "max"
         return bound
+
+
+def random_state(device: torch.device) -> list[torch.Tensor]:
+    """Return the states of the generators that dropout draws from: the CPU's, and that of another `device`."""
+    states = [torch.get_rng_state()]
+    if device.type == "cuda":
+        states.append(torch.cuda.get_rng_state(device))
+    elif device.type == "mps":
+        states.append(torch.mps.get_rng_state())
+    return states
+
+
+def set_random_state(state: Sequence[torch.Tensor], device: torch.device) -> None:
+    """Restore what `random_state` returned."""
+    torch.set_rng_state(state[0])
+    if device.type == "cuda":
+        torch.cuda.set_rng_state(state[1], device)
+    elif device.type == "mps":
+        torch.mps.set_rng_state(state[1])

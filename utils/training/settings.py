@@ -1,12 +1,15 @@
 """The settings of a training: their types, defaults and meaning."""
 
+import os
 from collections.abc import Collection, Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
+import torch
 from pydantic import ConfigDict, Field, NonNegativeFloat, PositiveFloat, PositiveInt
 from pydantic.dataclasses import dataclass
+from transformers import TrainingArguments
 
 from utils.arguments import parse_weights
 from utils.documents.normalization import NORMALIZATIONS
@@ -172,3 +175,34 @@ def check_combination(settings: TrainingSettings, given: Collection[str], valida
     for name, has_no_effect, reason in idle:
         if name in given and has_no_effect:
             raise ValueError(f"{name} has no effect: {reason}; leave it out")
+
+
+def training_arguments(
+    settings: TrainingSettings, folder: Path, device: torch.device, dtype: torch.dtype, validate: bool
+) -> TrainingArguments:
+    """Return transformers' arguments for these settings, with checkpoints in `folder`."""
+    arguments = TrainingArguments(
+        output_dir=str(folder),
+        num_train_epochs=settings.epochs,
+        learning_rate=settings.learning_rate,
+        weight_decay=0.01,
+        bf16=dtype == torch.bfloat16,
+        fp16=dtype == torch.float16,
+        use_cpu=device.type == "cpu",
+        ddp_broadcast_buffers=False,
+        ddp_find_unused_parameters=False,
+        ddp_backend="gloo" if device.type == "cpu" and "WORLD_SIZE" in os.environ else None,
+        seed=settings.seed,
+        eval_strategy="epoch" if validate else "no",
+        save_strategy="epoch",
+        load_best_model_at_end=validate,
+        metric_for_best_model="score",
+        greater_is_better=True,
+        prediction_loss_only=True,
+        disable_tqdm=True,
+        report_to="none",
+        remove_unused_columns=False,
+        dataloader_pin_memory=device.type == "cuda",
+    )
+    arguments._n_gpu = min(1, arguments.n_gpu)  # several devices mean several processes, never DataParallel
+    return arguments

@@ -2,8 +2,7 @@
 
 import contextlib
 import functools
-import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +14,7 @@ from torch.utils.data import DataLoader
 from transformers import PrinterCallback, Trainer, TrainingArguments
 
 from utils.console import print_line
-from utils.device import is_out_of_memory
+from utils.device import is_out_of_memory, random_state, set_random_state
 from utils.evaluation.collection import Collection
 from utils.evaluation.metrics import evaluate_model
 from utils.splade.encoder import SpladeEncoder
@@ -34,37 +33,6 @@ NEGATIVES_NAME = "negatives.npz"  # in a checkpoint within an epoch, where negat
 IDF_RATE_FACTOR = 20  # learning rate of query weights, one number a term, over that of the model's weights
 TARGET_TOLERANCE = 0.1  # relative distance from a target number of terms within which an epoch may be the best
 CURVE_POINTS = 200  # steps of a training that are logged, for its curves
-
-
-def training_arguments(
-    settings: TrainingSettings, folder: Path, device: torch.device, dtype: torch.dtype, validate: bool
-) -> TrainingArguments:
-    """Return transformers' arguments for these settings, with checkpoints in `folder`."""
-    arguments = TrainingArguments(
-        output_dir=str(folder),
-        num_train_epochs=settings.epochs,
-        learning_rate=settings.learning_rate,
-        weight_decay=0.01,
-        bf16=dtype == torch.bfloat16,
-        fp16=dtype == torch.float16,
-        use_cpu=device.type == "cpu",
-        ddp_broadcast_buffers=False,
-        ddp_find_unused_parameters=False,
-        ddp_backend="gloo" if device.type == "cpu" and "WORLD_SIZE" in os.environ else None,
-        seed=settings.seed,
-        eval_strategy="epoch" if validate else "no",
-        save_strategy="epoch",
-        load_best_model_at_end=validate,
-        metric_for_best_model="score",
-        greater_is_better=True,
-        prediction_loss_only=True,
-        disable_tqdm=True,
-        report_to="none",
-        remove_unused_columns=False,
-        dataloader_pin_memory=device.type == "cuda",
-    )
-    arguments._n_gpu = min(1, arguments.n_gpu)  # several devices mean several processes, never DataParallel
-    return arguments
 
 
 class EncoderTrainer(Trainer):
@@ -220,24 +188,24 @@ class EncoderTrainer(Trainer):
         the same dropout, to pass that gradient on (GradCache, arXiv 2101.06983)."""
         states, weights = [], []
         for part in inputs["texts"]:
-            states.append(_random_state(self.args.device))
+            states.append(random_state(self.args.device))
             with torch.no_grad(), self.compute_loss_context_manager():
                 weights.append(model(**part))
         gathered = torch.cat(weights).requires_grad_()
         with self.compute_loss_context_manager():
             loss = self._loss(gathered, inputs, regularized=True)
         self._backward(loss)
-        after = _random_state(self.args.device)
+        after = random_state(self.args.device)
         gradients = gathered.grad.split([len(part) for part in weights])
         for number, (part, state, gradient) in enumerate(zip(inputs["texts"], states, gradients), 1):
-            _set_random_state(state, self.args.device)
+            set_random_state(state, self.args.device)
             # Processes may have different numbers of parts: they meet once, at the last.
             meets = number == len(states) or self.args.world_size == 1
             with contextlib.nullcontext() if meets else model.no_sync():
                 with self.compute_loss_context_manager():
                     again = model(**part)
                 again.backward(gradient)
-        _set_random_state(after, self.args.device)
+        set_random_state(after, self.args.device)
 
     def compute_loss(self, model, inputs, return_outputs=False, num_items_in_batch=None):
         loss = self._loss(torch.cat([model(**part) for part in inputs["texts"]]), inputs, model.training)
@@ -355,21 +323,3 @@ def _as_inputs(examples: list[TokenizedExample]) -> dict[str, list[TokenizedExam
 class _StepLoader(DataLoader):
     def set_epoch(self, epoch: int) -> None:
         self.batch_sampler.set_epoch(epoch)
-
-
-def _random_state(device: torch.device) -> list[torch.Tensor]:
-    """Return the states of the generators that dropout draws from: the CPU's, and that of another `device`."""
-    states = [torch.get_rng_state()]
-    if device.type == "cuda":
-        states.append(torch.cuda.get_rng_state(device))
-    elif device.type == "mps":
-        states.append(torch.mps.get_rng_state())
-    return states
-
-
-def _set_random_state(state: Sequence[torch.Tensor], device: torch.device) -> None:
-    torch.set_rng_state(state[0])
-    if device.type == "cuda":
-        torch.cuda.set_rng_state(state[1], device)
-    elif device.type == "mps":
-        torch.mps.set_rng_state(state[1])

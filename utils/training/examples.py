@@ -1,0 +1,46 @@
+"""Which examples a training learns from, and which ones validate it."""
+
+from pathlib import Path
+
+from utils.console import print_line
+from utils.records import TrainingExample, read_examples
+from utils.training.settings import VAL_FILE
+
+
+def read_usable_examples(path: str | Path, teacher_losses: list[str]) -> list[TrainingExample]:
+    """Read the examples that have a query and a positive document.
+
+    Raises:
+        ValueError: there is none, or one has no scores or all have no negatives, which `teacher_losses` learn from.
+    """
+    examples = read_examples(path)
+    usable = [e for e in examples if e.query.strip() and e.positive_document.strip()]
+    if not usable:
+        raise ValueError(f"{path}: every example has an empty query or positive document")
+    if len(usable) < len(examples):
+        print_line(f"{path}: skipped {len(examples) - len(usable)} examples with an empty query or positive document")
+    without_scores = sum(example.scores is None for example in usable)
+    if teacher_losses and not any(example.negative_documents for example in usable):
+        raise ValueError(
+            f"{path}: loss '{teacher_losses[0]}' compares a query's own documents, and no example has negatives"
+        )
+    if teacher_losses and without_scores:
+        raise ValueError(
+            f"{path}: loss '{teacher_losses[0]}' learns from a teacher, and {without_scores:,} of {len(usable):,} "
+            "examples have no field 'scores'"
+        )
+    return usable
+
+
+def find_validation_file(val_file: str | Path | None, train_file: str | Path) -> str | Path | None:
+    """Return the validation file. One of the default name is looked for beside the training file, then here, and may
+    be missing."""
+    if val_file is None or str(val_file) != VAL_FILE:
+        return val_file
+    beside = Path(train_file).with_name(VAL_FILE)
+    found = next((file for file in (beside, Path(val_file)) if file.exists()), None)
+    if found is None:
+        print_line(f"no {VAL_FILE} beside {train_file} or here: training without validation")
+    else:
+        print_line(f"validation examples: {found if found == beside else found.absolute()}")
+    return found
