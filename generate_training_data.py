@@ -24,7 +24,14 @@ from collections import Counter
 from collections.abc import Container, Sequence
 from pathlib import Path
 
-from utils.arguments import ScriptParser, given_arguments, number_in_range, parse_weights, positive_int
+from utils.arguments import (
+    ScriptArguments,
+    ScriptParser,
+    number_in_range,
+    parse_weights,
+    positive_int,
+    refuse_idle_flags,
+)
 from utils.console import print_line, print_skipped, run_script
 from utils.documents.chunking import MAX_CHUNK_SIZE, MAX_OVERLAP, MIN_CHUNK_SIZE, MIN_OVERLAP, chunk_documents
 from utils.documents.families import Families, group_documents
@@ -60,7 +67,7 @@ SPLITS = ("training", "validation", "test")
 TYPICAL_WORDS = 150  # assumed of a passage not yet written, to estimate costs; it is asked for with 100 to 200
 
 
-def main(args: argparse.Namespace) -> None:
+def main(args: ScriptArguments) -> None:
     # Everything that can be wrong in the settings is found before a document is read or a request paid for.
     if not (args.input_dir or args.domain or args.feedback_file):
         raise ValueError("nothing to make examples from: give --input-dir, --domain or --feedback-file")
@@ -89,7 +96,7 @@ def main(args: argparse.Namespace) -> None:
     needs_model = bool((generator == "openai" and args.input_dir) or args.domain or "reformulation" in variants)
     if args.dry_run and not needs_model:
         raise ValueError("--dry-run is for what a language model is asked; these settings ask none")
-    refuse_idle_flags(args, generator, needs_model, variants)
+    refuse_idle_flags(args, flag_needs(args, generator, needs_model, variants))
     chunk = functools.partial(
         chunk_and_group,
         size=args.chunk_size,
@@ -229,15 +236,13 @@ def choose_generator(generator: str, api_base: str | None, domain: str | None) -
     return generator
 
 
-def refuse_idle_flags(args: argparse.Namespace, generator: str, needs_model: bool, variants: Container[str]) -> None:
-    """Check that each flag of the command line has an effect beside the others.
-
-    Raises:
-        ValueError: one has none.
-    """
+def flag_needs(
+    args: ScriptArguments, generator: str, needs_model: bool, variants: Container[str]
+) -> tuple[tuple[object, str, str], ...]:
+    """Return what flags need beside them, as `refuse_idle_flags` takes it."""
     passages = bool(args.input_dir or args.domain)
     made_by = generator if passages else None
-    needs = (  # whether the flags have an effect, what they need to have one, and the flags
+    return (
         (args.domain, "--domain", "bootstrap"),
         (args.split[1], "a second share in --split", "validation_file"),
         (sum(args.split[2:]), "a third share in --split", "test_file"),
@@ -255,11 +260,6 @@ def refuse_idle_flags(args: argparse.Namespace, generator: str, needs_model: boo
         (args.round_trip, "--round-trip", "round_trip_model"),
         ("synonym" in variants, "--augment synonym", "synonyms"),
     )  # fmt: skip
-    for effective, needed, names in needs:
-        for name in names.split():
-            if name in args.given and not effective:
-                flag = f"--{name.replace('_', '-')}"
-                raise ValueError(f"{flag} has no effect without {needed}; leave it out, or add that")
 
 
 def chunk_and_group(
@@ -315,7 +315,7 @@ def parse_split(text: str) -> list[float]:
     return shares
 
 
-def parse_args() -> argparse.Namespace:
+def parse_args() -> ScriptArguments:
     parser = ScriptParser(__doc__)
     add = parser.add_argument_group("input").add_argument
     add("--input-dir", default=None, metavar="PATH", help="folder or file of documents")
@@ -392,9 +392,7 @@ def parse_args() -> argparse.Namespace:
     add("--contrastive-negatives", type=number_in_range(int, 0, len(NEGATIVE_STRATEGIES)), default=1, metavar="N",
         help="openai: passages to write that do not answer")  # fmt: skip
     parser.add_device_arguments()
-    args = parser.parse_args()
-    args.given = given_arguments(parser)
-    return args
+    return parser.parse_args()
 
 
 if __name__ == "__main__":

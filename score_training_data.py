@@ -16,12 +16,11 @@ What a cross-encoder has scored is kept in a journal beside the output file unti
 a crash, repeat the command with --resume.
 """
 
-import argparse
 from pathlib import Path
 
 import numpy as np
 
-from utils.arguments import ScriptParser, number_in_range, positive_int
+from utils.arguments import ScriptArguments, ScriptParser, number_in_range, positive_int, refuse_idle_flags
 from utils.console import print_line, print_skipped, run_script
 from utils.documents.normalization import text_key
 from utils.documents.reading import read_documents
@@ -29,10 +28,7 @@ from utils.files import check_writable
 from utils.journal import Journal
 from utils.records import TrainingExample, read_examples, write_examples
 from utils.search.scorers import FusedScorer, VectorScorer, open_fused_scorer, open_scorer, parse_teachers
-from utils.training_data.negatives_mined import FALSE_NEGATIVE_MARGIN, mine_negatives
-
-NEGATIVES = 4  # mined for an example by default
-DEPTH = 100  # documents looked at for each query by default
+from utils.training_data.negatives_mined import FALSE_NEGATIVE_MARGIN, LOWEST_RANK, mine_negatives
 
 
 class Texts:
@@ -70,7 +66,7 @@ def score(examples: list[TrainingExample], texts: Texts, teacher: FusedScorer) -
         example.scores = [next(scores) for _ in (0, *example.negatives)]
 
 
-def check_arguments(args: argparse.Namespace) -> None:
+def check_arguments(args: ScriptArguments) -> None:
     """Check the arguments before anything is loaded: that they are right, and that none is without effect.
 
     Raises:
@@ -79,16 +75,11 @@ def check_arguments(args: argparse.Namespace) -> None:
     if not args.teacher and not args.mine:
         raise ValueError("nothing to do: name a --teacher, or what to --mine negatives with, or both")
     parse_teachers(args.teacher)
-    needs = {"negatives": ["mine"], "depth": ["mine"], "docs_file": ["mine"], "margin": ["mine", "teacher"]}
-    for name, others in needs.items():
-        for other in others:
-            if getattr(args, name) is not None and not getattr(args, other):
-                raise ValueError(
-                    f"--{name.replace('_', '-')} has no effect without --{other}; leave it out, or add that"
-                )
+    needs = (args.mine, "--mine", "negatives depth docs_file margin"), (args.teacher, "--teacher", "margin")
+    refuse_idle_flags(args, needs)
 
 
-def main(args: argparse.Namespace) -> None:
+def main(args: ScriptArguments) -> None:
     check_arguments(args)
     check_writable(args.output_file)
     output = Path(args.output_file)
@@ -118,9 +109,8 @@ def main(args: argparse.Namespace) -> None:
         queries = [texts.query(example.query) for example in usable]
         positives = [texts.document(example.positive_document) for example in usable]
         origins = [example.origin for example in usable]
-        margin = FALSE_NEGATIVE_MARGIN if args.margin is None else args.margin
         mined, dropped = mine_negatives(
-            queries, positives, origins, miner, teacher, args.negatives or NEGATIVES, args.depth or DEPTH, margin
+            queries, positives, origins, miner, teacher, args.negatives, args.depth, args.margin
         )
         count = sum(map(len, mined))
         if not count:
@@ -146,7 +136,7 @@ def main(args: argparse.Namespace) -> None:
     print_line(f"{len(usable):,} examples -> {output}")
 
 
-def parse_args() -> argparse.Namespace:
+def parse_args() -> ScriptArguments:
     parser = ScriptParser(__doc__)
     add = parser.add_argument_group("scores").add_argument
     teachers = "what scores the documents; several are fused"
@@ -154,13 +144,11 @@ def parse_args() -> argparse.Namespace:
 
     add = parser.add_argument_group("hard negatives").add_argument
     add("--mine", default=None, metavar="NAME", help="what to find hard negatives with, in place of those there are")
-    negatives = f"negatives to mine per example; default: {NEGATIVES}"
-    add("--negatives", type=positive_int, default=None, metavar="N", help=negatives)
-    depth = f"documents to look at for each query, best first; default: {DEPTH}"
-    add("--depth", type=positive_int, default=None, metavar="RANKS", help=depth)
-    margin = "standard deviations of the teacher's scores that a negative is below the positive; default: "
-    margin += str(FALSE_NEGATIVE_MARGIN)
-    add("--margin", type=number_in_range(float, float("-inf")), default=None, help=margin)
+    add("--negatives", type=positive_int, default=4, metavar="N", help="negatives to mine per example")
+    depth = "documents to look at for each query, best first"
+    add("--depth", type=positive_int, default=LOWEST_RANK, metavar="RANKS", help=depth)
+    margin = "standard deviations of the teacher's scores that a negative is below the positive"
+    add("--margin", type=number_in_range(float, float("-inf")), default=FALSE_NEGATIVE_MARGIN, help=margin)
 
     add = parser.add_argument_group("files").add_argument
     add("--resume", action="store_true", help="go on with an interrupted scoring by a cross-encoder")

@@ -1,11 +1,18 @@
-"""Arguments: the scripts' parser, the types of its arguments, NAME=WEIGHT lists, and a check of what Python gives."""
+"""Arguments: the scripts' parser, the types of its arguments, NAME=WEIGHT lists, and checks of what is given."""
 
 import argparse
 import os
 import sys
-from collections.abc import Callable, Collection, Iterable
+from collections.abc import Callable, Collection, Iterable, Sequence
 from numbers import Integral
 from typing import Any
+
+
+class ScriptArguments(argparse.Namespace):
+    """A script's arguments. `given` holds the names (`chunk_size`) of those on the command line, whatever their values;
+    it is not one of the arguments itself, hence not in `vars`."""
+
+    __slots__ = ("given",)
 
 
 class ScriptParser(argparse.ArgumentParser):
@@ -30,6 +37,17 @@ class ScriptParser(argparse.ArgumentParser):
         if precisions:
             add("--precision", choices=precisions, default="auto", help="of the model's products")
 
+    def parse_args(self, args: Sequence[str] | None = None, namespace: None = None) -> ScriptArguments:
+        """Parse a command line, this process's by default."""
+        parsed = super().parse_args(args, ScriptArguments())
+        defaults = [action.default for action in self._actions]
+        for action in self._actions:
+            action.default = argparse.SUPPRESS
+        parsed.given = set(vars(super().parse_args(args)))
+        for action, default in zip(self._actions, defaults):
+            action.default = default
+        return parsed
+
     def error(self, message: str) -> None:
         """Print one line and exit with code 2."""
         self.exit(2, f"error: {message} (see: {_command()} --help)\n")
@@ -47,11 +65,21 @@ class _HelpFormatter(argparse.RawDescriptionHelpFormatter, argparse.ArgumentDefa
         return super()._get_help_string(action) if shown else action.help
 
 
-def given_arguments(parser: argparse.ArgumentParser) -> set[str]:
-    """Return the names (`chunk_size`) of the arguments that the command line holds, whatever their values."""
-    absent = object()
-    defaults = argparse.Namespace(**dict.fromkeys(vars(parser.parse_args()), absent))
-    return {name for name, value in vars(parser.parse_args(namespace=defaults)).items() if value is not absent}
+def refuse_idle_flags(args: ScriptArguments, needs: Iterable[tuple[object, str, str]]) -> None:
+    """Check that each flag of the command line has an effect beside the others.
+
+    Args:
+        needs: for each group of flags whether they have an effect, what they need to have one, and their names, such
+            as (args.domain, "--domain", "bootstrap language").
+
+    Raises:
+        ValueError: one has none.
+    """
+    for effective, needed, names in needs:
+        for name in names.split():
+            if name in args.given and not effective:
+                flag = f"--{name.replace('_', '-')}"
+                raise ValueError(f"{flag} has no effect without {needed}; leave it out, or add that")
 
 
 def number_in_range(kind: type, low: float, high: float = float("inf")) -> Callable[[str], Any]:

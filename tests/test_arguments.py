@@ -1,0 +1,40 @@
+"""The scripts' command lines: which arguments they hold, and which of these have no effect."""
+
+import pytest
+
+from utils.arguments import ScriptParser, auto_or_positive_int, refuse_idle_flags
+
+
+@pytest.fixture
+def parser():
+    parser = ScriptParser("doc")
+    parser.add_argument("--text", action="append", default=[])
+    parser.add_argument("--batch-size", type=auto_or_positive_int, default="auto")
+    parser.add_argument("--queries", action="store_true")
+    parser.add_argument("--depth", type=int, default=100)
+    return parser
+
+
+@pytest.mark.parametrize(
+    ("line", "given"),
+    [
+        ("", set()),
+        ("--depth 100 --batch-size auto", {"depth", "batch_size"}),  # the defaults, and yet given
+        ("--text a --text b --queries", {"text", "queries"}),
+        ("--dep=3", {"depth"}),
+    ],
+)
+def test_what_is_given_is_what_the_command_line_holds(parser, line, given):
+    for _ in range(2):  # a parser keeps its defaults
+        args = parser.parse_args(line.split())
+        assert args.given == given
+        assert args.batch_size is None and args.depth == (3 if "=3" in line else 100)
+        assert args.text == (["a", "b"] if "text" in given else [])
+    assert vars(args).keys() == {"debug", "text", "batch_size", "queries", "depth"}
+
+
+def test_a_flag_without_effect_is_refused_and_a_default_is_not(parser):
+    args = parser.parse_args(["--queries", "--batch-size", "auto"])
+    refuse_idle_flags(args, [(False, "--mine", "depth"), ("a", "a text", "queries")])
+    with pytest.raises(ValueError, match="--batch-size has no effect without --text; leave it out, or add that"):
+        refuse_idle_flags(args, [(args.text, "--text", "depth batch_size")])
