@@ -97,6 +97,7 @@ def test_feedback_makes_training_data_alone_and_together_with_documents(feedback
     )
     done = run("generate_training_data.py", "--feedback-file", file, "--output-file", out)
     assert done.returncode == 0, done.stderr
+    assert "generator" not in done.stdout  # there are no documents to make queries of
     assert "examples    10: feedback 10" in done.stdout and "feedback without a liked document 5" in done.stdout
     done = run(
         "generate_training_data.py",

@@ -6,12 +6,13 @@ from collections.abc import Iterable
 from pydantic import BaseModel, Field
 
 from utils.documents.normalization import split_words
-from utils.records import Document
+from utils.records import Chunk, Document
 from utils.training_data.language_model import LanguageModel, Request
 
 TERMS_PER_REQUEST = 20  # terms needed per field; sets the number of fields, hence the length of each list of terms
 TERM_OVERSAMPLING = 1.25  # ratio of requested to needed terms, since fields repeat each other's
 MIN_PASSAGE_WORDS = 30  # words; the prompt asks for 100 to 200, and a shorter answer is requested again
+TYPICAL_WORDS = 150  # assumed of a passage not yet written, for the cost estimate; it is asked for with 100 to 200
 PASSAGE_TOKENS, TERM_TOKENS, PROMPT_TOKENS = 250, 8, 120  # per passage, term and prompt; rough, for the cost estimate
 
 
@@ -39,6 +40,12 @@ def estimate_document_tokens(count: int) -> tuple[int, int]:
     requests = 1 + fields + count
     written = int(count * (PASSAGE_TOKENS + TERM_OVERSAMPLING * TERM_TOKENS)) + fields * TERM_TOKENS
     return requests * PROMPT_TOKENS, written
+
+
+def typical_passages(domain: str, count: int) -> list[Chunk]:
+    """Return passages as long as those that `write_documents` has yet to get, to estimate costs by."""
+    text = "word " * TYPICAL_WORDS
+    return [Chunk(id=f"{domain}#{i}", document_id=domain, title=domain, text=text) for i in range(count)]
 
 
 def write_documents(domain: str, count: int, language: str | None, model: LanguageModel) -> list[Document]:

@@ -1,10 +1,55 @@
 """Training, validation and test data: examples split by the documents that they were made from."""
 
+import argparse
 import random
 from collections import Counter
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 
-from utils.records import TrainingExample
+from utils.files import check_writable
+from utils.records import TrainingExample, write_examples
+
+SPLITS = ("training", "validation", "test")
+
+
+def parse_split(text: str) -> list[float]:
+    """Parse, as an argparse type, `80/10/10`: the shares of training, validation and, if there are three, test."""
+    try:
+        shares = [float(part) for part in text.split("/")]
+    except ValueError:
+        shares = []
+    if not (2 <= len(shares) <= len(SPLITS) and shares[0] > 0 and all(0 <= s < float("inf") for s in shares)):
+        raise argparse.ArgumentTypeError(f"must be shares such as 80/10/10 or 90/10, training first, not '{text}'")
+    return shares
+
+
+def output_files(training: Path, validation: str | None, test: str | None, shares: Sequence[float]) -> dict[str, Path]:
+    """Return where each part goes that has a share.
+
+    Raises:
+        ValueError, OSError: two parts go to one file, or a file cannot be written.
+    """
+    named = {"training": training, "validation": validation, "test": test}
+    files = {
+        part: Path(file or training.with_name(f"{part}_data{training.suffix}"))
+        for (part, file), share in zip(named.items(), shares)
+        if share
+    }
+    if len({file.resolve() for file in files.values()}) < len(files):
+        raise ValueError(f"{training}: two parts of the examples cannot go to the same file")
+    for file in files.values():
+        check_writable(file)
+    return files
+
+
+def write_parts(parts: Mapping[str, Sequence[TrainingExample]], files: Mapping[str, Path]) -> None:
+    """Write the parts that have a file, and remove the file of one without examples: it would be an earlier run's, and
+    not match this split."""
+    for name, path in files.items():
+        if parts[name]:
+            write_examples(path, parts[name])
+        else:
+            path.unlink(missing_ok=True)
 
 
 def split_by_document(

@@ -1,7 +1,8 @@
 """What a run made and left out, in lines for the terminal and cases for the report."""
 
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
 
 import numpy as np
 
@@ -18,12 +19,17 @@ def summarize(
     skipped: Sequence[str],
     chunks: Sequence[Chunk],
     families: Families,
-    parts: dict[str, list[TrainingExample]],
+    parts: Mapping[str, Sequence[TrainingExample]],
+    files: Mapping[str, Path],
     rejected: Sequence[Rejected],
 ) -> dict[str, str]:
-    """Return what was read, made and left out, a line each by name."""
+    """Return what was read, made and left out, and which file each part is in, a line each by name."""
     examples = [example for part in parts.values() for example in part]
     empty = len(documents) - len({chunk.document_id for chunk in chunks})
+    written = {
+        name: f"{len(parts[name]):,} -> {path}" if parts[name] else "none: there are too few documents"
+        for name, path in files.items()
+    }
     copies, boilerplate = len(families.copy_of), len(families.boilerplate)
     return {
         "documents": f"{len(documents):,} ({empty:,} empty)",
@@ -34,7 +40,17 @@ def summarize(
         "queries": _length_summary(example.query for example in examples),
         "positives": _length_summary(example.positive_document for example in examples),
         "left out": f"{len(rejected):,}: {_tally(case.reason for case in rejected)}",
+        **written,
     }
+
+
+def describe_negatives(
+    count: int, examples: Sequence[TrainingExample], passages: Sequence[Chunk], families: Families
+) -> str:
+    """Return how many negatives were mined for the examples among the passages, and if none why."""
+    mined = f"{count:,} mined for {len(examples):,} training examples"
+    unrelated = len({families.family_of.get(source, source) for source in {example.source for example in examples}})
+    return mined if count else f"{mined}: {len(passages):,} passages of {unrelated:,} unrelated documents are too few"
 
 
 def rejected_chunks(chunks: Sequence[Chunk], families: Families) -> list[Rejected]:
