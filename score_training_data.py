@@ -28,7 +28,12 @@ from utils.files import check_writable
 from utils.journal import Journal
 from utils.records import TrainingExample, read_examples, write_examples
 from utils.search.scorers import FusedScorer, VectorScorer, open_fused_scorer, open_scorer, parse_teachers
-from utils.training_data.negatives_mined import FALSE_NEGATIVE_MARGIN, LOWEST_RANK, mine_negatives
+from utils.training_data.negatives_mined import (
+    FALSE_NEGATIVE_MARGIN,
+    LOWEST_RANK,
+    explain_no_negatives,
+    mine_negatives,
+)
 
 
 class Texts:
@@ -114,17 +119,15 @@ def main(args: ScriptArguments) -> None:
         )
         count = sum(map(len, mined))
         if not count:
-            reason = (
-                f"the teacher takes all {dropped:,} candidates for likely answers"
-                if teacher
-                else "without a --teacher the nearest are left out as likely answers"
-            )
-            raise ValueError(f"--mine {args.mine}: no negatives among {len(texts.documents):,} documents; {reason}")
+            size = len(texts.documents)
+            reason = explain_no_negatives(size, args.depth, bool(teacher), dropped)
+            raise ValueError(f"--mine {args.mine}: no negatives among {size:,} documents: {reason}")
         for example, pool in zip(usable, mined):
             example.negative_documents = [texts.documents[d] for d in pool]
             example.scores = None
             example.model_fields_set.discard("scores")
-        print_line(f"mined {count:,} negatives with {miner.name}; {dropped:,} candidates left out as likely answers")
+        found = f"{count:,} negatives with {miner.name} for {sum(map(bool, mined)):,} examples"
+        print_line(f"mined {found}; {dropped:,} candidates left out as likely answers")
     if teacher:
         score(usable, texts, teacher)
         ahead = [e.scores[0] > max(e.scores[1:]) for e in usable if e.scores[1:]]
@@ -145,8 +148,10 @@ def parse_args() -> ScriptArguments:
     add = parser.add_argument_group("hard negatives").add_argument
     add("--mine", default=None, metavar="NAME", help="what to find hard negatives with, in place of those there are")
     add("--negatives", type=positive_int, default=4, metavar="N", help="negatives to mine per example")
-    depth = "documents to look at for each query, best first"
-    add("--depth", type=positive_int, default=LOWEST_RANK, metavar="RANKS", help=depth)
+    depth = (
+        f"lowest rank of the documents to look at; default: {LOWEST_RANK}, and without a teacher no lower than a sixth"
+    )
+    add("--depth", type=positive_int, default=None, metavar="RANK", help=depth)
     margin = "standard deviations of the teacher's scores that a negative is below the positive"
     add("--margin", type=number_in_range(float, float("-inf")), default=FALSE_NEGATIVE_MARGIN, help=margin)
 

@@ -8,7 +8,7 @@ from sentence_transformers import CrossEncoder
 
 from utils.records import read_examples
 from utils.search.scorers import open_fused_scorer, open_scorer
-from utils.training_data.negatives_mined import evenly_spaced, mine_negatives, rank_window
+from utils.training_data.negatives_mined import evenly_spaced, explain_no_negatives, mine_negatives, rank_window
 
 SCRIPT = "score_training_data.py"
 PAGES = {
@@ -81,6 +81,22 @@ def test_without_a_teacher_the_first_ranks_are_left_out():
     (mined,), dropped = mine_negatives([0], [ranking[0]], [set()], miner, None, 2)
     # Of 41 documents a twentieth, 3, is skipped beside the positive, and a sixth, 6, is the last.
     assert mined == [ranking[4], ranking[5]] and dropped == 0
+    (mined,), _ = mine_negatives([0], [ranking[0]], [set()], miner, None, 40, depth=20)
+    assert mined == ranking[4:20]  # as deep as it is told, below the sixth
+
+
+@pytest.mark.parametrize(
+    ("size", "depth", "has_teacher", "rejected", "reason"),
+    [
+        (50, None, True, 7, "the teacher takes all 7 candidates for likely answers; lower `margin`"),
+        (50, None, True, 0, "all that it finds are positives of the query, or of the same passage or document; add"),
+        (50, None, False, 0, "document, and without a `teacher` the first 3 others are left out"),
+        (11, None, False, 0, "the first 1 others are left out as likely answers, and 11 documents are too few"),
+        (900, 30, False, 0, "the first 30 others are left out as likely answers, and `depth=30` ends there"),
+    ],
+)
+def test_that_nothing_is_mined_has_a_reason(size, depth, has_teacher, rejected, reason):
+    assert reason in explain_no_negatives(size, depth, has_teacher, rejected)
 
 
 @pytest.mark.parametrize(
@@ -169,7 +185,15 @@ BAD = {
     "documents without mining": (["--teacher", "bm25", "--docs-file", "x"], "--docs-file has no effect without --mine"),
     "margin without mining": (["--teacher", "bm25", "--margin", "0.5"], "--margin has no effect without --mine"),
     "margin without a teacher": (["--mine", "bm25", "--margin", "1"], "--margin has no effect without --teacher"),
-    "too few documents": (["--mine", "bm25"], "--mine bm25: no negatives among 5 documents; without a --teacher"),
+    "too few documents": (
+        ["--mine", "bm25"],
+        "--mine bm25: no negatives among 5 documents: without a --teacher the first 1 others are left out as likely "
+        "answers, and 5 documents are too few; name a teacher",
+    ),
+    "likely answers alone": (
+        ["--mine", "bm25", "--teacher", "bm25", "--margin", "99"],
+        "candidates for likely answers; lower --margin",
+    ),
     "output is a folder": (["--teacher", "bm25", "--output-file", "{tmp}"], "is a folder"),
     "only empty examples": (["--teacher", "bm25", "--train-file", "{tmp}/hollow.json"], "every example has an empty"),
 }

@@ -26,7 +26,7 @@ def mine_negatives(
     miner: VectorScorer,
     teacher: FusedScorer | None,
     count: int,
-    depth: int = LOWEST_RANK,
+    depth: int | None = None,
     margin: float = FALSE_NEGATIVE_MARGIN,
 ) -> tuple[list[list[int]], int]:
     """Mine hard negatives: documents that `miner` ranks high for an example's query and that do not answer it.
@@ -40,7 +40,8 @@ def mine_negatives(
             and the teacher were opened with.
         origins: [examples] the ids of the passage and the document that each example was made from.
         count: negatives per example, at equal steps over the candidates.
-        depth: number of top ranks to take candidates from.
+        depth: number of top ranks to take candidates from; None for LOWEST_RANK and, without a teacher, no more than
+            LOWEST_RANK_SHARE of the documents.
 
     Returns:
         The indices of each example's negatives, `count` at most, and the number of candidates that the teacher
@@ -52,10 +53,12 @@ def mine_negatives(
         sources.setdefault(positive, set()).update(origin)
         answers.setdefault(query, set()).add(positive)
     if teacher is None:
-        window, pool_size = rank_window(miner.documents.shape[0]), count
+        window, pool_size = rank_window(miner.documents.shape[0], depth), count
     else:
         window, pool_size = slice(None), CANDIDATES_PER_NEGATIVE * count
-    rankings = progress_bar(miner.search(depth), total=miner.queries.shape[0], desc="mining", unit="queries")
+    rankings = progress_bar(
+        miner.search(depth or LOWEST_RANK), total=miner.queries.shape[0], desc="mining", unit="queries"
+    )
     ranked = {query: ranking[scores > 0].tolist() for query, (ranking, scores) in enumerate(rankings)}
     pools = []
     for query, origin in zip(queries, origins):
@@ -73,12 +76,29 @@ def mine_negatives(
     return [evenly_spaced(pool, count) for pool in kept], len(scores) - sum(map(len, kept))
 
 
-def rank_window(size: int) -> slice:
+def rank_window(size: int, depth: int | None = None) -> slice:
     """Return the ranks, counted from 0 among the candidates, that negatives come from where no teacher looks at them:
     31 to 100 of 600 documents or more, above a twentieth and up to a sixth of `size` documents; none of fewer than 12.
+    With `depth` they go down to that rank.
     """
     skipped = min(SKIPPED_TOP_RANKS, math.ceil(SKIPPED_TOP_SHARE * size))
-    return slice(skipped, min(LOWEST_RANK, int(LOWEST_RANK_SHARE * size)))
+    return slice(skipped, depth or min(LOWEST_RANK, int(LOWEST_RANK_SHARE * size)))
+
+
+def explain_no_negatives(size: int, depth: int | None, has_teacher: bool, false_negatives: int) -> str:
+    """Return why `mine_negatives` found no negative at all among `size` documents, of whose candidates the teacher
+    rejected `false_negatives`."""
+    window = rank_window(size, depth)
+    if false_negatives:
+        return f"the teacher takes all {false_negatives:,} candidates for likely answers; lower `margin`"
+    related = "all that it finds are positives of the query, or of the same passage or document"
+    if has_teacher:
+        return f"{related}; add documents by `docs_file`"
+    skipped = f"without a `teacher` the first {window.start} others are left out as likely answers"
+    if window.start < window.stop:
+        return f"{related}, and {skipped}; add documents by `docs_file`, or name a teacher"
+    wrong = f"`depth={depth}` ends there" if depth else f"{size:,} documents are too few"
+    return f"{skipped}, and {wrong}; name a teacher"
 
 
 def evenly_spaced(candidates: Sequence[T], count: int) -> list[T]:
