@@ -12,6 +12,7 @@ from utils.records import Chunk, TrainingExample, read_examples
 from utils.training_data.extractive import extractive_examples
 from utils.training_data.negatives_bm25 import add_bm25_negatives
 from utils.training_data.splitting import explain_shares, split_by_document
+from utils.training_data.summary import describe_negatives
 
 SCRIPT = "generate_training_data.py"
 
@@ -180,6 +181,20 @@ def test_the_window_of_ranks_fits_the_size_of_the_collection(size, ranks):
     example = TrainingExample(query="engine oil", positive_document="cut", positive_id="d0#0")
     assert add_bm25_negatives([example], chunks, 100, unrelated(chunks)) == len(ranks)
     assert example.negatives == [chunks[i].text.strip() for i in ranks]  # d0 has no rank among the candidates
+
+
+def test_that_nothing_was_mined_has_a_reason():
+    chunks = [chunk(f"d{i}", f"{word} {word}") for i, word in enumerate(["oil", "air", "sea", "ink"] * 5)]
+    example = TrainingExample(query="none of the words", positive_document="cut", positive_id="d0#0", source="d0")
+    families = unrelated(chunks)
+    mined = add_bm25_negatives([example], chunks, 2, families)
+    said = describe_negatives(mined, [example], chunks, families)
+    assert said == "0 mined for 1 training examples: 20 passages of 1 unrelated documents are too few"
+    other = example.model_copy(update={"source": "d1"})
+    said = describe_negatives(mined, [example, other], chunks, families)
+    assert said.endswith(
+        ": BM25 finds 1 unrelated passages at most for a query, and the first 1 are left out as likely answers"
+    )
 
 
 def test_split_keeps_documents_apart_and_holds_out_at_least_one():

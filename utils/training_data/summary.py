@@ -9,6 +9,7 @@ import numpy as np
 from utils.documents.families import Families
 from utils.documents.normalization import count_words
 from utils.records import Chunk, Document, TrainingExample
+from utils.training_data.negatives_mined import rank_window
 from utils.training_data.quality import Rejected
 
 UNREAD_SHOWN = 3  # reasons shown why files were not read; the report has samples of all
@@ -50,7 +51,13 @@ def describe_negatives(
     """Return how many negatives were mined for the examples among the passages, and if none why."""
     mined = f"{count:,} mined for {len(examples):,} training examples"
     unrelated = len({families.family_of.get(source, source) for source in {example.source for example in examples}})
-    return mined if count else f"{mined}: {len(passages):,} passages of {unrelated:,} unrelated documents are too few"
+    window = rank_window(len(passages))
+    if count:
+        return mined
+    if window.start >= window.stop or unrelated < 2:
+        return f"{mined}: {len(passages):,} passages of {unrelated:,} unrelated documents are too few"
+    found = f"BM25 finds {window.start} unrelated passages at most for a query"
+    return f"{mined}: {found}, and the first {window.start} are left out as likely answers"
 
 
 def rejected_chunks(chunks: Sequence[Chunk], families: Families) -> list[Rejected]:
