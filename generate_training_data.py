@@ -29,7 +29,7 @@ from utils.records import Chunk, Document, TrainingExample
 from utils.training_data.augmentation import DEFAULT_SHARE, VARIANT_KINDS, augment_queries
 from utils.training_data.bootstrap import typical_passages, write_documents
 from utils.training_data.costs import estimate_cost, print_usage
-from utils.training_data.data_report import render_data_report
+from utils.training_data.data_report import REPORT_NAME, render_data_report
 from utils.training_data.extractive import extractive_examples
 from utils.training_data.feedback import read_feedback_examples
 from utils.training_data.language_model import LanguageModel
@@ -85,7 +85,7 @@ def main(args: ScriptArguments) -> None:
         summary["negatives"] = describe_negatives(mined, training, neighbors, families)
     if shares_note:
         summary["split"] = shares_note
-    page = plan.outputs["training"].with_name("data_report.html")
+    page = plan.outputs["training"].with_name(REPORT_NAME)
     title = args.domain or Path(args.input_dir or args.feedback_file).name
     cases = [*rejected, *rejected_chunks(chunks, families), *(Rejected("unread file", r, "") for r in skipped)]
     written_examples = [example for part in parts.values() for example in part]
@@ -196,7 +196,7 @@ def parse_args() -> ScriptArguments:
     add = parser.add_argument_group("language model (openai)").add_argument
     add("--api-base", default=None, metavar="URL", help="the endpoint; default: OPENAI_BASE_URL, or OpenAI's")
     add("--api-model", default=None, metavar="NAME", help="the model; default: the only one at the endpoint")
-    seconds = number_in_range(float, 1)
+    seconds = number_in_range(float, 1, 86_400)
     add("--api-timeout", type=seconds, default=120, metavar="SECONDS", help="time to wait for an answer")
     add("--workers", type=positive_int, default=8, help="requests at a time")
     add("--requests-per-minute", type=number_in_range(float, 0.01), default=None, metavar="N", help="limit")

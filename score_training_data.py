@@ -22,6 +22,7 @@ import numpy as np
 
 from utils.arguments import ScriptArguments, ScriptParser, number_in_range, positive_int, refuse_idle_flags
 from utils.console import print_line, print_skipped, run_script
+from utils.device import resolve_device
 from utils.documents.normalization import text_key
 from utils.documents.reading import read_documents
 from utils.files import check_writable
@@ -80,8 +81,11 @@ def check_arguments(args: ScriptArguments) -> None:
     if not args.teacher and not args.mine:
         raise ValueError("nothing to do: name a --teacher, or what to --mine negatives with, or both")
     parse_teachers(args.teacher)
-    needs = (args.mine, "--mine", "negatives depth docs_file margin"), (args.teacher, "--teacher", "margin")
+    needs = (args.mine, "--mine", "negatives depth docs_file margin"), (args.teacher, "--teacher", "margin resume")
     refuse_idle_flags(args, needs)
+    resolve_device(args.device)
+    if args.docs_file and Path(args.docs_file).resolve() == Path(args.output_file).resolve():
+        raise ValueError(f"{args.output_file}: it is read, too, and would be overwritten; name another --output-file")
 
 
 def main(args: ScriptArguments) -> None:
@@ -153,7 +157,7 @@ def parse_args() -> ScriptArguments:
     )
     add("--depth", type=positive_int, default=None, metavar="RANK", help=depth)
     margin = "standard deviations of the teacher's scores that a negative is below the positive"
-    add("--margin", type=number_in_range(float, float("-inf")), default=FALSE_NEGATIVE_MARGIN, help=margin)
+    add("--margin", type=number_in_range(float, -100, 100), default=FALSE_NEGATIVE_MARGIN, help=margin)
 
     add = parser.add_argument_group("files").add_argument
     add("--resume", action="store_true", help="go on with an interrupted scoring by a cross-encoder")

@@ -330,6 +330,22 @@ BAD = {
     "broken file": (["--input-dir", "{tmp}/bad.jsonl"], "bad.jsonl: line 1: broken JSON"),
     "nothing but short texts": (["--input-dir", "{tmp}/short"], "enough text"),
     "unwritable output": (["--input-dir", "{tmp}/short", "--output-file", "{tmp}/bad.jsonl/x.json"], "cannot write"),
+    "no output": (["--input-dir", "{tmp}/short", "--output-file", ""], "is a folder"),
+    "output over the feedback": (
+        ["--feedback-file", "{tmp}/bad.jsonl", "--output-file", "{tmp}/short/../bad.jsonl"],
+        "bad.jsonl: it is read, too, and would be overwritten; name another file",
+    ),
+    "validation over the documents": (
+        ["--input-dir", "{tmp}/short/a.txt", "--validation-file", "{tmp}/short/a.txt"],
+        "a.txt: it is read, too",
+    ),
+    "output over the report": (
+        ["--input-dir", "{tmp}/short", "--output-file", "{tmp}/data_report.html"],
+        "data_report.html: the report goes there",
+    ),
+    "an unknown device that nothing needs": (["--input-dir", "{tmp}/short", "--device", "moon"], "unknown device"),
+    "a wait that is endless": (["--domain", "law", "--api-timeout", "inf"], "from 1 to 86400, not inf"),
+    "shares beyond numbers": (["--input-dir", "{tmp}/short", "--split", "1e308/1e308"], "shares such as 80/10/10"),
     "one file for both": (
         ["--input-dir", "{tmp}/short", "--output-file", "{tmp}/o.json", "--validation-file", "{tmp}/o.json"],
         "same file",

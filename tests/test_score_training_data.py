@@ -195,6 +195,13 @@ BAD = {
         "candidates for likely answers; lower --margin",
     ),
     "output is a folder": (["--teacher", "bm25", "--output-file", "{tmp}"], "is a folder"),
+    "output over the documents": (
+        ["--mine", "bm25", "--docs-file", "{tmp}/docs.json", "--output-file", "{tmp}/docs.json"],
+        "docs.json: it is read, too, and would be overwritten; name another --output-file",
+    ),
+    "resuming without a teacher": (["--mine", "bm25", "--resume"], "--resume has no effect without --teacher"),
+    "an unknown device that nothing needs": (["--teacher", "bm25", "--device", "moon"], "unknown device 'moon'"),
+    "no margin": (["--mine", "bm25", "--teacher", "bm25", "--margin", "nan"], "must be from -100 to 100, not nan"),
     "only empty examples": (["--teacher", "bm25", "--train-file", "{tmp}/hollow.json"], "every example has an empty"),
 }
 

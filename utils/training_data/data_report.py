@@ -15,6 +15,7 @@ from utils.records import TrainingExample
 from utils.training_data.quality import Rejected
 
 TEMPLATE = Path(__file__).with_suffix(".html")
+REPORT_NAME = "data_report.html"  # beside the training examples
 SAMPLES_PER_KIND = 5  # samples shown for each query type and for each reason of rejection; more make the page long
 T = TypeVar("T")
 

@@ -8,10 +8,12 @@ from pathlib import Path
 
 from utils.arguments import ScriptArguments, parse_weights, refuse_idle_flags
 from utils.console import print_line
+from utils.device import resolve_device
 from utils.documents.families import Families
 from utils.records import Chunk, Document
 from utils.search.synonyms import Synonyms
 from utils.training_data.augmentation import DEFAULT_SHARE, VARIANT_KINDS
+from utils.training_data.data_report import REPORT_NAME
 from utils.training_data.language_model import Request
 from utils.training_data.model_queries import QUERY_TYPES, build_requests, load_template
 from utils.training_data.passages import chunk_and_group
@@ -52,6 +54,13 @@ def make_plan(args: ScriptArguments) -> Plan:
     if not (args.input_dir or args.domain or args.feedback_file):
         raise ValueError("nothing to make examples from: give --input-dir, --domain or --feedback-file")
     outputs = output_files(Path(args.output_file), args.validation_file, args.test_file, args.split)
+    taken = {outputs["training"].with_name(REPORT_NAME).resolve(): "the report goes there"}
+    inputs = args.input_dir, args.feedback_file, args.synonyms, args.template
+    taken |= {Path(name).resolve(): "it is read, too, and would be overwritten" for name in inputs if name}
+    for file in outputs.values():
+        if file.resolve() in taken:
+            raise ValueError(f"{file}: {taken[file.resolve()]}; name another file for the examples")
+    resolve_device(args.device)
     generator = _choose_generator(args) if args.input_dir or args.domain else None
     if generator == "seq2seq" and not args.seq2seq_model:
         raise ValueError("--generator seq2seq needs --seq2seq-model, such as macavaney/doc2query-t5-base-msmarco")

@@ -18,7 +18,7 @@ def parse_split(text: str) -> list[float]:
         shares = [float(part) for part in text.split("/")]
     except ValueError:
         shares = []
-    if not (2 <= len(shares) <= len(SPLITS) and shares[0] > 0 and all(0 <= s < float("inf") for s in shares)):
+    if not (2 <= len(shares) <= len(SPLITS) and shares[0] > 0 and min(shares) >= 0 and sum(shares) < float("inf")):
         raise argparse.ArgumentTypeError(f"must be shares such as 80/10/10 or 90/10, training first, not '{text}'")
     return shares
 
@@ -29,6 +29,7 @@ def output_files(training: Path, validation: str | None, test: str | None, share
     Raises:
         ValueError, OSError: two parts go to one file, or a file cannot be written.
     """
+    check_writable(training)
     named = {"training": training, "validation": validation, "test": test}
     files = {
         part: Path(file or training.with_name(f"{part}_data{training.suffix}"))
