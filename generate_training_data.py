@@ -96,10 +96,13 @@ def main(args: ScriptArguments) -> None:
 
 def print_estimate(args: ScriptArguments, plan: Plan) -> None:
     """Print about what a language model would be asked, and what that costs."""
-    passages = plan.chunk(read_input(args.input_dir)[0])[1].passages
+    chunks, families = plan.chunk(read_input(args.input_dir)[0])
+    passages = families.passages
     if args.domain:
         passages += typical_passages(args.domain, args.bootstrap)
-    queries = args.crops + 1 if plan.generator == "extractive" else args.queries_per_passage
+    queries = len(passages) * (args.crops + 1 if plan.generator == "extractive" else args.queries_per_passage)
+    if args.feedback_file:
+        queries += len(read_feedback_examples(args.feedback_file, chunks)[0])
     share = plan.variants.get("reformulation", 0)
     cost = estimate_cost(
         passages,
@@ -107,7 +110,7 @@ def print_estimate(args: ScriptArguments, plan: Plan) -> None:
         args.queries_per_passage,
         args.contrastive_negatives,
         documents=args.bootstrap if args.domain else 0,
-        reformulations=round(len(passages) * queries * share * args.split[0] / sum(args.split)),
+        reformulations=round(queries * share * args.split[0] / sum(args.split)),
         price=args.price,
     )
     print_line(f"to ask      about {len(passages):,} passages, {cost}")

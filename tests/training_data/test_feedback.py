@@ -110,6 +110,9 @@ def test_feedback_makes_training_data_alone_and_together_with_documents(feedback
         "--generator",
         "extractive",
     )
+    dry = ["--augment", "reformulation=0.5", "--split", "80/20", "--dry-run"]
+    done_dry = run("generate_training_data.py", "--feedback-file", file, "--output-file", out, *dry)
+    assert "to ask      about 0 passages, 400 tokens to read, 100 to write" in done_dry.stdout
     assert "feedback 10" in done.stdout and {"feedback", "title"} <= {e.query_type for e in read_examples(out)}
 
 
