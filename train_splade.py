@@ -37,7 +37,13 @@ from utils.models import load_config
 from utils.splade.encoder import SpladeEncoder
 from utils.splade.model_folder import read_model_folder
 from utils.training.batches import StepBatchSampler
-from utils.training.checkpoints import CHECKPOINTS_FOLDER, HISTORY_NAME, find_checkpoint, fingerprint
+from utils.training.checkpoints import (
+    CHECKPOINTS_FOLDER,
+    HISTORY_NAME,
+    find_checkpoint,
+    fingerprint,
+    remove_checkpoints,
+)
 from utils.training.distillation import BatchTeacher, check_batch_teachers
 from utils.training.examples import find_validation_file, read_usable_examples
 from utils.training.guards import find_uncompared
@@ -119,12 +125,12 @@ class SpladeTrainer:
         config = load_config(given.model_name, read_model_folder(given.model_name).subfolder)
         self.settings = given.with_learning_rate(getattr(config, "hidden_size", BERT_WIDTH))
         self.data = {"train_file": fingerprint(given.train_file), "val_file": fingerprint(val_file)}
-        with self._locked():  # else the checkpoints of a training at work would look like those of a killed one
-            self.checkpoint = find_checkpoint(self.output_dir, self.settings.to_json(), self.data, given.resume)
-        if given.resume and not self.checkpoint:
-            print_line(f"{self.output_dir}: nothing to resume; training from the beginning")
         self.encoder: SpladeEncoder | None = None
         self.history: list[dict[str, Any]] = []
+        with self._locked():  # else the checkpoints of a training at work would look like those of a killed one
+            checkpoint = self._find_checkpoint()
+        if given.resume and not checkpoint:
+            print_line(f"{self.output_dir}: nothing to resume; training from the beginning")
 
     def load(self) -> SpladeEncoder:
         """Load the model to start from, and prepare it as the settings say. `train` calls it if needed.
@@ -158,7 +164,7 @@ class SpladeTrainer:
 
     def train(self) -> list[dict[str, Any]]:
         """Train, keep the best epoch on the validation examples, and write the model folder. A second call goes on from
-        the tuned weights.
+        the tuned weights; after an interruption, with `resume`, from the last checkpoint.
 
         Returns:
             One record an epoch, as in training_history.json: epoch, step, loss (the ranking loss, without the
@@ -177,9 +183,17 @@ class SpladeTrainer:
         """Keep other trainings out of the output folder; the first of several processes does so for all."""
         return lock_folder(self.output_dir) if is_main_process() else contextlib.nullcontext()
 
+    def _find_checkpoint(self) -> Path | None:
+        """Return the checkpoint to go on from; None to begin, which another call has to where the first has ended."""
+        resume = self.settings.resume and not self.history
+        return find_checkpoint(self.output_dir, self.settings.to_json(), self.data, resume)
+
     def _train(self) -> list[dict[str, Any]]:
         settings = self.settings
-        encoder = self.encoder or self.load()
+        checkpoint = self._find_checkpoint()
+        if checkpoint:
+            print_line(f"resuming from {checkpoint}")
+        encoder = self.encoder if self.encoder and not checkpoint else self.load()
         if settings.lora_rank:
             torch.manual_seed(settings.seed)
             add_adapters(encoder.model, settings.lora_rank)
@@ -221,21 +235,19 @@ class SpladeTrainer:
         if is_tensorboard_available() and arguments.process_index == 0:
             from torch.utils.tensorboard import SummaryWriter
 
-            if not self.checkpoint:
+            if not checkpoint:
                 shutil.rmtree(self.output_dir / LOGS_FOLDER, ignore_errors=True)  # an earlier model's
             trainer.add_callback(TensorBoardCallback(SummaryWriter(self.output_dir / LOGS_FOLDER)))
         try:
-            trainer.train(resume_from_checkpoint=str(self.checkpoint) if self.checkpoint else None)
+            trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
         finally:
             if settings.lora_rank:
                 merge_adapters(encoder.model)
-        self.checkpoint = None
-
         encoder.eval()
         self.history = trainer.history
         if arguments.should_save:
             write_model_folder(self.output_dir, trainer, settings.to_json(), len(self.examples))
-            shutil.rmtree(checkpoints, ignore_errors=True)
+            remove_checkpoints(checkpoints)
         return self.history
 
 

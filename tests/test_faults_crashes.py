@@ -119,17 +119,26 @@ def test_training(kill_at_random_moments, tmp_path):
     for name in ("training", "validation"):
         (tmp_path / f"{name}_data.json").write_text(json.dumps(examples))
 
+    interrupted, resumed = [], []
+
     def arguments(folder):
+        interrupted.append(any(folder.glob("checkpoints/*/splade_training.json")))
         return ["--model-name", "splade-tiny", "--train-file", tmp_path / "training_data.json", "--output-dir", folder,
-                "--batch-size", "4", "--epochs", "2", "--device", "cpu", "--precision", "float32",
-                "--threads", "1"]  # fmt: skip
+                "--batch-size", "2", "--epochs", "2", "--checkpoint-minutes", "0", "--device", "cpu",
+                "--precision", "float32", "--threads", "1"]  # fmt: skip
 
     def check(whole, killed):
+        log = tmp_path / "log"
+        if log.exists():  # of a run to its end
+            resumed.append("resuming from" in log.read_text())
+            assert resumed[-1] == interrupted[-1]
+            log.unlink()
         if (killed / "model.safetensors").exists():
             assert (killed / "model.safetensors").read_bytes() == (whole / "model.safetensors").read_bytes()
             assert _files(killed) >= {path for path in _files(whole) if "config" in path.name}
 
     kill_at_random_moments("train_splade", arguments, ["--resume"], check)
+    assert any(resumed)
 
 
 def test_embedding(kill_at_random_moments, pages):

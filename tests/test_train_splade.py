@@ -267,8 +267,6 @@ EXACT = {"epochs": 2, "val_file": None, "batch_size": 6, "dropout": 0.1, "learni
          "precision": "float32", "threads": 1, "target_doc_terms": 60}  # fmt: skip
 STOPPED_AT = [  # after so many steps, of 3 an epoch
     (1, {"target_query_terms": 20}),  # before the first checkpoint
-    (4, {}),
-    (4, {"lora_rank": 4, "checkpoint_minutes": 0}),
     (2, {"query_encoder": "idf", "checkpoint_minutes": 0}),
 ]
 
@@ -297,6 +295,36 @@ def test_an_interrupted_training_resumes_to_the_same_weights(data, step, extra, 
     trainer(data, **options, resume=True).train()
     assert ("nothing to resume" in capsys.readouterr().out) == (step == 1)
     assert_same_training(data / "whole", data / "model")
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("extra", [{}, {"lora_rank": 4, "checkpoint_minutes": 0}], ids=str)
+def test_a_call_after_an_interrupted_one_resumes_where_that_was_asked_for(data, extra):
+    options = EXACT | extra
+    trainer(data, **options, output_dir=data / "whole").train()
+    first, second = trainer(data, **options), trainer(data, **options, resume=True)
+    with pytest.MonkeyPatch.context() as patch:
+        stop_at(patch, 4)
+        with pytest.raises(KeyboardInterrupt):
+            first.train()
+        with pytest.raises(ValueError, match="holds an interrupted training; go on by `resume=True`"):
+            first.train()
+        with pytest.raises(KeyboardInterrupt):
+            second.train()
+    second.train()
+    assert_same_training(data / "whole", data / "model")
+    assert len(second.train()) == 2
+
+
+def test_a_training_whose_checkpoints_were_being_removed_has_ended(data):
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(shutil, "rmtree", lambda *arguments, **options: None)  # as if killed before it
+        trainer(data, epochs=1).train()
+    assert list((data / "model" / "checkpoints").iterdir())
+    with pytest.raises(ValueError, match="the training of this model has ended"):
+        trainer(data, epochs=1, resume=True)
+    trainer(data, epochs=1).train()
+    assert not (data / "model" / "checkpoints").exists()
 
 
 KILLED = """
@@ -497,16 +525,13 @@ def test_adapters_alone_are_trained_and_the_saved_model_is_a_plain_one(data):
     )
 
 
-@pytest.mark.parametrize("interrupted", [False, True])
-def test_adapters_are_trained_again_by_a_second_call(data, interrupted):
-    training = trainer(data, lora_rank=4, learning_rate=1e-2, precision="float32", epochs=1, val_file=None)
-    if interrupted:
-        with pytest.MonkeyPatch.context() as patch:
-            stop_at(patch, 1)
-            with pytest.raises(KeyboardInterrupt):
-                training.train()
-    else:
-        training.train()
+@pytest.mark.filterwarnings("error:Already found a `peft_config`")
+@pytest.mark.parametrize("val_file", [None, "validation_data.json"])
+def test_adapters_are_trained_again_by_a_second_call(data, val_file, monkeypatch):
+    monkeypatch.chdir(data)
+    options = {"lora_rank": 4, "learning_rate": 1e-2, "precision": "float32", "epochs": 1, "val_file": val_file}
+    training = trainer(data, **options)
+    training.train()
     before = {name: part.clone() for name, part in training.encoder.model.state_dict().items()}
     training.train()
     after = training.encoder.model.state_dict()

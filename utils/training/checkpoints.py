@@ -63,6 +63,13 @@ def save_state(checkpoint: Path, state: dict[str, Any], best_step: int | None) -
             shutil.rmtree(other)
 
 
+def remove_checkpoints(folder: Path) -> None:
+    """Remove the folder of all checkpoints. Whenever that is broken off, none that is left looks whole."""
+    for state in folder.glob(f"checkpoint-*/{STATE_NAME}"):
+        state.unlink()
+    shutil.rmtree(folder, ignore_errors=True)
+
+
 def load_state(checkpoint: str | Path) -> dict[str, Any]:
     """Load what `save_state` wrote."""
     return json.loads(Path(checkpoint, STATE_NAME).read_text(encoding="utf-8"))

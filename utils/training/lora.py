@@ -20,6 +20,7 @@ def add_adapters(model: PreTrainedModel, rank: int) -> None:
         from peft import LoraConfig, inject_adapter_in_model  # seconds to import
     except ImportError:
         raise ImportError("LoRA needs the package peft: pip install peft") from None
+    vars(model).pop("peft_config", None)  # of adapters that were merged
     projection = model.get_output_embeddings()
     linear = [n for n, part in model.named_modules() if isinstance(part, torch.nn.Linear) and part is not projection]
     inject_adapter_in_model(LoraConfig(r=rank, lora_alpha=ALPHA_PER_RANK * rank, target_modules=linear), model)
