@@ -183,7 +183,7 @@ def test_texts_are_cut_as_the_tokenizer_cuts_them(side, tiny, monkeypatch):
     for limit in (3, 5, 30):
         assert tiny.tokenize(texts, limit) == tiny.tokenizer(texts, truncation=True, max_length=limit)["input_ids"]
         bare = tiny.tokenizer(texts, truncation=True, max_length=limit, add_special_tokens=False)["input_ids"]
-        assert tiny._truncated_ids(texts, limit, add_special_tokens=False)[0] == bare
+        assert tiny.truncated_ids(texts, limit, add_special_tokens=False)[0] == bare
     assert tiny.tokenize(texts, 2) == tiny.tokenize(texts, 1) == [[], []]
 
 

@@ -18,19 +18,18 @@ from utils.splade import packing
 from utils.splade.head import active_terms, splade_head
 from utils.splade.int8 import quantize
 from utils.splade.model_folder import MODEL_FILES, ModelConfig, read_model_folder, write_model_folder
+from utils.splade.projection import detach_projection
 from utils.splade.streaming import BatchEncoder
+from utils.splade.tokenization import TokenizationMixin
 from utils.splade.vectors import EMPTY_VECTOR, SparseVector
 
 DEFAULT_MAX_LENGTH, DEFAULT_QUERY_MAX_LENGTH = 512, 128  # tokens; limits of a model that does not say its own
 TRACED_PRECISIONS = ("auto", "float32")  # precisions in which encode_query runs a traced float32 forward on the CPU
-MIN_LENGTH_RATIO = 0.7  # shortest over longest text of a padded group; bounds the share of padding in it
-TOKENIZED_TOGETHER = 256  # texts tokenized in one call; bounds the memory that the cut ends of long texts take
-SHORT_TEXT_TOKENS = 32  # tokens; texts below this length count as this long, so that short ones share a group
 
 _TRACE_LOCK = threading.Lock()  # torch.jit.trace keeps what it does in variables of its module
 
 
-class SpladeEncoder(torch.nn.Module):
+class SpladeEncoder(TokenizationMixin, torch.nn.Module):
     """SPLADE encoder: a term's weight is the maximum over a text's tokens of log(1 + relu(logit)), or of the logarithm
     of 1 plus that (`activation`).
 
@@ -74,7 +73,7 @@ class SpladeEncoder(torch.nn.Module):
         self.training_notes: dict[str, Any] = {}
         self.query_weights: torch.nn.Parameter | None = None
         self.truncated = 0
-        self._detach_projection()
+        detach_projection(model, tokenizer)
         self._can_pack = packing.enable_packing(model)
         self._batch_encoder = BatchEncoder(self._encode_batch)
         self._traced_forward: Callable[[torch.Tensor], torch.Tensor] | None = None
@@ -210,16 +209,6 @@ class SpladeEncoder(torch.nn.Module):
             hidden = self._traced_forward(torch.tensor(tokens))
             return self._sparse_vectors(hidden, [len(tokens)], projection.weight, projection.bias)[0]
 
-    def tokenize(self, texts: Sequence[str], max_length: int | None = None) -> list[list[int]]:
-        """Return the token ids of each text, special tokens included; [] for a text that has no other tokens."""
-        return self.tokenize_and_count(texts, max_length)[0]
-
-    def tokenize_and_count(self, texts: Sequence[str], max_length: int | None = None) -> tuple[list[list[int]], int]:
-        """Return what `tokenize` does, and how many texts were cut."""
-        ids, truncated = self._truncated_ids(texts, min(max_length or self.max_length, self.max_length))
-        special = self.tokenizer.num_special_tokens_to_add()
-        return [row if len(row) > special else [] for row in ids], truncated
-
     def tokenize_queries(self, texts: Sequence[str]) -> list[list[int]]:
         """Tokenize as `tokenize` does, up to `query_max_length`; without special tokens if there are query weights."""
         return self.tokenize_and_count_queries(texts)[0]
@@ -228,57 +217,7 @@ class SpladeEncoder(torch.nn.Module):
         """Return what `tokenize_queries` does, and how many queries were cut."""
         if self.query_weights is None:
             return self.tokenize_and_count(texts, self.query_max_length)
-        return self._truncated_ids(texts, self.query_max_length, add_special_tokens=False)
-
-    def _truncated_ids(
-        self, texts: Sequence[str], limit: int, add_special_tokens: bool = True
-    ) -> tuple[list[list[int]], int]:
-        """Return the token ids of each text, `limit` at most, special tokens included; and how many texts were cut.
-
-        They are cut here: a tokenizer of the library `tokenizers` keeps its truncation as a setting, which one thread
-        would change while another one tokenizes.
-        """
-        options = {"return_attention_mask": False, "return_token_type_ids": False, "verbose": False}
-        options["add_special_tokens"] = add_special_tokens
-        ids: list[list[int]] = []
-        truncated = 0
-        for start in range(0, len(texts), TOKENIZED_TOGETHER):
-            rows = self.tokenizer(list(texts[start : start + TOKENIZED_TOGETHER]), **options)["input_ids"]
-            if too_long := sum(len(row) > limit for row in rows):
-                truncated += too_long
-                # Special tokens stand before and after the text's own, which alone are cut.
-                mask = self.tokenizer("a", return_special_tokens_mask=True, **options)["special_tokens_mask"]
-                before, after = mask.index(0), mask[::-1].index(0)
-                left = self.tokenizer.truncation_side == "left"
-                rows = [row if len(row) <= limit else _cut(row, limit, before, after, left) for row in rows]
-            ids += rows
-        return ids, truncated
-
-    def pad(self, tokens: Sequence[list[int]]) -> dict[str, torch.Tensor]:
-        """Return input_ids and attention_mask, each [batch, longest text]."""
-        padded = self.tokenizer.pad({"input_ids": list(tokens)}, return_tensors="pt", return_attention_mask=True)
-        return {"input_ids": padded["input_ids"], "attention_mask": padded["attention_mask"]}
-
-    def group_by_length(self, tokens: Sequence[list[int]]) -> tuple[dict[str, list[torch.Tensor]], torch.Tensor]:
-        """Pad texts in groups of similar length, so that little of the work is padding.
-
-        Returns:
-            (input_ids and attention_mask as lists with a tensor per group; [texts] each text's row among all groups').
-        """
-        order = sorted(range(len(tokens)), key=lambda i: -len(tokens[i]))
-        groups: list[list[int]] = []
-        for i in order:
-            if not groups or max(len(tokens[i]), SHORT_TEXT_TOKENS) < MIN_LENGTH_RATIO * len(tokens[groups[-1][0]]):
-                groups.append([])
-            groups[-1].append(i)
-        rows = torch.empty(len(tokens), dtype=torch.long)
-        rows[order] = torch.arange(len(tokens))
-        padded = [self.pad([tokens[i] for i in group]) for group in groups]
-        return {name: [group[name] for group in padded] for name in ("input_ids", "attention_mask")}, rows
-
-    def decode_terms(self, indices: Sequence[int]) -> list[str]:
-        """Return the terms with these vocabulary ids, as readable text."""
-        return [self.tokenizer.decode([int(index)]).strip() for index in indices]
+        return self.truncated_ids(texts, self.query_max_length, add_special_tokens=False)
 
     def save_pretrained(self, folder: str | Path) -> None:
         """Write a model folder, see utils.splade.model_folder; its files appear in `folder` once all are complete, in
@@ -330,32 +269,6 @@ class SpladeEncoder(torch.nn.Module):
             hidden = torch.cat([self.model(input_ids=ids, attention_mask=m).logits[m.bool()] for ids, m in groups])
         projection = self.model.get_output_embeddings()
         return hidden, lengths, projection.weight, projection.bias
-
-    def _detach_projection(self) -> None:
-        """Make the model's forward return the input of its vocabulary projection.
-
-        Raises:
-            ValueError: there is no linear projection, or forward and projection together do not give the logits.
-        """
-        projection = self.model.get_output_embeddings()
-        if not isinstance(projection, torch.nn.Linear):
-            raise ValueError(f"{type(self.model).__name__} has no linear projection to the vocabulary")
-        ids = torch.tensor([self.tokenizer("a b", add_special_tokens=True)["input_ids"]], device=self.device)
-        with torch.inference_mode():
-            logits = self.model(input_ids=ids).logits
-            projection.forward = lambda hidden: hidden  # from here on, the model's .logits are hidden states
-            hidden = self.model(input_ids=ids).logits
-            rebuilt = torch.nn.functional.linear(hidden, projection.weight, projection.bias)
-        if rebuilt.shape != logits.shape or not torch.allclose(rebuilt, logits, rtol=1e-3, atol=1e-3):
-            raise ValueError(f"{type(self.model).__name__}: its logits are not a projection of its hidden states")
-
-
-def _cut(ids: list[int], limit: int, before: int, after: int, left: bool) -> list[int]:
-    """Cut `ids` to `limit`, at the left or else at the right; the first `before` and the last `after` of them stay."""
-    own = ids[before : len(ids) - after]
-    room = max(0, limit - before - after)
-    kept = own[len(own) - room :] if left else own[:room]
-    return [*ids[:before], *kept, *ids[len(ids) - after :]]
 
 
 def _position_limit(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> int:

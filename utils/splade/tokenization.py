@@ -1,0 +1,90 @@
+"""Token ids of texts, cut to a limit, and tensors padded from them."""
+
+from collections.abc import Sequence
+
+import torch
+from transformers import PreTrainedTokenizerBase
+
+MIN_LENGTH_RATIO = 0.7  # shortest over longest text of a padded group; bounds the share of padding in it
+TOKENIZED_TOGETHER = 256  # texts tokenized in one call; bounds the memory that the cut ends of long texts take
+SHORT_TEXT_TOKENS = 32  # tokens; texts below this length count as this long, so that short ones share a group
+
+
+class TokenizationMixin:
+    """The part of an encoder that tokenizes.
+
+    Attributes:
+        tokenizer: of the library transformers.
+        max_length: limit in tokens for a text, special tokens included.
+    """
+
+    tokenizer: PreTrainedTokenizerBase
+    max_length: int
+
+    def tokenize(self, texts: Sequence[str], max_length: int | None = None) -> list[list[int]]:
+        """Return the token ids of each text, special tokens included; [] for a text that has no other tokens."""
+        return self.tokenize_and_count(texts, max_length)[0]
+
+    def tokenize_and_count(self, texts: Sequence[str], max_length: int | None = None) -> tuple[list[list[int]], int]:
+        """Return what `tokenize` does, and how many texts were cut."""
+        ids, truncated = self.truncated_ids(texts, min(max_length or self.max_length, self.max_length))
+        special = self.tokenizer.num_special_tokens_to_add()
+        return [row if len(row) > special else [] for row in ids], truncated
+
+    def truncated_ids(
+        self, texts: Sequence[str], limit: int, add_special_tokens: bool = True
+    ) -> tuple[list[list[int]], int]:
+        """Return the token ids of each text, `limit` at most, special tokens included; and how many texts were cut.
+
+        They are cut here: a tokenizer of the library `tokenizers` keeps its truncation as a setting, which one thread
+        would change while another one tokenizes.
+        """
+        options = {"return_attention_mask": False, "return_token_type_ids": False, "verbose": False}
+        options["add_special_tokens"] = add_special_tokens
+        ids: list[list[int]] = []
+        truncated = 0
+        for start in range(0, len(texts), TOKENIZED_TOGETHER):
+            rows = self.tokenizer(list(texts[start : start + TOKENIZED_TOGETHER]), **options)["input_ids"]
+            if too_long := sum(len(row) > limit for row in rows):
+                truncated += too_long
+                # Special tokens stand before and after the text's own, which alone are cut.
+                mask = self.tokenizer("a", return_special_tokens_mask=True, **options)["special_tokens_mask"]
+                before, after = mask.index(0), mask[::-1].index(0)
+                left = self.tokenizer.truncation_side == "left"
+                rows = [row if len(row) <= limit else _cut(row, limit, before, after, left) for row in rows]
+            ids += rows
+        return ids, truncated
+
+    def pad(self, tokens: Sequence[list[int]]) -> dict[str, torch.Tensor]:
+        """Return input_ids and attention_mask, each [batch, longest text]."""
+        padded = self.tokenizer.pad({"input_ids": list(tokens)}, return_tensors="pt", return_attention_mask=True)
+        return {"input_ids": padded["input_ids"], "attention_mask": padded["attention_mask"]}
+
+    def group_by_length(self, tokens: Sequence[list[int]]) -> tuple[dict[str, list[torch.Tensor]], torch.Tensor]:
+        """Pad texts in groups of similar length, so that little of the work is padding.
+
+        Returns:
+            (input_ids and attention_mask as lists with a tensor per group; [texts] each text's row among all groups').
+        """
+        order = sorted(range(len(tokens)), key=lambda i: -len(tokens[i]))
+        groups: list[list[int]] = []
+        for i in order:
+            if not groups or max(len(tokens[i]), SHORT_TEXT_TOKENS) < MIN_LENGTH_RATIO * len(tokens[groups[-1][0]]):
+                groups.append([])
+            groups[-1].append(i)
+        rows = torch.empty(len(tokens), dtype=torch.long)
+        rows[order] = torch.arange(len(tokens))
+        padded = [self.pad([tokens[i] for i in group]) for group in groups]
+        return {name: [group[name] for group in padded] for name in ("input_ids", "attention_mask")}, rows
+
+    def decode_terms(self, indices: Sequence[int]) -> list[str]:
+        """Return the terms with these vocabulary ids, as readable text."""
+        return [self.tokenizer.decode([int(index)]).strip() for index in indices]
+
+
+def _cut(ids: list[int], limit: int, before: int, after: int, left: bool) -> list[int]:
+    """Cut `ids` to `limit`, at the left or else at the right; the first `before` and the last `after` of them stay."""
+    own = ids[before : len(ids) - after]
+    room = max(0, limit - before - after)
+    kept = own[len(own) - room :] if left else own[:room]
+    return [*ids[:before], *kept, *ids[len(ids) - after :]]
