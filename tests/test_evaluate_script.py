@@ -64,6 +64,7 @@ BAD = {
     "folder without a corpus": (["--test-file", "{tmp}"], "has no corpus.jsonl"),
     "unknown metric": (["--test-file", "{tmp}/good.json", "--metrics", "nonsense"], "unknown metric"),
     "a split of examples": (["--test-file", "{tmp}/good.json", "--split", "dev"], "has no splits"),
+    "no room": (["--test-file", "{tmp}/good.json", "--max-length", "1"], "--max-length must be at least 3, not 1"),
     "missing model": (["--test-file", "{tmp}/good.json", "--model-dir", "{tmp}/none"], "no such model folder"),
     "unwritable output": (["--test-file", "{tmp}/good.json", "--output-file", "{tmp}"], "is a folder"),
 }

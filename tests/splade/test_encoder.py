@@ -184,7 +184,25 @@ def test_texts_are_cut_as_the_tokenizer_cuts_them(side, tiny, monkeypatch):
         assert tiny.tokenize(texts, limit) == tiny.tokenizer(texts, truncation=True, max_length=limit)["input_ids"]
         bare = tiny.tokenizer(texts, truncation=True, max_length=limit, add_special_tokens=False)["input_ids"]
         assert tiny.truncated_ids(texts, limit, add_special_tokens=False)[0] == bare
-    assert tiny.tokenize(texts, 2) == tiny.tokenize(texts, 1) == [[], []]
+
+
+def test_a_limit_without_room_for_a_text_is_refused(tiny, monkeypatch):
+    for limit in (0, 2):
+        with pytest.raises(ValueError, match=f"`max_length` must be at least 3, not {limit}"):
+            tiny.encode(["drag"], limit)
+    with pytest.raises(ValueError, match="`max_length` must be at least 3, not 1"):
+        SpladeEncoder.from_pretrained("splade-tiny", "cpu", max_length=1)
+    with pytest.raises(ValueError, match="`query_max_length` must be at least 3, not 2"):
+        SpladeEncoder(*family_model("Bert"), query_max_length=2)
+    monkeypatch.setattr(tiny, "query_max_length", 2)
+    with pytest.raises(ValueError, match="`query_max_length` must be at least 3, not 2"):
+        tiny.encode_query("drag")
+
+
+def test_queries_that_do_not_pass_the_network_need_no_room_for_special_tokens():
+    weights = torch.ones(64)
+    encoder = SpladeEncoder(*family_model("Bert"), max_length=3, query_max_length=1, query_weights=weights)
+    assert len(encoder.encode_query("a b").indices) == 1
 
 
 def test_roberta_positions_start_after_the_padding_id():

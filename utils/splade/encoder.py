@@ -50,7 +50,7 @@ class SpladeEncoder(TokenizationMixin, torch.nn.Module):
             queries too.
 
     Raises:
-        ValueError: the model's logits are not a projection of its hidden states.
+        ValueError: the model's logits are not a projection of its hidden states, or a limit leaves no room for a text.
     """
 
     def __init__(
@@ -61,17 +61,22 @@ class SpladeEncoder(TokenizationMixin, torch.nn.Module):
         query_max_length: int = DEFAULT_QUERY_MAX_LENGTH,
         base_model: str = "",
         precision: str = "auto",
+        query_weights: torch.Tensor | None = None,
     ) -> None:
         super().__init__()
         self.model = model.eval()
         self.tokenizer = tokenizer
         self.max_length = min(max_length, _position_limit(model, tokenizer))
-        self.query_max_length = min(query_max_length, self.max_length)
+        self.query_max_length = query_max_length
+        self.query_weights = None if query_weights is None else torch.nn.Parameter(query_weights)
+        self.check_limits(max_length=self.max_length)
+        if query_weights is None:
+            self.query_max_length = min(query_max_length, self.max_length)
+            self.check_limits(query_max_length=self.query_max_length)
         self.base_model = base_model
         self.activation = "log1p_relu"
         self.precision = precision
         self.training_notes: dict[str, Any] = {}
-        self.query_weights: torch.nn.Parameter | None = None
         self.truncated = 0
         detach_projection(model, tokenizer)
         self._can_pack = packing.enable_packing(model)
@@ -95,6 +100,7 @@ class SpladeEncoder(TokenizationMixin, torch.nn.Module):
             threads: see `utils.device.use_threads`.
 
         Raises:
+            ValueError: a limit leaves no room for a text beside the special tokens.
             ValueError, OSError: see `utils.models.load_masked_lm` and `utils.device.resolve_device`.
         """
         check_positive(max_length=max_length)
@@ -104,7 +110,12 @@ class SpladeEncoder(TokenizationMixin, torch.nn.Module):
         compute_dtype(device, precision)  # an unknown precision fails before the model loads
         folder = read_model_folder(name)
         model, tokenizer = load_masked_lm(name, folder.subfolder)
-        config = folder.config
+        config, query_weights = folder.config, folder.query_weights
+        if query_weights is not None and len(query_weights) != model.config.vocab_size:
+            raise ValueError(
+                f"model '{name}': {len(query_weights):,} query weights do not fit its vocabulary of "
+                f"{model.config.vocab_size:,}"
+            )
         encoder = cls(
             model,
             tokenizer,
@@ -112,17 +123,10 @@ class SpladeEncoder(TokenizationMixin, torch.nn.Module):
             query_max_length=config.query_max_length or DEFAULT_QUERY_MAX_LENGTH,
             base_model=config.base_model or str(name),
             precision=precision,
+            query_weights=query_weights,
         )
         encoder.activation = config.activation
         encoder.training_notes = config.training
-        if folder.query_weights is not None:
-            if len(folder.query_weights) != encoder.vocabulary_size:
-                raise ValueError(
-                    f"model '{name}': {len(folder.query_weights):,} query weights do not fit its vocabulary of "
-                    f"{encoder.vocabulary_size:,}"
-                )
-            encoder.query_weights = torch.nn.Parameter(folder.query_weights)
-            encoder.query_max_length = config.query_max_length or DEFAULT_QUERY_MAX_LENGTH
         encoder.to(device)
         if precision == "int8":
             quantize(model)
@@ -216,6 +220,7 @@ class SpladeEncoder(TokenizationMixin, torch.nn.Module):
     def tokenize_and_count_queries(self, texts: Sequence[str]) -> tuple[list[list[int]], int]:
         """Return what `tokenize_queries` does, and how many queries were cut."""
         if self.query_weights is None:
+            self.check_limits(query_max_length=self.query_max_length)
             return self.tokenize_and_count(texts, self.query_max_length)
         return self.truncated_ids(texts, self.query_max_length, add_special_tokens=False)
 

@@ -21,13 +21,32 @@ class TokenizationMixin:
     tokenizer: PreTrainedTokenizerBase
     max_length: int
 
+    def check_limits(self, **limits: int) -> None:
+        """Check limits in tokens, by name.
+
+        Raises:
+            ValueError: one leaves no room for a text beside the special tokens.
+        """
+        special = self.tokenizer.num_special_tokens_to_add()
+        for name, limit in limits.items():
+            if limit <= special:
+                raise ValueError(
+                    f"`{name}` must be at least {special + 1}, not {limit}: {special} of the tokens are special ones"
+                )
+
     def tokenize(self, texts: Sequence[str], max_length: int | None = None) -> list[list[int]]:
         """Return the token ids of each text, special tokens included; [] for a text that has no other tokens."""
         return self.tokenize_and_count(texts, max_length)[0]
 
     def tokenize_and_count(self, texts: Sequence[str], max_length: int | None = None) -> tuple[list[list[int]], int]:
-        """Return what `tokenize` does, and how many texts were cut."""
-        ids, truncated = self.truncated_ids(texts, min(max_length or self.max_length, self.max_length))
+        """Return what `tokenize` does, and how many texts were cut.
+
+        Raises:
+            ValueError: see `check_limits`.
+        """
+        limit = self.max_length if max_length is None else min(max_length, self.max_length)
+        self.check_limits(max_length=limit)
+        ids, truncated = self.truncated_ids(texts, limit)
         special = self.tokenizer.num_special_tokens_to_add()
         return [row if len(row) > special else [] for row in ids], truncated
 
