@@ -1,5 +1,10 @@
 """The model card."""
 
+import re
+
+import pytest
+
+from utils.splade.model_folder import PEER_ACTIVATIONS
 from utils.training.model_card import model_card
 
 HISTORY = [
@@ -30,3 +35,11 @@ def test_a_hub_id_is_told_whole():
     settings = {"model_name": "someone/model", "train_file": "t.json", "val_file": "v.json", "seed": 1}
     card = model_card(settings, HISTORY[:1], best_epoch=1, examples=1)
     assert "base_model: someone/model" in card and "of t.json and v.json" in card
+
+
+@pytest.mark.parametrize("activation", PEER_ACTIVATIONS)
+def test_a_card_has_the_formula_of_the_models_activation(activation):
+    settings = {"model_name": "someone/model", "train_file": "t.json", "val_file": None, "seed": 1}
+    card = model_card(settings, HISTORY[:1], best_epoch=1, examples=1, activation=activation)
+    formula = re.search("`(log.*)`", card)[1]
+    assert re.findall(r"(\w+)\(", formula) == ["log"] * activation.count("log1p") + ["relu"]

@@ -8,9 +8,19 @@ from utils.console import format_table
 
 PATH_SETTINGS = ("model_name", "train_file", "val_file")  # shown by their last part, without the machine's folders
 HIDDEN_SETTINGS = ("output_dir", "device", "threads", *PATH_SETTINGS)
+FORMULAS = {  # of a term's weight, by activation
+    "log1p_relu": "log(1 + relu(logits))",
+    "log1p_log1p_relu": "log(1 + log(1 + relu(logits)))",
+}
 
 
-def model_card(settings: dict[str, Any], history: Sequence[dict[str, Any]], best_epoch: int, examples: int) -> str:
+def model_card(
+    settings: dict[str, Any],
+    history: Sequence[dict[str, Any]],
+    best_epoch: int,
+    examples: int,
+    activation: str = "log1p_relu",
+) -> str:
     """Return Markdown with the front matter that model hubs read.
 
     Args:
@@ -18,6 +28,7 @@ def model_card(settings: dict[str, Any], history: Sequence[dict[str, Any]], best
         history: one record an epoch, see SpladeTrainer.train.
         best_epoch: the epoch whose weights are in the folder.
         examples: number of training examples.
+        activation: see `utils.splade.model_folder.ModelConfig`.
     """
     base = str(settings["model_name"])
     base = Path(base).name if Path(base).exists() else base
@@ -39,7 +50,7 @@ tags:
 
 # A SPLADE model tuned from {base}
 
-It turns a text into weights of terms of its vocabulary, `log(1 + relu(logits))`, maximum over tokens: in training,
+It turns a text into weights of terms of its vocabulary, `{FORMULAS[activation]}`, maximum over tokens: in training,
 {terms}.
 
 ```python
