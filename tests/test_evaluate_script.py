@@ -83,5 +83,5 @@ def test_texts_that_the_model_cuts_are_counted(tmp_path, short_model):
     examples = [{**EXAMPLES[0], "positive_document": "apples " * 20}, {**EXAMPLES[2], "query": "yellow fruit " * 5}]
     (tmp_path / "long.json").write_text(json.dumps(examples))
     done = run(SCRIPT, "--model-dir", short_model, "--test-file", tmp_path / "long.json")
-    assert f"1 of 3 documents are longer than 12 tokens and were cut by {short_model}" in done.stdout
-    assert f"1 of 2 queries are longer than 6 tokens and were cut by {short_model}" in done.stdout
+    assert f"1 of 3 documents are longer than 12 tokens and are cut there by {short_model}" in done.stdout
+    assert f"1 of 2 queries are longer than 6 tokens and are cut there by {short_model}" in done.stdout

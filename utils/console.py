@@ -124,7 +124,7 @@ def print_truncated(count: int, total: int, kind: str, limit: int, model: str = 
     """Print how many texts of a kind a model cut to its limit in tokens, if there are any."""
     if count:
         by = f" by {model}" if model else ""
-        print_line(f"{count:,} of {total:,} {kind} are longer than {limit:,} tokens and were cut{by}")
+        print_line(f"{count:,} of {total:,} {kind} are longer than {limit:,} tokens and are cut there{by}")
 
 
 def is_main_process() -> bool:
