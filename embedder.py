@@ -20,6 +20,7 @@ from utils.device import PRECISIONS
 from utils.documents.reading import read_documents
 from utils.files import check_writable, open_atomic
 from utils.splade.encoder import SpladeEncoder
+from utils.splade.tokenization import check_texts
 from utils.splade.vectors import SparseVector
 
 
@@ -57,16 +58,18 @@ class SpladeEmbedder:
         """Return [{"indices": [int], "values": [float]}, ...] in the order of `texts`; empty texts have empty vectors.
 
         Raises:
-            TypeError: `texts` is one string rather than a list of them.
+            TypeError: `texts` is one string rather than a list of them, or one of them is not a string.
         """
-        if isinstance(texts, str):
-            raise TypeError("texts must be a list of strings, not one string")
         return list(self.stream_sparse_embeddings(texts, batch_size, show_progress))
 
     def stream_sparse_embeddings(
         self, texts: Iterable[str], batch_size: int | None = None, show_progress: bool = False
     ) -> Iterator[dict[str, list]]:
-        """Yield the same for a stream of any length, in constant memory: vectors come as their texts are read."""
+        """Yield the same for a stream of any length, in constant memory: vectors come as their texts are read.
+
+        Raises:
+            TypeError: as above, once the text is read.
+        """
         for vector in self.encoder.encode_stream(texts, batch_size=batch_size, show_progress=show_progress):
             yield _as_lists(vector)
 
@@ -75,11 +78,9 @@ class SpladeEmbedder:
         network, made of their own tokens by weight.
 
         Raises:
-            TypeError: `queries` is one string rather than a list of them.
+            TypeError: `queries` is one string rather than a list of them, or one of them is not a string.
         """
-        if isinstance(queries, str):
-            raise TypeError("queries must be a list of strings, not one string")
-        return [_as_lists(self.encoder.encode_query(query)) for query in queries]
+        return [_as_lists(self.encoder.encode_query(query)) for query in check_texts(queries, "queries")]
 
 
 def _as_lists(vector: SparseVector) -> dict[str, list]:

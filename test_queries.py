@@ -30,6 +30,7 @@ from utils.records import Document
 from utils.search.index import SearchIndex
 from utils.search.synonyms import Synonyms
 from utils.splade.encoder import SpladeEncoder
+from utils.splade.tokenization import check_text, check_texts
 
 SNIPPET_CHARACTERS = 200  # of a hit's text; about two lines of a terminal
 
@@ -69,13 +70,12 @@ def retrieve_documents(
 
     Raises:
         ValueError: `top_k` is not at least 1.
-        TypeError: `documents` is one string rather than a list of them.
+        TypeError: `query` is not a string, `documents` is one rather than a list of them, or holds something else.
     """
     global _last
     check_positive(top_k=top_k)
-    if isinstance(documents, str):
-        raise TypeError("documents must be a list of strings, not one string")
-    documents = list(documents)
+    check_text(query, "query")
+    documents = list(check_texts(documents, "documents"))
     search = _last  # another thread may replace it
     if search is None or search.model is not model.to(device) or search.documents != documents:
         search = _last = DocumentSearch(documents, model)

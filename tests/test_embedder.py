@@ -20,9 +20,26 @@ def test_embeddings_are_plain_lists_in_input_order(tiny):
     assert long["indices"] != short["indices"] and len(long["indices"]) == len(long["values"]) > 0
 
 
-def test_one_string_is_refused():
-    with pytest.raises(TypeError, match="list of strings"):
-        SpladeEmbedder("splade-tiny", device="cpu").generate_sparse_embeddings("text")
+@pytest.mark.parametrize(
+    ("texts", "message"),
+    [
+        ("text", "texts must be a list of strings, not one string"),
+        (b"text", "texts must be a list of strings, not bytes"),
+        (None, "texts must be a list of strings, not NoneType"),
+        (["a", None], r"texts\[1\] must be a string, not NoneType"),
+        ([3], r"texts\[0\] must be a string, not int"),
+        ((text for text in ("a", "b", ["c"])), r"texts\[2\] must be a string, not list"),
+    ],
+)
+def test_what_is_not_text_is_refused_by_name(texts, message):
+    embedder = SpladeEmbedder("splade-tiny", device="cpu")
+    with pytest.raises(TypeError, match=f"^{message}$"):
+        next(embedder.stream_sparse_embeddings(texts))
+    if not hasattr(texts, "send"):  # a generator is used up
+        with pytest.raises(TypeError, match=f"^{message}$"):
+            embedder.generate_sparse_embeddings(texts)
+        with pytest.raises(TypeError, match=f"^{message.replace('texts', 'queries')}$"):
+            embedder.generate_query_embeddings(texts)
 
 
 def test_the_default_precision_stays_close_to_float32(tiny):
@@ -85,9 +102,8 @@ def test_the_models_own_limit_holds_and_what_it_cuts_is_counted(short_model):
     assert embedder.encoder.truncated == 2
     assert SpladeEmbedder(short_model, max_length=512, device="cpu").encoder.max_length == 512
     texts = ["--text", fits, "--text", longer]
-    assert (
-        "1 of 2 texts are longer than 12 tokens and were cut" in run(SCRIPT, "--model-dir", short_model, *texts).stdout
-    )
+    done = run(SCRIPT, "--model-dir", short_model, *texts)
+    assert "1 of 2 texts are longer than 12 tokens and are cut there" in done.stdout
     done = run(SCRIPT, "--model-dir", short_model, "--text", fits, "--text", "diesel engine", "--queries")
-    assert "1 of 2 queries are longer than 6 tokens and were cut" in done.stdout
-    assert "were cut" not in run(SCRIPT, "--model-dir", short_model, *texts, "--max-length", 40).stdout
+    assert "1 of 2 queries are longer than 6 tokens and are cut there" in done.stdout
+    assert "cut there" not in run(SCRIPT, "--model-dir", short_model, *texts, "--max-length", 40).stdout

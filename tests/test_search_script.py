@@ -63,8 +63,14 @@ def test_an_empty_query_and_no_documents_find_nothing(loaded):
 def test_arguments_that_cannot_be_are_named(loaded):
     with pytest.raises(ValueError, match="`top_k` must be a whole number of at least 1, not 0"):
         retrieve_documents("engine", DOCUMENTS, *loaded, top_k=0)
-    with pytest.raises(TypeError, match="documents must be a list"):
+    with pytest.raises(TypeError, match="documents must be a list of strings, not one string"):
         retrieve_documents("engine", DOCUMENTS[0], *loaded)
+    with pytest.raises(TypeError, match=r"documents\[4\] must be a string, not NoneType"):
+        retrieve_documents("engine", [*DOCUMENTS, None], *loaded)
+    with pytest.raises(TypeError, match="query must be a string, not NoneType"):
+        retrieve_documents(None, DOCUMENTS, *loaded)
+    with pytest.raises(TypeError, match="query must be a string, not bytes"):
+        loaded[1].encode_query(b"engine")
     with pytest.raises(ValueError, match="`threads` must be"):
         load_splade_model("splade-tiny", "cpu", threads=0)
 
@@ -147,6 +153,6 @@ def test_what_the_model_cuts_is_said(tmp_path, short_model):
     (tmp_path / "docs.json").write_text(json.dumps(["brake " * 20, "a lamp"]))
     options = ["--model-dir", short_model, "--docs-file", tmp_path / "docs.json"]
     done = run(SCRIPT, *options, "--query", "how do I change the lamp of my car")
-    assert "1 of 2 documents are longer than 12 tokens and were cut" in done.stdout
+    assert "1 of 2 documents are longer than 12 tokens and are cut there" in done.stdout
     assert "The query is longer than 6 tokens and was cut." in done.stdout
     assert "query is longer" not in run(SCRIPT, *options, "--query", "lamp").stdout

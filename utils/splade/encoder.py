@@ -20,7 +20,7 @@ from utils.splade.int8 import quantize
 from utils.splade.model_folder import MODEL_FILES, ModelConfig, read_model_folder, write_model_folder
 from utils.splade.projection import detach_projection
 from utils.splade.streaming import BatchEncoder
-from utils.splade.tokenization import TokenizationMixin
+from utils.splade.tokenization import TokenizationMixin, check_text
 from utils.splade.vectors import EMPTY_VECTOR, SparseVector
 
 DEFAULT_MAX_LENGTH, DEFAULT_QUERY_MAX_LENGTH = 512, 128  # tokens; limits of a model that does not say its own
@@ -179,6 +179,10 @@ class SpladeEncoder(TokenizationMixin, torch.nn.Module):
         the next window is tokenized while the current one is encoded. Texts are truncated to `max_length` tokens
         (default: the model's). A batch has `batch_size` texts (default: up to the device's token budget); one that
         does not fit into memory is halved until it does.
+
+        Raises:
+            ValueError: `batch_size` is below 1, or `max_length` leaves no room for a text.
+            TypeError: `texts` is one string, or one of them is not a string.
         """
         self.truncated = 0
 
@@ -190,8 +194,12 @@ class SpladeEncoder(TokenizationMixin, torch.nn.Module):
         yield from self._batch_encoder.encode_stream(texts, tokenize, self.device, batch_size, show_progress)
 
     def encode_query(self, text: str) -> SparseVector:
-        """Return the sparse vector of one query."""
-        tokens = self.tokenize_queries([text])[0]
+        """Return the sparse vector of one query.
+
+        Raises:
+            TypeError: `text` is not a string.
+        """
+        tokens = self.tokenize_queries([check_text(text, "query")])[0]
         if not tokens:
             return EMPTY_VECTOR
         if self.query_weights is not None:

@@ -14,6 +14,7 @@ from tqdm import tqdm
 from utils.arguments import check_positive
 from utils.console import progress_bar
 from utils.device import is_out_of_memory
+from utils.splade.tokenization import check_texts
 from utils.splade.vectors import EMPTY_VECTOR, SparseVector
 
 SORT_WINDOW = 2048  # texts tokenized and sorted by length together; more means less padding, and more memory
@@ -55,10 +56,11 @@ class BatchEncoder:
 
         Raises:
             ValueError: `batch_size` is not at least 1.
+            TypeError: see `check_texts`.
         """
         check_positive(batch_size=batch_size)
         total = len(texts) if isinstance(texts, Sized) else None
-        texts = iter(texts)
+        texts = check_texts(texts, "texts")
         with (
             progress_bar(total=total, desc="encoding", unit="texts", show=show_progress) as bar,
             ThreadPoolExecutor(1) as pool,

@@ -1,6 +1,7 @@
 """Token ids of texts, cut to a limit, and tensors padded from them."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from typing import Any
 
 import torch
 from transformers import PreTrainedTokenizerBase
@@ -8,6 +9,30 @@ from transformers import PreTrainedTokenizerBase
 MIN_LENGTH_RATIO = 0.7  # shortest over longest text of a padded group; bounds the share of padding in it
 TOKENIZED_TOGETHER = 256  # texts tokenized in one call; bounds the memory that the cut ends of long texts take
 SHORT_TEXT_TOKENS = 32  # tokens; texts below this length count as this long, so that short ones share a group
+
+
+def check_text(text: Any, name: str) -> str:
+    """Return `text`, an argument called `name`.
+
+    Raises:
+        TypeError: it is not a string.
+    """
+    if not isinstance(text, str):
+        raise TypeError(f"{name} must be a string, not {type(text).__name__}")
+    return text
+
+
+def check_texts(texts: Iterable[str], name: str) -> Iterator[str]:
+    """Return an iterator over `texts`, an argument called `name`.
+
+    Raises:
+        TypeError: they are one string, or nothing to iterate over; the iterator raises it for one that is not a string.
+    """
+    if isinstance(texts, str):
+        raise TypeError(f"{name} must be a list of strings, not one string")
+    if isinstance(texts, bytes) or not isinstance(texts, Iterable):
+        raise TypeError(f"{name} must be a list of strings, not {type(texts).__name__}")
+    return (check_text(text, f"{name}[{position}]") for position, text in enumerate(texts))
 
 
 class TokenizationMixin:
