@@ -10,11 +10,10 @@ A vector is {"indices": [vocabulary ids], "values": [weights]}; a line of the ou
 its metadata if it has some.
 """
 
-import argparse
 import json
 from collections.abc import Iterable, Iterator, Sequence
 
-from utils.arguments import ScriptParser, auto_or_positive_int, positive_int
+from utils.arguments import ScriptArguments, ScriptParser, auto_or_positive_int, positive_int
 from utils.console import print_line, print_skipped, print_truncated, quiet_libraries, run_script
 from utils.device import PRECISIONS
 from utils.documents.reading import read_documents
@@ -87,18 +86,19 @@ def _as_lists(vector: SparseVector) -> dict[str, list]:
     return {"indices": vector.indices.tolist(), "values": vector.values.tolist()}
 
 
-def main(args: argparse.Namespace) -> None:
+def main(args: ScriptArguments) -> None:
+    for name, other in (("top_terms", "output_file"), ("batch_size", "queries"), ("max_length", "queries")):
+        if name in args.given and getattr(args, other):
+            raise ValueError(f"`{name}` has no effect with `{other}`; leave it out")
     if args.output_file:
         check_writable(args.output_file)
-    if args.input_file:
+    if args.text is None:
         documents, skipped = read_documents(args.input_file)
         print_skipped(skipped)
         texts = [document.full_text for document in documents]
         names = [{"id": d.id, "metadata": d.metadata} if d.metadata else {"id": d.id} for d in documents]
     else:
         names, texts = [{"id": str(i)} for i in range(len(args.text))], args.text
-    if not texts:
-        raise ValueError("nothing to encode: give --text or --input-file")
     embedder = SpladeEmbedder(args.model_dir, args.max_length, args.device, args.precision, args.threads)
     encoder = embedder.encoder
     if args.queries:
@@ -124,12 +124,14 @@ def main(args: argparse.Namespace) -> None:
         print_truncated(encoder.truncated, len(texts), "texts", encoder.max_length)
 
 
-def parse_args() -> argparse.Namespace:
+def parse_args() -> ScriptArguments:
     parser = ScriptParser(__doc__)
     parser.add_model_argument()
-    add = parser.add_argument_group("texts").add_argument
-    add("--text", action="append", default=[], help="a text to encode; may be given again")
-    add("--input-file", default=None, metavar="PATH", help="documents to encode: a file or a folder")
+    group = parser.add_argument_group("texts")
+    add = group.add_mutually_exclusive_group(required=True).add_argument
+    add("--text", action="append", help="a text to encode; may be given again")
+    add("--input-file", metavar="PATH", help="documents to encode: a file or a folder")
+    add = group.add_argument
     add("--queries", action="store_true", help="encode the texts as queries rather than documents")
     add("--max-length", type=positive_int, default=None, help="maximum tokens per text; default: the model's")
     add("--batch-size", type=auto_or_positive_int, default="auto", help="texts encoded at a time; auto: what suits")
