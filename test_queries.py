@@ -15,11 +15,10 @@ their part of the score.
 import argparse
 import time
 from collections.abc import Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
-from transformers import PreTrainedTokenizerBase
 
 from utils.arguments import ScriptParser, check_positive, positive_int
 from utils.console import print_line, print_skipped, print_truncated, quiet_libraries, run_script
@@ -32,6 +31,9 @@ from utils.search.synonyms import Synonyms
 from utils.splade.encoder import SpladeEncoder
 from utils.splade.tokenization import check_text, check_texts
 
+if TYPE_CHECKING:  # importing it before utils.console would make tqdm warn in a notebook
+    from transformers import PreTrainedTokenizerBase
+
 SNIPPET_CHARACTERS = 200  # of a hit's text; about two lines of a terminal
 
 
@@ -40,7 +42,7 @@ def load_splade_model(
     device: str | None = None,
     precision: str = "auto",
     threads: int | None = None,
-) -> tuple[PreTrainedTokenizerBase, SpladeEncoder, torch.device]:
+) -> "tuple[PreTrainedTokenizerBase, SpladeEncoder, torch.device]":
     """Load a model folder, a hub id, or `splade-tiny`; return (tokenizer, model, device).
 
     Raises:
@@ -54,7 +56,7 @@ def load_splade_model(
 def retrieve_documents(
     query: str,
     documents: Sequence[str],
-    tokenizer: PreTrainedTokenizerBase,
+    tokenizer: "PreTrainedTokenizerBase",
     model: SpladeEncoder,
     device: torch.device,
     top_k: int = 3,

@@ -4,7 +4,10 @@ import fcntl
 import os
 import pty
 import struct
+import subprocess
+import sys
 import termios
+import textwrap
 import time
 
 import nbclient
@@ -59,6 +62,23 @@ def test_a_terminal_gets_a_bar(monkeypatch):
             shown += os.read(reader, 10_000)
     os.close(reader)
     assert b"files: 100%|" in shown and b"hidden" not in shown
+
+
+@pytest.mark.parametrize("script", ["embedder", "test_evaluate", "test_queries"])
+def test_scripts_import_progress_bars_where_their_warning_is_kept_away(script):
+    """tqdm warns as it is imported in a notebook without ipywidgets, once; utils.console leaves that out."""
+    source = """
+        import sys
+        class Finder:
+            def find_spec(name, path, target=None):
+                if name == "tqdm.auto":
+                    sys.exit("" if "utils.console" in sys.modules else "imported by something else first")
+        sys.meta_path.insert(0, Finder)
+        import SCRIPT
+    """
+    command = [sys.executable, "-c", textwrap.dedent(source).replace("SCRIPT", script)]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
+    assert not done.stderr.strip()
 
 
 def test_a_notebook_gets_a_bar_in_its_cell_and_no_error():
