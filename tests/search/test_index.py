@@ -38,3 +38,8 @@ def test_empty_vectors_are_never_found_and_find_nothing():
     assert index.search(full, 5) == [(1, 5.0)]
     assert index.search(empty, 5) == []
     assert SearchIndex([empty]).search(full, 5) == SearchIndex([]).search(full, 5) == []
+
+
+def test_more_hits_than_the_engine_can_count_are_all_there_are():
+    vector = np.array([3], np.int32), np.array([1.0], np.float32)
+    assert SearchIndex([vector]).search(vector, 10**30) == [(0, 1.0)]

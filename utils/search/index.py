@@ -38,6 +38,7 @@ class SearchIndex:
             points = [Point(i, {VECTOR_NAME: _sparse_vector(*vectors[i])}, {}) for i in positions]
             self._shard.update(UpdateOperation.upsert_points(points))
         self._shard.optimize()
+        self._size = len(vectors)
 
     def search(self, vector: tuple, top_k: int) -> list[tuple[int, float]]:
         """Return the `top_k` (position, dot product) with the highest product with the query's (indices, values), best
@@ -45,7 +46,8 @@ class SearchIndex:
         if not len(vector[0]):
             return []
         query = Query.Nearest(_sparse_vector(*vector), using=VECTOR_NAME)
-        hits = [(hit.id, hit.score) for hit in self._shard.query(QueryRequest(limit=top_k, query=query))]
+        request = QueryRequest(limit=min(top_k, self._size), query=query)
+        hits = [(hit.id, hit.score) for hit in self._shard.query(request)]
         return sorted(hits, key=lambda hit: (-hit[1], hit[0]))
 
 
