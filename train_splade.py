@@ -25,7 +25,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from transformers.integrations import TensorBoardCallback, is_tensorboard_available
+from pydantic import ValidationError
 
 from utils.arguments import ScriptParser, auto_or_positive_int, number_in_range, positive_int
 from utils.console import is_main_process, print_line, print_truncated, quiet_libraries, run_script
@@ -92,7 +92,11 @@ class SpladeTrainer:
         quiet_libraries()
         names = inspect.signature(TrainingSettings).parameters
         by_position = dict(zip(names, settings))
-        given = TrainingSettings(**by_position, **named_settings)
+        try:
+            given = TrainingSettings(**by_position, **named_settings)
+        except ValidationError as error:
+            first = error.errors()[0]
+            raise ValueError(f"`{first['loc'][0]}`: {first['msg']}, not {first['input']}") from None
         self.given = {name for name in (*by_position, *named_settings) if getattr(given, name) is not None}
         if given.precision == "int8":
             raise ValueError("precision 'int8' is for encoding; train in auto, bfloat16, float16 or float32")
@@ -146,7 +150,9 @@ class SpladeTrainer:
         encoder.base_model = str(settings.model_name)
         before = encoder.training_notes.get("normalize", "none")
         if "normalize" in self.given and len(NORMALIZATIONS[settings.normalize]) < len(NORMALIZATIONS[before]):
-            raise ValueError(f"normalize {settings.normalize} has no effect: {settings.model_name} keeps its {before}")
+            raise ValueError(
+                f"`normalize={settings.normalize}` has no effect: {settings.model_name} keeps its {before}"
+            )
         encoder.tokenizer = normalizing_tokenizer(encoder.tokenizer, settings.normalize)
         if settings.query_encoder == "model":
             encoder.query_weights = None
@@ -158,7 +164,7 @@ class SpladeTrainer:
         for name in ("max_length", "query_max_length"):
             limit = getattr(encoder, name)
             if name in self.given and getattr(settings, name) > limit:
-                raise ValueError(f"{name}: {getattr(settings, name)} tokens are more than there can be here, {limit}")
+                raise ValueError(f"`{name}`: {getattr(settings, name)} tokens are more than there can be here, {limit}")
         self.encoder = encoder
         return encoder
 
@@ -232,6 +238,9 @@ class SpladeTrainer:
             refresher,
             self.data,
         )
+        # Imported late: before the console is set up, it would print tqdm's advice in a notebook.
+        from transformers.integrations import TensorBoardCallback, is_tensorboard_available
+
         if is_tensorboard_available() and arguments.process_index == 0:
             from torch.utils.tensorboard import SummaryWriter
 
@@ -274,7 +283,7 @@ def write_model_folder(folder: Path, trainer: EncoderTrainer, settings: dict[str
     steps = [record for record in trainer.state.log_history if "doc_terms" in record]
     same_sizes = {*trainer.batches.sizes} == {*trainer.validation_batches.sizes}
     save_curves(folder / "training_curves.png", steps, history, VALIDATION_METRIC, same_sizes)
-    write_text(folder / "README.md", model_card(settings, history, best, examples))
+    write_text(folder / "README.md", model_card(settings, history, best, examples, trainer.model.activation))
 
 
 def _training_device(name: str | None) -> torch.device:
@@ -287,11 +296,10 @@ def _training_device(name: str | None) -> torch.device:
 
 
 def main(args: argparse.Namespace) -> None:
-    options = {name: value for name, value in vars(args).items() if name != "debug" and value is not None}
-    trainer = SpladeTrainer(**options)
+    trainer = SpladeTrainer(**{name: getattr(args, name) for name in args.given - {"debug"}})
     print_line(f"{len(trainer.examples):,} examples, {len(trainer.validation):,} for validation, on {trainer.device}")
     trainer.train()
-    print_line(f"model -> {args.output_dir}")
+    print_line(f"model -> {trainer.output_dir}")
 
 
 def parse_args() -> argparse.Namespace:

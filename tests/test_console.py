@@ -64,7 +64,7 @@ def test_a_terminal_gets_a_bar(monkeypatch):
     assert b"files: 100%|" in shown and b"hidden" not in shown
 
 
-@pytest.mark.parametrize("script", ["embedder", "test_evaluate", "test_queries"])
+@pytest.mark.parametrize("script", ["embedder", "test_evaluate", "test_queries", "train_splade"])
 def test_scripts_import_progress_bars_where_their_warning_is_kept_away(script):
     """tqdm warns as it is imported in a notebook without ipywidgets, once; utils.console leaves that out."""
     source = """

@@ -10,8 +10,6 @@ import warnings
 from collections.abc import Callable, Collection, Iterable, Sequence
 from typing import Any
 
-from pydantic import ValidationError
-
 with warnings.catch_warnings():
     warnings.simplefilter("ignore")  # a notebook without ipywidgets is advised to install them; text does it as well
     from tqdm.auto import tqdm
@@ -42,9 +40,6 @@ def report_error(error: BaseException, arguments: Collection[str]) -> int:
     message = str(error)
     if isinstance(error, OSError) and error.filename is not None and error.strerror:
         message = f"{error.filename}: {error.strerror}"
-    if isinstance(error, ValidationError):
-        first = error.errors()[0]
-        message = f"`{first['loc'][0]}`: {first['msg']}, not {first['input']}"
     message = re.sub(r"`(\w+)(?:=([^`]*))?`", lambda match: _as_flag(match, arguments), message)
     print(f"error: {' '.join(message.split()) or type(error).__name__}", file=sys.stderr)
     return 2

@@ -24,7 +24,7 @@ def test_a_card_tells_the_data_the_settings_and_the_epoch_that_was_kept(tmp_path
         "learning_rate": 2e-5,
         "teacher": ["bm25", str(tmp_path / "base")],
     }
-    card = model_card(settings, HISTORY, best_epoch=2, examples=1234)
+    card = model_card(settings, HISTORY, best_epoch=2, examples=1234, activation="log1p_relu")
     assert card.startswith("---\nbase_model: base\n") and str(tmp_path) not in card
     assert "110 active terms a document and 22 a query" in card and "Epoch 2 of 2" in card
     assert "1,234 training examples, of training_data.json." in card
@@ -33,7 +33,7 @@ def test_a_card_tells_the_data_the_settings_and_the_epoch_that_was_kept(tmp_path
 
 def test_a_hub_id_is_told_whole():
     settings = {"model_name": "someone/model", "train_file": "t.json", "val_file": "v.json", "seed": 1}
-    card = model_card(settings, HISTORY[:1], best_epoch=1, examples=1)
+    card = model_card(settings, HISTORY[:1], best_epoch=1, examples=1, activation="log1p_relu")
     assert "base_model: someone/model" in card and "of t.json and v.json" in card
 
 

@@ -19,7 +19,7 @@ def model_card(
     history: Sequence[dict[str, Any]],
     best_epoch: int,
     examples: int,
-    activation: str = "log1p_relu",
+    activation: str,
 ) -> str:
     """Return Markdown with the front matter that model hubs read.
 

@@ -79,14 +79,14 @@ class TrainingSettings:
         threads: of the processor; None for OMP_NUM_THREADS, or one a core.
 
     Raises:
-        pydantic.ValidationError (a ValueError): a value of the wrong type or out of range; it names the setting.
+        pydantic.ValidationError: a value of the wrong type or out of range.
     """
 
     model_name: str | Path = "prithivida/Splade_PP_en_v1"
     output_dir: str | Path = "./fine_tuned_splade"
     train_file: str | Path = "training_data.json"
     val_file: str | Path | None = VAL_FILE
-    learning_rate: NonNegativeFloat | None = None
+    learning_rate: PositiveFloat | None = None
     batch_size: PositiveInt | None = None
     epochs: PositiveInt = 3
     lambda_d: NonNegativeFloat = 1e-4
@@ -112,7 +112,7 @@ class TrainingSettings:
     early_stopping_patience: PositiveInt | None = None
     resume: bool = False
     checkpoint_minutes: NonNegativeFloat = 10.0
-    seed: int = 42
+    seed: Annotated[int, Field(ge=0, lt=2**32)] = 42
     device: str | None = None
     precision: str = "auto"
     threads: PositiveInt | None = None
@@ -162,10 +162,10 @@ def check_combination(settings: TrainingSettings, given: Collection[str], valida
     idle = [  # name, whether it has no effect, why
         ("target_query_terms", settings.query_encoder == "idf", IDF_QUERIES),
         ("lambda_q", settings.query_encoder == "idf", IDF_QUERIES),
-        ("lambda_d", targets[0], "target_doc_terms steers it"),
-        ("lambda_q", targets[1], "target_query_terms steers it"),
-        ("regulariser", unregularized, "lambda_d and lambda_q are 0"),
-        ("batch_size", settings.batch_size_schedule, "batch_size_schedule sets it"),
+        ("lambda_d", targets[0], "`target_doc_terms` steers it"),
+        ("lambda_q", targets[1], "`target_query_terms` steers it"),
+        ("regulariser", unregularized, "`lambda_d` and `lambda_q` are 0"),
+        ("batch_size", settings.batch_size_schedule, "`batch_size_schedule` sets it"),
         ("temperature", not losses & TEMPERED_LOSSES, f"it is for the losses {' and '.join(sorted(TEMPERED_LOSSES))}"),
         ("refresh_negatives", settings.epochs == 1, "it is done before each epoch but the first, and there is one"),
         ("best_by", not validated, "there are no validation examples"),
@@ -174,7 +174,7 @@ def check_combination(settings: TrainingSettings, given: Collection[str], valida
     ]
     for name, has_no_effect, reason in idle:
         if name in given and has_no_effect:
-            raise ValueError(f"{name} has no effect: {reason}; leave it out")
+            raise ValueError(f"`{name}` has no effect: {reason}; leave it out")
 
 
 def training_arguments(
