@@ -69,10 +69,9 @@ def kill_at_random_moments(processes, tmp_path):
 
 
 def _files(folder):
-    """Return the files of a folder by their path in it, without those that a killed process left unfinished
-    and those named by the time."""
+    """Return the files of a folder by their path in it, without those named by the time."""
     paths = [path.relative_to(folder) for path in folder.rglob("*") if path.is_file()]
-    return {path for path in paths if not path.parts[0].startswith((".", "runs"))}
+    return {path for path in paths if not path.parts[0].startswith("runs")}
 
 
 def same_bytes(whole, killed, suffixes=(".json", ".jsonl")):

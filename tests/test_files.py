@@ -3,8 +3,10 @@
 import os
 import stat
 import subprocess
+import sys
 
 import pytest
+from conftest import ROOT
 
 from utils.files import check_writable, open_atomic, replacing_files, write_text
 
@@ -16,6 +18,25 @@ def test_an_interrupted_write_leaves_the_old_file(tmp_path, monkeypatch):
     with pytest.raises(KeyboardInterrupt):
         write_text(path, "new")
     assert path.read_text() == "old" and [p.name for p in tmp_path.iterdir()] == ["out.json"]
+
+
+def test_the_next_write_removes_what_a_killed_one_left_and_not_what_is_at_work(tmp_path):
+    path = tmp_path / "out.json"
+    code = (
+        "import sys; from utils.files import open_atomic\n"
+        "with open_atomic(sys.argv[1]) as file: print('open', flush=True); sys.stdin.readline(); file.write('slow')"
+    )
+    pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "text": True}
+    for end in ("killed", "at work"):
+        with subprocess.Popen([sys.executable, "-c", code, path], cwd=ROOT, **pipes) as process:
+            assert process.stdout.readline() == "open\n"
+            if end == "killed":
+                process.kill()
+                continue
+            write_text(path, "new")
+            assert path.read_text() == "new" and len(list(tmp_path.iterdir())) == 2
+            print(file=process.stdin, flush=True)
+    assert path.read_text() == "slow" and list(tmp_path.iterdir()) == [path]
 
 
 def test_a_place_that_cannot_be_written_is_found_before_the_work(tmp_path):

@@ -2,6 +2,7 @@
 
 import contextlib
 import errno
+import glob
 import json
 import os
 import shutil
@@ -15,7 +16,7 @@ try:
 except ImportError:  # Windows, where two runs at once are not noticed
     fcntl = None
 
-UNFINISHED = ".unfinished-"  # begins the name of a folder whose files are being written
+UNFINISHED = ".unfinished-"  # begins the name of a folder whose files are being written, stands in that of a file
 
 
 @contextlib.contextmanager
@@ -28,8 +29,8 @@ def replacing(path: str | Path) -> Iterator[Path]:
         return
     path = path.resolve()
     path.parent.mkdir(parents=True, exist_ok=True)
-    descriptor, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}-")
-    os.close(descriptor)
+    _remove_leftovers(path)
+    descriptor, name = _create_locked(path)
     unfinished = Path(name)
     try:
         yield unfinished
@@ -38,6 +39,33 @@ def replacing(path: str | Path) -> Iterator[Path]:
     except BaseException:
         unfinished.unlink(missing_ok=True)  # a compiler removes its own output when it fails
         raise
+    finally:
+        if fcntl:
+            os.close(descriptor)
+
+
+def _unfinished_prefix(path: Path) -> str:
+    return f".{path.name}{UNFINISHED}"
+
+
+def _create_locked(path: Path) -> tuple[int, str]:
+    """Create the temporary file of `path`, locked for as long as the descriptor that is returned is open."""
+    while True:
+        descriptor, name = tempfile.mkstemp(dir=path.parent, prefix=_unfinished_prefix(path))
+        if not fcntl:
+            os.close(descriptor)  # Windows moves no file that is open.
+            return descriptor, name
+        if lock(descriptor) and os.path.exists(name):
+            return descriptor, name
+        os.close(descriptor)  # Another process has removed it as a leftover before it was locked.
+
+
+def _remove_leftovers(path: Path) -> None:
+    """Remove the temporary files of `path` that no process has locked: those that wrote them were killed."""
+    for leftover in path.parent.glob(f"{glob.escape(_unfinished_prefix(path))}*") if fcntl else ():
+        with contextlib.suppress(OSError), leftover.open("r+b") as file:  # in use, removed by another, or without locks
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            leftover.unlink()
 
 
 def _move(file: Path, place: Path) -> None:
