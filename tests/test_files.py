@@ -45,6 +45,9 @@ def test_a_place_that_cannot_be_written_is_found_before_the_work(tmp_path):
         check_writable(tmp_path / "file" / "out.json")
     with pytest.raises(OSError, match="is a folder"):
         check_writable(tmp_path)
+    check_writable(tmp_path / "new" / "folder" / "out.json")
+    check_writable(tmp_path / "new" / "folder", folder=True)
+    assert [path.name for path in tmp_path.iterdir()] == ["file"]
 
 
 def test_a_link_stays_and_its_target_is_written(tmp_path):

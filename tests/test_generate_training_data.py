@@ -325,7 +325,11 @@ def test_a_flag_without_effect_is_one_line(tmp_path, monkeypatch):
 
 
 BAD = {
-    "missing folder": (["--input-dir", "{tmp}/none"], "no such file or folder"),
+    "missing folder": (
+        ["--input-dir", "{tmp}/none", "--output-file", "{tmp}/new/x.json"],
+        "none: no such file or folder",
+    ),
+    "missing feedback": (["--feedback-file", "{tmp}/none.jsonl"], "none.jsonl: no such file or folder"),
     "empty folder": (["--input-dir", "{tmp}/empty"], "no documents in this folder"),
     "broken file": (["--input-dir", "{tmp}/bad.jsonl"], "bad.jsonl: line 1: broken JSON"),
     "nothing but short texts": (["--input-dir", "{tmp}/short"], "enough text"),

@@ -135,6 +135,7 @@ def lock_folder(folder: str | Path) -> Iterator[None]:
     if not fcntl:
         yield
         return
+    os.makedirs(folder, exist_ok=True)
     descriptor = os.open(folder, os.O_RDONLY)
     try:
         if not lock(descriptor):
@@ -157,6 +158,7 @@ def write_json(path: str | Path, value: Any) -> None:
 
 def check_writable(path: str | Path, folder: bool = False) -> None:
     """Fail now rather than after the work if the file `path` (or, with `folder`, files in it) could not be written.
+    Nothing is left behind; folders that are missing are made by whatever writes there.
 
     Raises:
         OSError: it could not.
@@ -166,10 +168,10 @@ def check_writable(path: str | Path, folder: bool = False) -> None:
         raise IsADirectoryError(f"{path}: is a folder, and a file is to be written there")
     if not folder and path.exists() and not path.is_file():
         return  # a pipe or a device
-    parent = path if folder else path.resolve().parent
+    parent = path.resolve() if folder else path.resolve().parent
     try:
-        parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryFile(dir=parent):
+        there = next(place for place in (parent, *parent.parents) if place.exists())
+        with tempfile.TemporaryFile(dir=there):
             pass
     except OSError as error:
         raise OSError(f"{parent}: cannot write there: {error.strerror}") from None

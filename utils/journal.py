@@ -107,6 +107,7 @@ def _first_line(work: dict[str, Any]) -> bytes:
 
 def _open_locked(path: Path) -> TextIO:
     """Open a file to append to, which no other process has open so."""
+    path.parent.mkdir(parents=True, exist_ok=True)
     while True:
         file = path.open("a", encoding="utf-8")
         if not lock(file.fileno()):

@@ -53,6 +53,9 @@ def make_plan(args: ScriptArguments) -> Plan:
     """
     if not (args.input_dir or args.domain or args.feedback_file):
         raise ValueError("nothing to make examples from: give --input-dir, --domain or --feedback-file")
+    for name in filter(None, (args.input_dir, args.feedback_file)):
+        if not Path(name).exists():
+            raise FileNotFoundError(f"{name}: no such file or folder")
     outputs = output_files(Path(args.output_file), args.validation_file, args.test_file, args.split)
     taken = {outputs["training"].with_name(REPORT_NAME).resolve(): "the report goes there"}
     inputs = args.input_dir, args.feedback_file, args.synonyms, args.template
