@@ -306,6 +306,16 @@ def test_a_killed_run_resumes_without_repeated_requests_and_writes_the_same_file
     assert KEY not in journal.read_text()
 
 
+def test_the_summary_counts_questions_that_got_no_reply(api, pages):
+    def behave(request):
+        return failure(503, Retry_After="0.01") if "The brake" in request.prompt else good(request)
+
+    api.behave = behave
+    assert "asked       12 questions" in generate(api, pages).stdout
+    done = generate(api, pages, "--resume")
+    assert "asked       1 questions" in done.stdout and "unanswered  1 requests" in done.stdout
+
+
 def test_a_second_run_on_the_same_output_is_refused_before_it_asks(api, pages):
     first = Journal(pages.parent / "training_data.json.journal", {"work": "answers of a language model"})
     fails_with_one_line(generate(api, pages), "training_data.json.journal: another run is at work on it")

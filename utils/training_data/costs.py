@@ -40,7 +40,8 @@ def print_usage(model: LanguageModel, price: Sequence[float] | None) -> None:
     """Print what the language model was asked in this run, and how it answered."""
     failed = Counter(reason for entry in model.entries for reason in entry["failed"])
     read, written = (sum(entry[name] for entry in model.entries) for name in ("read", "written"))
-    print_line(f"asked       {len(model.entries):,} questions of {model.model}: {_format_tokens(read, written, price)}")
+    asked = len(model.entries) + model.unanswered
+    print_line(f"asked       {asked:,} questions of {model.model}: {_format_tokens(read, written, price)}")
     unusable = ", ".join(f"{count:,} {reason}" for reason, count in failed.most_common()) or "none"
     unanswered = sum(not entry["answer"] for entry in model.entries)
     print_line(f"unusable    {unusable}; {unanswered:,} questions without an answer")
