@@ -80,7 +80,7 @@ def main(args: ScriptArguments) -> None:
         print_usage(model, args.price)
 
     write_parts(parts, plan.outputs)
-    summary = summarize(documents, skipped, chunks, families, parts, plan.outputs, rejected)
+    summary = summarize(documents, chunks, families, parts, plan.outputs, rejected)
     if args.negatives:
         summary["negatives"] = describe_negatives(mined, training, neighbors, families)
     if shares_note:

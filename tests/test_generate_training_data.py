@@ -48,10 +48,11 @@ def test_examples_of_all_types_from_a_mixed_folder(docs, tmp_path):
     unread = "2 .bib, 1 .png: kinds of files that are not read"
     for part in (
         "documents   7 (1 empty)\n",
-        f"not read    {unread}; {docs / 'broken.json'}: line 1",
         f"skipped {unread}\n",
     ):
-        assert part in done.stdout
+        f"skipped {docs / 'broken.json'}: line 1",
+        assert done.stdout.count(part) == 1
+    assert done.stdout.count(unread) == 1
     assert f"sentence {types['sentence']}" in done.stdout and unread in out.with_name("data_report.html").read_text()
     sources = [{example.source for example in part} for part in parts]
     assert list(map(len, sources)) == [3, 2, 1] and len(set.union(*sources)) == 6

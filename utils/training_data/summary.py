@@ -12,12 +12,9 @@ from utils.records import Chunk, Document, TrainingExample
 from utils.training_data.negatives_mined import rank_window
 from utils.training_data.quality import Rejected
 
-UNREAD_SHOWN = 3  # reasons shown why files were not read; the report has samples of all
-
 
 def summarize(
     documents: Sequence[Document],
-    skipped: Sequence[str],
     chunks: Sequence[Chunk],
     families: Families,
     parts: Mapping[str, Sequence[TrainingExample]],
@@ -34,7 +31,6 @@ def summarize(
     copies, boilerplate = len(families.copy_of), len(families.boilerplate)
     return {
         "documents": f"{len(documents):,} ({empty:,} empty)",
-        "not read": _list_first(skipped),
         "passages": f"{len(families.passages):,}; {copies:,} more are copies of one of them, "
         f"{boilerplate:,} boilerplate",
         "examples": f"{len(examples):,}: {_tally(example.query_type for example in examples)}",
@@ -71,12 +67,6 @@ def rejected_chunks(chunks: Sequence[Chunk], families: Families) -> list[Rejecte
             detail = f"{chunk.id} is shared by {families.boilerplate[chunk.id]:,} documents"
             rejected.append(Rejected("boilerplate passage", chunk.text, detail))
     return rejected
-
-
-def _list_first(reasons: Sequence[str]) -> str:
-    """Return the first UNREAD_SHOWN of the reasons, and how many more there are."""
-    more = [f"and {len(reasons) - UNREAD_SHOWN:,} more"] if len(reasons) > UNREAD_SHOWN else []
-    return "; ".join([*reasons[:UNREAD_SHOWN], *more]) or "nothing"
 
 
 def _tally(reasons: Iterable[str]) -> str:
