@@ -1,6 +1,7 @@
 """Training data from documents, through the script."""
 
 import json
+import os
 import re
 from collections import Counter
 
@@ -69,6 +70,34 @@ def test_the_same_seed_makes_the_same_files_and_another_does_not(docs, tmp_path)
         run(SCRIPT, "--input-dir", docs, "--output-file", out, "--seed", seed)
         files[name] = [file.read_bytes() for file in sorted(out.parent.glob("*.json"))]
     assert files["a"] == files["b"] != files["c"]
+
+
+def test_outputs_of_two_names_in_a_folder_share_no_file(docs, tmp_path):
+    out = tmp_path / "out"
+    for seed, name in enumerate(("a.json", "b.jsonl")):
+        assert run(SCRIPT, "--input-dir", docs, "--output-file", out / name, "--seed", seed).returncode == 0
+    names = {"a.json", "a_validation.json", "a_test.json", "a_report.html"}
+    names |= {"b.jsonl", "b_validation.jsonl", "b_test.jsonl", "b_report.html"}
+    assert {path.name for path in out.iterdir()} == names
+
+
+def test_an_empty_part_removes_the_file_of_an_earlier_run_and_no_other(docs, tmp_path):
+    """One document: there is none for validation and test."""
+    out, gold, pipe = tmp_path / "training_data.json", tmp_path / "gold.json", tmp_path / "pipe"
+    assert run(SCRIPT, "--input-dir", docs, "--output-file", out).returncode == 0
+    one = [SCRIPT, "--input-dir", docs / "engine.md", "--output-file", out]
+    done = run(*one)
+    removed = tmp_path / "validation_data.json"
+    assert f"removed     {removed}: it held the validation examples of an earlier run" in done.stdout
+    assert not removed.exists() and not (tmp_path / "test_data.json").exists()
+    assert "removed" not in run(*one).stdout
+    os.mkfifo(pipe)
+    for text in ("gold", json.dumps([{"query": "by hand", "positive_document": "a judged text"}])):
+        gold.write_text(text)
+        done = run(*one, "--validation-file", gold, "--test-file", pipe)
+        assert done.returncode == 0 and gold.read_text() == text and pipe.exists()
+        for name, path in (("validation", gold), ("test", pipe)):
+            assert f"kept        {path}: there are no {name} examples" in done.stdout
 
 
 def test_queries_and_judgments_of_a_beir_folder_are_never_read(beir, tmp_path):

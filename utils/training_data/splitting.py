@@ -6,8 +6,9 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+from utils.console import print_line
 from utils.files import check_writable
-from utils.records import TrainingExample, write_examples
+from utils.records import TrainingExample, read_examples, write_examples
 
 SPLITS = ("training", "validation", "test")
 
@@ -49,8 +50,19 @@ def write_parts(parts: Mapping[str, Sequence[TrainingExample]], files: Mapping[s
     for name, path in files.items():
         if parts[name]:
             write_examples(path, parts[name])
-        else:
-            path.unlink(missing_ok=True)
+        elif _holds_generated_examples(path):
+            path.unlink()
+            print_line(f"removed     {path}: it held the {name} examples of an earlier run, and there are none now")
+        elif path.exists():
+            print_line(f"kept        {path}: there are no {name} examples, and it holds none that were generated")
+
+
+def _holds_generated_examples(path: Path) -> bool:
+    """Return whether a regular file holds examples that all have a source, as those made from documents do."""
+    try:
+        return path.is_file() and all(example.source for example in read_examples(path))
+    except (ValueError, OSError):
+        return False
 
 
 def split_by_document(
