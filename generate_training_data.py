@@ -8,7 +8,8 @@
 
 Input: a folder of documents, one file (README, Files, has the formats), or a collection in the BEIR layout, of which
 only the documents are read; a --domain that a language model writes passages about; recorded feedback. Output:
-training, validation and test examples, and data_report.html, which shows samples of what was made and left out.
+training, validation and test examples, and data_report.html, which shows samples of what was made and left out; beside
+an output of another name than training_data, such as train.jsonl, train_validation.jsonl and train_report.html.
 Documents that share a passage always fall into the same of the three, unless so many share it that it is boilerplate,
 of which no examples are made.
 
@@ -29,7 +30,7 @@ from utils.records import Chunk, Document, TrainingExample
 from utils.training_data.augmentation import DEFAULT_SHARE, VARIANT_KINDS, augment_queries
 from utils.training_data.bootstrap import typical_passages, write_documents
 from utils.training_data.costs import estimate_cost, print_usage
-from utils.training_data.data_report import REPORT_NAME, render_data_report
+from utils.training_data.data_report import render_data_report, report_file
 from utils.training_data.extractive import extractive_examples
 from utils.training_data.feedback import read_feedback_examples
 from utils.training_data.language_model import LanguageModel
@@ -85,7 +86,7 @@ def main(args: ScriptArguments) -> None:
         summary["negatives"] = describe_negatives(mined, training, neighbors, families)
     if shares_note:
         summary["split"] = shares_note
-    page = plan.outputs["training"].with_name(REPORT_NAME)
+    page = report_file(plan.outputs["training"])
     title = args.domain or Path(args.input_dir or args.feedback_file).name
     cases = [*rejected, *rejected_chunks(chunks, families), *(Rejected("unread file", r, "") for r in skipped)]
     written_examples = [example for part in parts.values() for example in part]
@@ -168,8 +169,8 @@ def parse_args() -> ScriptArguments:
 
     add = parser.add_argument_group("output").add_argument
     add("--output-file", default="training_data.json", metavar="FILE", help="training examples, .json or .jsonl")
-    add("--validation-file", default=None, metavar="FILE", help="default: validation_data beside the output file")
-    add("--test-file", default=None, metavar="FILE", help="default: test_data beside the output file")
+    add("--validation-file", default=None, metavar="FILE", help="default: beside the output file, see above")
+    add("--test-file", default=None, metavar="FILE", help="default: beside the output file, see above")
     shares = "of the documents, for training, validation and test; 90/10 for no test file"
     add("--split", type=parse_split, default="80/10/10", metavar="SHARES", help=shares)
     add("--seed", type=int, default=42, help="seed of the random choices")

@@ -50,8 +50,8 @@ def test_examples_of_all_types_from_a_mixed_folder(docs, tmp_path):
     for part in (
         "documents   7 (1 empty)\n",
         f"skipped {unread}\n",
-    ):
         f"skipped {docs / 'broken.json'}: line 1",
+    ):
         assert done.stdout.count(part) == 1
     assert done.stdout.count(unread) == 1
     assert f"sentence {types['sentence']}" in done.stdout and unread in out.with_name("data_report.html").read_text()
@@ -374,7 +374,7 @@ BAD = {
         "a.txt: it is read, too",
     ),
     "output over the report": (
-        ["--input-dir", "{tmp}/short", "--output-file", "{tmp}/data_report.html"],
+        ["--input-dir", "{tmp}/short", "--validation-file", "{tmp}/data_report.html"],
         "data_report.html: the report goes there",
     ),
     "an unknown device that nothing needs": (["--input-dir", "{tmp}/short", "--device", "moon"], "unknown device"),

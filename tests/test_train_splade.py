@@ -802,6 +802,14 @@ def test_the_validation_file_is_the_one_beside_the_training_file(data, tmp_path_
     assert f"validation examples: {elsewhere / 'validation_data.json'}" in capsys.readouterr().out
 
 
+def test_the_validation_file_of_another_name_is_the_one_generated_with_the_training_file(data, capsys):
+    train_file = (data / "training_data.json").rename(data / "laws.json")
+    assert len(trainer(data, train_file=train_file, val_file="validation_data.json").validation) == 6
+    (data / "laws_validation.json").write_text(json.dumps(examples(3)))
+    assert len(trainer(data, train_file=train_file, val_file="validation_data.json").validation) == 3
+    assert f"validation examples: {data / 'laws_validation.json'}" in capsys.readouterr().out
+
+
 def test_without_a_validation_file_the_last_epoch_is_kept(data):
     (data / "validation_data.json").unlink()
     history = trainer(data, val_file="validation_data.json").train()

@@ -5,6 +5,7 @@ from pathlib import Path
 from utils.console import print_line
 from utils.records import TrainingExample, read_examples
 from utils.training.settings import VAL_FILE
+from utils.training_data.splitting import part_file
 
 
 def read_usable_examples(path: str | Path, teacher_losses: list[str]) -> list[TrainingExample]:
@@ -33,14 +34,16 @@ def read_usable_examples(path: str | Path, teacher_losses: list[str]) -> list[Tr
 
 
 def find_validation_file(val_file: str | Path | None, train_file: str | Path) -> str | Path | None:
-    """Return the validation file. One of the default name is looked for beside the training file, then here, and may
-    be missing."""
+    """Return the validation file. For the default name, the one that was generated with the training file is looked
+    for, then one of that name beside the training file, then here; all may be missing."""
     if val_file is None or str(val_file) != VAL_FILE:
         return val_file
-    beside = Path(train_file).with_name(VAL_FILE)
-    found = next((file for file in (beside, Path(val_file)) if file.exists()), None)
+    train_file = Path(train_file)
+    beside = list(dict.fromkeys((part_file(train_file, "validation"), train_file.with_name(VAL_FILE))))
+    found = next((file for file in (*beside, Path(val_file)) if file.exists()), None)
     if found is None:
-        print_line(f"no {VAL_FILE} beside {train_file} or here: training without validation")
+        names = " or ".join(file.name for file in beside)
+        print_line(f"no {names} beside {train_file}, and no {VAL_FILE} here: training without validation")
     else:
-        print_line(f"validation examples: {found if found == beside else found.absolute()}")
+        print_line(f"validation examples: {found if found in beside else found.absolute()}")
     return found

@@ -13,7 +13,7 @@ from utils.documents.families import Families
 from utils.records import Chunk, Document
 from utils.search.synonyms import Synonyms
 from utils.training_data.augmentation import DEFAULT_SHARE, VARIANT_KINDS
-from utils.training_data.data_report import REPORT_NAME
+from utils.training_data.data_report import report_file
 from utils.training_data.language_model import Request
 from utils.training_data.model_queries import QUERY_TYPES, build_requests, load_template
 from utils.training_data.passages import chunk_and_group
@@ -57,7 +57,7 @@ def make_plan(args: ScriptArguments) -> Plan:
         if not Path(name).exists():
             raise FileNotFoundError(f"{name}: no such file or folder")
     outputs = output_files(Path(args.output_file), args.validation_file, args.test_file, args.split)
-    taken = {outputs["training"].with_name(REPORT_NAME).resolve(): "the report goes there"}
+    taken = {report_file(outputs["training"]).resolve(): "the report goes there"}
     inputs = args.input_dir, args.feedback_file, args.synonyms, args.template
     taken |= {Path(name).resolve(): "it is read, too, and would be overwritten" for name in inputs if name}
     for file in outputs.values():

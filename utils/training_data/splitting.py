@@ -11,6 +11,7 @@ from utils.files import check_writable
 from utils.records import TrainingExample, read_examples, write_examples
 
 SPLITS = ("training", "validation", "test")
+DEFAULT_STEM = "training_data"  # of the file of training examples; the files beside it have names without it
 
 
 def parse_split(text: str) -> list[float]:
@@ -24,6 +25,13 @@ def parse_split(text: str) -> list[float]:
     return shares
 
 
+def part_file(training: Path, part: str) -> Path:
+    """Return where a part other than training goes by default: `validation_data.json` beside `training_data.json`, and
+    `NAME_validation.json` beside `NAME.json`, so that the runs of a folder have files of their own."""
+    name = f"{part}_data" if training.stem == DEFAULT_STEM else f"{training.stem}_{part}"
+    return training.with_name(f"{name}{training.suffix}")
+
+
 def output_files(training: Path, validation: str | None, test: str | None, shares: Sequence[float]) -> dict[str, Path]:
     """Return where each part goes that has a share.
 
@@ -33,9 +41,7 @@ def output_files(training: Path, validation: str | None, test: str | None, share
     check_writable(training)
     named = {"training": training, "validation": validation, "test": test}
     files = {
-        part: Path(file or training.with_name(f"{part}_data{training.suffix}"))
-        for (part, file), share in zip(named.items(), shares)
-        if share
+        part: Path(file or part_file(training, part)) for (part, file), share in zip(named.items(), shares) if share
     }
     if len({file.resolve() for file in files.values()}) < len(files):
         raise ValueError(f"{training}: two parts of the examples cannot go to the same file")
@@ -45,8 +51,8 @@ def output_files(training: Path, validation: str | None, test: str | None, share
 
 
 def write_parts(parts: Mapping[str, Sequence[TrainingExample]], files: Mapping[str, Path]) -> None:
-    """Write the parts that have a file, and remove the file of one without examples: it would be an earlier run's, and
-    not match this split."""
+    """Write the parts that have a file. Where one has no examples, a file that holds an earlier run's, which do not
+    match this split, is removed; any other stays. Either is printed."""
     for name, path in files.items():
         if parts[name]:
             write_examples(path, parts[name])
