@@ -18,6 +18,7 @@ and are cut out of the documents otherwise (--generator extractive). What a mode
 the output as it comes: --resume reuses it, after an interruption or a change of some documents.
 """
 
+import contextlib
 from pathlib import Path
 
 from utils.arguments import ScriptArguments, ScriptParser, number_in_range, positive_int
@@ -25,7 +26,7 @@ from utils.console import print_line, print_skipped, run_script
 from utils.documents.chunking import MAX_CHUNK_SIZE, MAX_OVERLAP, MIN_CHUNK_SIZE, MIN_OVERLAP
 from utils.documents.reading import read_documents
 from utils.files import write_text
-from utils.journal import Journal
+from utils.journal import Journal, lock_journal
 from utils.records import Chunk, Document, TrainingExample
 from utils.training_data.augmentation import DEFAULT_SHARE, VARIANT_KINDS, augment_queries
 from utils.training_data.bootstrap import typical_passages, write_documents
@@ -48,7 +49,19 @@ def main(args: ScriptArguments) -> None:
     if args.dry_run:
         print_estimate(args, plan)
         return
-    journal, model = open_model(args, plan)
+    output = plan.outputs["training"]
+    journal_file = output.with_name(f"{output.name}.journal")
+    journal, model = open_model(args, plan, journal_file)
+    with contextlib.closing(journal) if journal else lock_journal(journal_file):
+        generate(args, plan, journal, model)
+
+
+def generate(args: ScriptArguments, plan: Plan, journal: Journal | None, model: LanguageModel | None) -> None:
+    """Read the documents, make the examples, write them and the report, and print the summary.
+
+    Raises:
+        ValueError, OSError: nothing can be made of the input, or the language model fails.
+    """
     documents, skipped = read_input(args.input_dir)
     if args.domain:
         written = write_documents(args.domain, args.bootstrap, args.language, model)
@@ -117,13 +130,13 @@ def print_estimate(args: ScriptArguments, plan: Plan) -> None:
     print_line(f"to ask      about {len(passages):,} passages, {cost}")
 
 
-def open_model(args: ScriptArguments, plan: Plan) -> tuple[Journal | None, LanguageModel | None]:
+def open_model(args: ScriptArguments, plan: Plan, journal_file: Path) -> tuple[Journal | None, LanguageModel | None]:
     """Return the journal that keeps costly answers as they come, and the language model, where they are needed."""
-    seq2seq, output = plan.generator == "seq2seq", plan.outputs["training"]
+    seq2seq = plan.generator == "seq2seq"
     if not plan.needs_model and not seq2seq:
         return None, None
     work = f"queries of {args.seq2seq_model}" if seq2seq else "answers of a language model"
-    journal = Journal(output.with_name(f"{output.name}.journal"), {"work": work}, args.resume)
+    journal = Journal(journal_file, {"work": work}, args.resume)
     limits = args.workers, args.requests_per_minute, args.api_timeout
     return journal, LanguageModel(args.api_model, journal, args.api_base, *limits) if plan.needs_model else None
 

@@ -4,19 +4,20 @@ import json
 
 import pytest
 from api_server import ApiServer, completion, written
-from conftest import run_in_child
+from conftest import run, run_in_child
 
-from utils.records import read_examples
 from utils.splade.encoder import SpladeEncoder
 
 
 @pytest.fixture
 def run_two(processes, tmp_path):
-    """Run a script twice at once; return the exit codes and what was printed, those that ended well first."""
+    """Run a script twice at once, with arguments of both and of `each`; return the exit codes and what was printed,
+    those that ended well first."""
 
-    def run_both(script, *arguments):
+    def run_both(script, *arguments, each=((), ())):
         logs = [tmp_path / "first", tmp_path / "second"]
-        both = [processes.Process(target=run_in_child, args=(script, [*map(str, arguments)], log)) for log in logs]
+        commands = [[*map(str, (*arguments, *own))] for own in each]
+        both = [processes.Process(target=run_in_child, args=(script, *rest)) for rest in zip(commands, logs)]
         for process in both:
             process.start()
         for process in both:
@@ -35,12 +36,18 @@ def ends_well_or_says_why(results):
 
 def test_generation(run_two, pages, tmp_path):
     output = tmp_path / "out" / "training_data.json"
+    generation = ["--input-dir", pages, "--generator", "extractive"]
     results = run_two(
-        "generate_training_data", "--input-dir", pages, "--output-file", output, "--generator", "extractive"
+        "generate_training_data", *generation, "--output-file", output, each=(["--seed", 1], ["--seed", 2])
     )
     ends_well_or_says_why(results)
-    assert read_examples(output)
-    assert not [path for path in output.parent.iterdir() if path.name.startswith(".")]
+    wholes = []
+    for seed in (1, 2):
+        whole = tmp_path / f"seed {seed}" / output.name
+        assert run("generate_training_data.py", *generation, "--output-file", whole, "--seed", seed).returncode == 0
+        wholes.append({path.name: path.read_text() for path in whole.parent.glob("*.json")})
+    assert {path.name: path.read_text() for path in output.parent.glob("*.json")} in wholes
+    assert {path.suffix for path in output.parent.iterdir()} == {".json", ".html"}
 
 
 def test_generation_by_a_language_model(run_two, pages, tmp_path, monkeypatch):

@@ -4,7 +4,7 @@ import contextlib
 import json
 import os
 import weakref
-from collections.abc import Hashable
+from collections.abc import Hashable, Iterator
 from hashlib import blake2b
 from pathlib import Path
 from typing import Any, TextIO
@@ -126,6 +126,21 @@ def _close(file: TextIO, path: Path) -> None:
             path.unlink()
     with contextlib.suppress(OSError):
         file.close()
+
+
+@contextlib.contextmanager
+def lock_journal(path: str | Path) -> Iterator[None]:
+    """Keep other runs that have a journal at `path`, or lock it, out until the block ends; an earlier run's stays.
+
+    Raises:
+        ValueError: another run has it.
+        OSError: the file cannot be written.
+    """
+    file = _open_locked(Path(path))
+    try:
+        yield
+    finally:
+        _close(file, Path(path))
 
 
 def journal_key(*parts: str) -> str:
