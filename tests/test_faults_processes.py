@@ -41,6 +41,7 @@ def test_generation(run_two, pages, tmp_path):
         "generate_training_data", *generation, "--output-file", output, each=(["--seed", 1], ["--seed", 2])
     )
     ends_well_or_says_why(results)
+    assert results[1][0] == 2 and f"{output}.journal: another run is at work on it" in results[1][1]
     wholes = []
     for seed in (1, 2):
         whole = tmp_path / f"seed {seed}" / output.name
