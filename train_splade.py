@@ -307,7 +307,8 @@ def parse_args() -> argparse.Namespace:
     add = parser.add_argument_group("files").add_argument
     add("--model-name", default="prithivida/Splade_PP_en_v1", help="splade-tiny, a model folder or a hub id")
     add("--train-file", default="training_data.json", help="training examples, .json or .jsonl")
-    add("--val-file", default=VAL_FILE, help="validation examples; this name is looked for beside the train file first")
+    validation = "validation examples; by default those generated with the train file, or a file of this name"
+    add("--val-file", default=VAL_FILE, help=validation)
     add("--output-dir", default="./fine_tuned_splade", help="model folder to write")
     add("--resume", action="store_true", help="go on with an interrupted training")
     minutes = "longest time between two checkpoints; the end of an epoch has one too"

@@ -34,9 +34,9 @@ class TrainingSettings:
     Args:
         model_name: what to start from: `splade-tiny`, a model folder or a hub id.
         output_dir: where the model folder goes, with training_history.json and a model card, README.md.
-        train_file, val_file: examples (utils.records.TrainingExample). A validation file of the default name is the one
-            beside the training file or, where none is, in the current folder; without any, the last epoch's weights
-            are kept rather than the best epoch's.
+        train_file, val_file: examples (utils.records.TrainingExample). By default the validation file is the one that
+            was generated with the training file, else one of the default name beside it or in the current folder;
+            without any, the last epoch's weights are kept rather than the best epoch's.
         learning_rate: peak of AdamW's, after a linear warm-up over `warmup_ratio` of the steps, then linear to 0. None
             for 5e-5 times the square root of 768 over the model's hidden size: 5e-5 for BERT-base, 1.2e-4 for
             SPLADE-tiny; with `lora_rank`, five times as much.
