@@ -62,6 +62,17 @@ def test_bytes_that_are_no_text_are_named(tmp_path):
         read_examples(tmp_path / "a.json")
 
 
+@pytest.mark.parametrize("name", ["a.json", "a.jsonl"])
+def test_halves_of_surrogate_pairs_are_replaced(tmp_path, name):
+    half = {name: "a \ud800" for name in ("query", "positive_document", "query_id")}
+    example = half | {"negative_documents": ["\ud83d"], "metadata": {"\udfff": ["\ud800 \U0001f600"]}}
+    found = read_examples(write(tmp_path / name, json.dumps(example) if name.endswith("l") else [example]))
+    write_examples(tmp_path / "copy.json", found)
+    copy = json.loads((tmp_path / "copy.json").read_text(encoding="utf-8"))[0]
+    assert {copy[name] for name in half} == {"a \ufffd"} and copy["negative_documents"] == ["\ufffd"]
+    assert copy["metadata"] == {"\ufffd": ["\ufffd \U0001f600"]}
+
+
 def test_reading_a_list_takes_twice_its_bytes(tmp_path):
     """The text and the records made from it; the bytes are gone by then."""
     file = write(tmp_path / "a.json", [GOOD | {"positive_document": f"{i} " + "x" * 100_000} for i in range(50)])

@@ -1,6 +1,7 @@
 """The records that the files between the stages are made of: their fields, and reading and writing lists of them."""
 
 import json
+import re
 import textwrap
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -9,6 +10,9 @@ from typing import Any
 from pydantic import BaseModel, ConfigDict, Field, FiniteFloat, ValidationError, field_validator, model_validator
 
 from utils.files import open_atomic
+
+SURROGATES = re.compile("[\ud800-\udfff]")
+SURROGATE_ESCAPE = re.compile(r"\\u[dD][89a-fA-F]")
 
 
 class Record(BaseModel):
@@ -99,6 +103,16 @@ class TrainingExample(Record):
         return {name for name in (self.positive_id, self.source) if name}
 
 
+def replace_surrogates(value: Any) -> Any:
+    """Return a text, or a JSON value with all its texts, with U+FFFD for each half of a surrogate pair: escapes in JSON
+    and names of files that are not UTF-8 bring them in, and UTF-8 and tokenizers cannot hold them."""
+    if isinstance(value, str):
+        return value if value.isascii() else SURROGATES.sub("\ufffd", value)
+    if isinstance(value, dict):
+        return {replace_surrogates(name): replace_surrogates(item) for name, item in value.items()}
+    return [replace_surrogates(item) for item in value] if isinstance(value, list) else value
+
+
 def read_json_records(path: Path, strict: bool = True) -> Iterator[tuple[str, Any]]:
     """Yield (place, value) of each record of a JSON list or a JSON Lines file; `place` is its file and line or number,
     for messages. Unless `strict`, the value of a broken line is the ValueError.
@@ -112,7 +126,7 @@ def read_json_records(path: Path, strict: bool = True) -> Iterator[tuple[str, An
             for number, line in enumerate(lines, 1):
                 if line.strip():
                     try:
-                        value = _parse(line, path, number)
+                        value = parse_json(line, path, number)
                     except ValueError as error:
                         if strict:
                             raise
@@ -120,7 +134,7 @@ def read_json_records(path: Path, strict: bool = True) -> Iterator[tuple[str, An
                     yield f"{path}: line {number}", value
         return
     try:
-        values = _parse(path.read_bytes().decode("utf-8-sig"), path)  # bytes would be kept until all is parsed
+        values = parse_json(path.read_bytes().decode("utf-8-sig"), path)  # bytes would be kept until all is parsed
     except UnicodeDecodeError:
         raise ValueError(f"{path}: not UTF-8 text") from None
     if not isinstance(values, list):
@@ -129,10 +143,16 @@ def read_json_records(path: Path, strict: bool = True) -> Iterator[tuple[str, An
         yield f"{path}: record {number}", value
 
 
-def _parse(data: bytes | str, path: Path, line: int | None = None) -> Any:
-    """Parse the JSON value in `data`, the whole file or its line number `line`."""
+def parse_json(data: bytes | str, path: Path, line: int | None = None) -> Any:
+    """Parse the JSON value in `data`, the whole file or its line number `line`, without lone surrogates.
+
+    Raises:
+        ValueError: broken JSON, or bytes that are not UTF-8.
+    """
     try:
-        return json.loads(data)
+        text = data.decode("utf-8-sig") if isinstance(data, bytes) else data
+        value = json.loads(text)
+        return replace_surrogates(value) if SURROGATE_ESCAPE.search(text) else value
     except json.JSONDecodeError as error:
         raise ValueError(f"{path}: line {line or error.lineno}: broken JSON: {error.msg}") from None
     except (ValueError, RecursionError) as error:

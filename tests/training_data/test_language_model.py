@@ -54,6 +54,13 @@ def test_an_answer_that_the_client_cannot_take_is_read_and_paid_once(api, tmp_pa
     assert model.entries == [{"answer": {"word": "pump"}, "failed": [], "read": 0, "written": 0}]
 
 
+def test_half_an_emoji_in_an_answer_is_replaced_in_a_journal_too(api, tmp_path):
+    api.behave = lambda request: completion('{"word": "pump \\ud83d"}')
+    for resume in (False, True):
+        assert ask(api, tmp_path, "a part?", resume=resume)[0] == ["pump \ufffd"]
+    assert len(api.requests) == 1
+
+
 def test_an_unusable_answer_is_asked_for_twice_then_counted_and_left_out(api, tmp_path):
     api.behave = lambda request: completion(ANSWER[:9] if request.prompt == "bad" else ANSWER, "length")
     answers, model = ask(api, tmp_path, "bad", "good")

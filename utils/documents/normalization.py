@@ -7,6 +7,8 @@ import regex
 from tokenizers import normalizers
 from transformers import PreTrainedTokenizerBase, PreTrainedTokenizerFast
 
+from utils.records import replace_surrogates
+
 NORMALIZATIONS = {
     "none": [],
     "nfkc": [normalizers.NFKC()],
@@ -35,8 +37,7 @@ def normalize(text: str) -> str:
     row."""
     text = text.replace("\r\n", "\n").replace("\r", "\n")
     if not text.isascii():
-        text = re.sub("[\ud800-\udfff]", "\ufffd", text)  # JSON can hold them, UTF-8 and tokenizers cannot.
-        text = INVISIBLE_CHARACTERS.sub("", unicodedata.normalize("NFKC", text))
+        text = INVISIBLE_CHARACTERS.sub("", unicodedata.normalize("NFKC", replace_surrogates(text)))
     text = CONTROL_CHARACTERS.sub(" ", text)
     return re.sub(r"\n{3,}", "\n\n", re.sub(r"(?<![ \t])[ \t]+$", "", text, flags=re.MULTILINE))
 

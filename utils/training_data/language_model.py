@@ -14,6 +14,7 @@ from pydantic import BaseModel
 
 from utils.console import print_line, progress_bar
 from utils.journal import Journal, journal_key
+from utils.records import replace_surrogates
 from utils.training_data.api_connections import Connections
 from utils.training_data.chat_replies import (
     count_tokens,
@@ -136,8 +137,9 @@ class LanguageModel:
             problem = self._as_value_error(error)
         if problem:
             raise problem  # here, without the client's error as its context, which may show the key
-        entries = [self.journal.found.get(key) or {} for key in keys]
-        return [r.schema.model_validate(e["answer"]) if e.get("answer") else None for r, e in zip(requests, entries)]
+        # Models end a text within an emoji.
+        answers = [replace_surrogates((self.journal.found.get(key) or {}).get("answer")) for key in keys]
+        return [r.schema.model_validate(answer) if answer else None for r, answer in zip(requests, answers)]
 
     def _complete_missing(self, missing: dict[str, Request]) -> openai.OpenAIError | None:
         """Send requests, by journal key, and add their entries to the journal; return why the last one that failed did,
@@ -271,7 +273,7 @@ class LanguageModel:
             message = f"HTTP {error.status_code}: {words or error.response.text}"
         else:
             message = f"{error} {error.__cause__ or ''}"
-        message = mask_secret(" ".join(message.split()), self._key)
+        message = mask_secret(replace_surrogates(" ".join(message.split())), self._key)
         return message if len(message) <= MAX_ERROR_CHARACTERS else f"{message[:MAX_ERROR_CHARACTERS]}..."
 
 
