@@ -226,6 +226,25 @@ def test_two_documents_with_one_id_get_different_ids(tmp_path):
     assert [document.id for document in read_documents(tmp_path).documents] == ["x", "x~2"]
 
 
+def test_an_id_in_two_files_names_its_file(tmp_path):
+    for name, ids in {"a.csv": "12", "b.csv": "1", "c.csv": "344"}.items():
+        (tmp_path / name).write_text("".join(["id,text\n", *(f"{own_id},text of {name}\n" for own_id in ids)]))
+    ids = [document.id for document in read_documents(tmp_path).documents]
+    assert ids == ["a.csv#1", "2", "b.csv#1", "3", "4", "4~2"]
+    assert [document.id for document in read_documents(tmp_path / "a.csv").documents] == ["1", "2"]
+
+
+def test_names_and_records_that_utf_8_cannot_hold_are_read_and_reported(tmp_path):
+    for name in (b"caf\xe9.txt", b"caf\xe8.txt"):
+        Path(os.fsdecode(os.fsencode(tmp_path) + b"/" + name)).write_text("text")
+    Path(os.fsdecode(os.fsencode(tmp_path) + b"/\xff.json")).write_text("[")
+    (tmp_path / "a.json").write_text('[{"id": "x\\ud800", "text": "one", "\\udfff": ["\\ud800"]}]')
+    documents, skipped = read_documents(tmp_path)
+    assert [d.id for d in documents] == ["x\ufffd", "caf\ufffd.txt", "caf\ufffd.txt~2"]
+    assert documents[0].metadata == {"\ufffd": ["\ufffd"]}
+    assert skipped == [f"{tmp_path}/\ufffd.json: line 1: broken JSON: Expecting value"]
+
+
 @pytest.mark.parametrize("path", ["none", "empty"])
 def test_missing_and_empty_folders_are_refused(tmp_path, path):
     (tmp_path / "empty").mkdir()

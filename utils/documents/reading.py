@@ -3,6 +3,7 @@
 import functools
 import os
 from collections import Counter
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -10,7 +11,7 @@ from utils.console import progress_bar
 from utils.documents.formats.registry import READERS, read_page
 from utils.documents.normalization import normalize
 from utils.documents.tables import read_table_records
-from utils.records import Document, read_json_records
+from utils.records import Document, read_json_records, replace_surrogates
 
 _read_each_json_record = functools.partial(read_json_records, strict=False)
 RECORD_READERS = {
@@ -38,13 +39,14 @@ def read_documents(path: str | Path) -> Documents:
     """Read documents from a file, from all files below a folder, or from a folder in the BEIR layout (its corpus.jsonl
     alone).
 
-    A document's id is its own `id` or `_id`, else its file's path within the folder, with `#N` for the Nth record of
-    a file. What a record holds beside id, title and text is the document's metadata. Lines at the start or the end of
-    half of a folder's files (a banner, a license) are dropped. A file in a folder that cannot be read is reported in
-    `skipped`; a file given by name raises. Broken records among others of a file are reported in `skipped`, however the
-    file was given.
+    A document's id is its own `id` or `_id`, as `FILE#ID` where records of two files have the same, else its file's
+    path within the folder, with `#N` for the Nth record of a file. What a record holds beside id, title and text is the
+    document's metadata. Lines at the start or the end of half of a folder's files (a banner, a license) are dropped. A
+    file in a folder that cannot be read is reported in `skipped`; a file given by name raises. Broken records among
+    others of a file are reported in `skipped`, however the file was given.
 
-    Of a folder, hidden files and folders and those of PACKAGE_FOLDERS are left out.
+    Of a folder, hidden files and folders and those of PACKAGE_FOLDERS are left out. Names of files that
+    are not UTF-8 have U+FFFD for what is not.
 
     Raises:
         ValueError: the file is broken or of no kind that is read, or there is no document at all.
@@ -56,31 +58,28 @@ def read_documents(path: str | Path) -> Documents:
         raise FileNotFoundError(f"{path}: no such file or folder")
     if (path / "corpus.jsonl").is_file():
         path = path / "corpus.jsonl"
-    documents: list[Document] = []
+    read: list[tuple[str, list[Document]]] = []  # (name of a file, its documents)
     skipped: list[str] = []
     if path.is_dir():
         files, unread, links = _find_files(path)
         if unread:
             skipped.append(f"{_tally_suffixes(unread)}: kinds of files that are not read")
         missing: Counter[tuple[str, str]] = Counter()  # (suffix, package that reads it) -> files
-        pages: list[Document] = []  # documents that are a file each
         for file in progress_bar(files, desc="reading", unit="files"):
+            name = replace_surrogates(file.relative_to(path).as_posix())
             try:
-                read = _read_file(file, file.relative_to(path).as_posix(), skipped)
+                read.append((name, _read_file(file, name, skipped)))
             except ImportError as error:
                 missing[file.suffix.lower(), str(error)] += 1
             except (ValueError, OSError) as error:
-                skipped.append(" ".join(str(error).split()))
-            else:
-                documents += read
-                pages += read if file.suffix.lower() in READERS else []
+                skipped.append(str(error))
         skipped += [f"{n} {suffix} files; to read them: pip install {name}" for (suffix, name), n in missing.items()]
         if links:
             skipped.append(
                 f"{path}: {links:,} symbolic links that lead outside of it; name their targets, or copy them"
             )
-        _drop_repeated_edges(pages)
-        if not documents:
+        _drop_repeated_edges([page for name, pages in read for page in pages if Path(name).suffix.lower() in READERS])
+        if not any(documents for _, documents in read):
             reason = "; ".join(skipped[:3]) or f"it holds no file of {' '.join(sorted(SUFFIXES))}"
             raise ValueError(f"{path}: no documents in this folder: {reason}")
     else:
@@ -88,13 +87,15 @@ def read_documents(path: str | Path) -> Documents:
             kind = f"a {path.suffix} file" if path.suffix else "a file without a suffix"
             raise ValueError(f"{path}: {kind}; what is read: {' '.join(sorted(SUFFIXES))} (plain text is .txt)")
         try:
-            documents = _read_file(path, path.name, skipped)
+            name = replace_surrogates(path.name)
+            read.append((name, _read_file(path, name, skipped)))
         except ImportError as error:
             raise ImportError(f"{path}: to read it: pip install {error}") from None
-        if not documents:
+        if not read[0][1]:
             raise ValueError(f"{path}: holds no documents")
-    _make_ids_unique(documents)
-    return Documents(documents, skipped)
+    _make_ids_unique(read)
+    documents = [document for _, of_file in read for document in of_file]
+    return Documents(documents, [replace_surrogates(" ".join(reason.split())) for reason in skipped])
 
 
 def _find_files(folder: Path) -> tuple[list[Path], Counter[str], int]:
@@ -160,7 +161,7 @@ def _read_file(file: Path, name: str, skipped: list[str]) -> list[Document]:
         raise broken[0]
     if broken:
         reason, _ = Counter(str(error).removeprefix(f"{file}: ") for error in broken).most_common(1)[0]
-        skipped.append(f"{file}: {len(broken):,} of {number:,} records, such as {' '.join(reason.split())}")
+        skipped.append(f"{file}: {len(broken):,} of {number:,} records, such as {reason}")
     return documents
 
 
@@ -212,11 +213,21 @@ def _pop_given(fields: dict[str, Any], *names: str) -> Any:
     return fields.pop(given, None)
 
 
-def _make_ids_unique(documents: list[Document]) -> None:
-    """Append, in place, `~2`, `~3` and so on to ids that occur again."""
+def _make_ids_unique(read: Sequence[tuple[str, Sequence[Document]]]) -> None:
+    """Put the file's name before ids that two files have, and append `~2`, `~3` and so on to those that still occur
+    again, in place.
+
+    Args:
+        read: (name of a file, its documents).
+    """
+    files = Counter(name for _, documents in read for name in {document.id for document in documents})
+    for name, documents in read:
+        for document in documents:
+            if files[document.id] > 1 and document.id != name and not document.id.startswith(f"{name}#"):
+                document.id = f"{name}#{document.id}"
     seen: set[str] = set()
     occurrences: Counter[str] = Counter()
-    for document in documents:
+    for document in (document for _, documents in read for document in documents):
         base = document.id
         while document.id in seen:
             occurrences[base] += 1
