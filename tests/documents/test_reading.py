@@ -6,6 +6,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from conftest import run
 
 from utils.documents.formats.registry import READERS
 from utils.documents.reading import read_documents
@@ -243,6 +244,26 @@ def test_names_and_records_that_utf_8_cannot_hold_are_read_and_reported(tmp_path
     assert [d.id for d in documents] == ["x\ufffd", "caf\ufffd.txt", "caf\ufffd.txt~2"]
     assert documents[0].metadata == {"\ufffd": ["\ufffd"]}
     assert skipped == [f"{tmp_path}/\ufffd.json: line 1: broken JSON: Expecting value"]
+
+
+def test_what_the_scripts_wrote_is_no_document(docs, tiny):
+    before = read_documents(docs).documents
+    for name in ("t.json", "t.jsonl"):
+        done = run("generate_training_data.py", "--input-dir", docs, "--output-file", docs / "made" / name)
+        assert done.returncode == 0, done.stderr
+    tiny.save_pretrained(docs / "model")
+    for name in ("README.md", "checkpoint-2/README.md"):
+        (docs / "model" / name).parent.mkdir(exist_ok=True)
+        (docs / "model" / name).write_text("a model card")
+    (docs / "vectors.jsonl").write_text('{"id": "a", "indices": [1], "values": [0.5]}\n')
+    documents, skipped = read_documents(docs)
+    assert documents == before
+    assert skipped == [
+        "made/data_report.html, made/t.json, made/t.jsonl, made/test_data.json, made/test_data.jsonl and 4 more: "
+        "written by these scripts, or a model; no documents"
+    ]
+    with pytest.raises(ValueError, match=r"t\.json: record 1: output of one of these scripts, such as a training"):
+        read_documents(docs / "made" / "t.json")
 
 
 @pytest.mark.parametrize("path", ["none", "empty"])

@@ -3,7 +3,7 @@
 import functools
 import os
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -22,14 +22,22 @@ RECORD_READERS = {
 }
 SUFFIXES = READERS.keys() | RECORD_READERS.keys()
 PACKAGE_FOLDERS = {"node_modules", "site-packages", "__pycache__"}  # of installed packages, not of these documents
+# What shows a file or folder to be written by one of the scripts: a line of a page, and fields of records.
+REPORT_MARK = b'<meta name="generator" content="generate_training_data.py">'
+OUTPUT_FIELDS = ({"query", "positive_document"}, {"query", "results"}, {"indices", "values"})
+MAX_OUTPUTS_NAMED = 5  # of the scripts' outputs in a folder; of more, the number is said
 MAX_UNREAD_SUFFIXES = 20  # suffixes named of a folder's other files, the most frequent; the rest is added up
 EDGE_LINES = 3  # lines at the start and at the end of a text that may be those of every page of a site
 MIN_EDGE_DOCUMENTS = 10  # documents; a line is taken for such a line in at least this many, and in half of them
 
 
+class OutputError(ValueError):
+    """A file of the scripts' own output is no document."""
+
+
 class Documents(NamedTuple):
-    """Documents that were read, and a line for each file, or kind of file, that was not, or in part only; the first is
-    for the files of all kinds that nothing here reads."""
+    """Documents that were read, and a line for each file, or kind of file, that was not, or in part only; the first are
+    for the files of all kinds that nothing here reads, and for those that the scripts wrote."""
 
     documents: list[Document]
     skipped: list[str]
@@ -45,8 +53,8 @@ def read_documents(path: str | Path) -> Documents:
     file in a folder that cannot be read is reported in `skipped`; a file given by name raises. Broken records among
     others of a file are reported in `skipped`, however the file was given.
 
-    Of a folder, hidden files and folders and those of PACKAGE_FOLDERS are left out. Names of files that
-    are not UTF-8 have U+FFFD for what is not.
+    Of a folder, hidden files and folders and those of PACKAGE_FOLDERS are left out; model folders and what the scripts
+    themselves wrote are reported in `skipped`. Names of files that are not UTF-8 have U+FFFD for what is not.
 
     Raises:
         ValueError: the file is broken or of no kind that is read, or there is no document at all.
@@ -61,14 +69,14 @@ def read_documents(path: str | Path) -> Documents:
     read: list[tuple[str, list[Document]]] = []  # (name of a file, its documents)
     skipped: list[str] = []
     if path.is_dir():
-        files, unread, links = _find_files(path)
-        if unread:
-            skipped.append(f"{_tally_suffixes(unread)}: kinds of files that are not read")
+        files, unread, links, outputs = _find_files(path)
         missing: Counter[tuple[str, str]] = Counter()  # (suffix, package that reads it) -> files
         for file in progress_bar(files, desc="reading", unit="files"):
             name = replace_surrogates(file.relative_to(path).as_posix())
             try:
                 read.append((name, _read_file(file, name, skipped)))
+            except OutputError:
+                outputs.append(name)
             except ImportError as error:
                 missing[file.suffix.lower(), str(error)] += 1
             except (ValueError, OSError) as error:
@@ -78,6 +86,10 @@ def read_documents(path: str | Path) -> Documents:
             skipped.append(
                 f"{path}: {links:,} symbolic links that lead outside of it; name their targets, or copy them"
             )
+        if outputs:
+            skipped.insert(0, _list_outputs(outputs))
+        if unread:
+            skipped.insert(0, f"{_tally_suffixes(unread)}: kinds of files that are not read")
         _drop_repeated_edges([page for name, pages in read for page in pages if Path(name).suffix.lower() in READERS])
         if not any(documents for _, documents in read):
             reason = "; ".join(skipped[:3]) or f"it holds no file of {' '.join(sorted(SUFFIXES))}"
@@ -98,9 +110,10 @@ def read_documents(path: str | Path) -> Documents:
     return Documents(documents, [replace_surrogates(" ".join(reason.split())) for reason in skipped])
 
 
-def _find_files(folder: Path) -> tuple[list[Path], Counter[str], int]:
-    """Return the files below `folder` with one of SUFFIXES, sorted, how many there are of each other suffix, and the
-    number of symbolic links, to such files or to folders, that lead outside of it.
+def _find_files(folder: Path) -> tuple[list[Path], Counter[str], int, list[str]]:
+    """Return the files below `folder` with one of SUFFIXES, sorted, how many there are of each other suffix, the number
+    of symbolic links, to such files or to folders, that lead outside of it, and the names of model folders below it, of
+    which no file is among the others.
 
     Hidden files and folders and PACKAGE_FOLDERS are left out. A folder from others must not be able to name files of
     its reader's, since passages may be sent to a language model. A link to a file that is read anyway, or to a folder
@@ -111,7 +124,12 @@ def _find_files(folder: Path) -> tuple[list[Path], Counter[str], int]:
     links: list[Path] = []
     unread: Counter[str] = Counter()
     outside = 0
+    models: list[str] = []
     for parent, folders, names in os.walk(folder):
+        if Path(parent) != folder and _is_model_folder(names):
+            models.append(f"{Path(parent).relative_to(folder).as_posix()}/")
+            folders.clear()
+            continue
         folders[:] = [name for name in folders if not name.startswith(".") and name not in PACKAGE_FOLDERS]
         for path in (Path(parent, name) for name in names if not name.startswith(".")):
             suffix = path.suffix.lower()
@@ -129,7 +147,20 @@ def _find_files(folder: Path) -> tuple[list[Path], Counter[str], int]:
         elif target not in targets:
             targets.add(target)
             files.append(link)
-    return sorted(files), unread, outside
+    return sorted(files), unread, outside, models
+
+
+def _is_model_folder(names: Collection[str]) -> bool:
+    """Return whether a folder with files of these names holds a model, or a checkpoint of one."""
+    weights = any(name.endswith(".safetensors") for name in names)
+    return "splade_config.json" in names or (weights and not {"config.json", "adapter_config.json"}.isdisjoint(names))
+
+
+def _list_outputs(names: Sequence[str]) -> str:
+    """Return a line on files and folders that the scripts wrote."""
+    named = sorted(names)[:MAX_OUTPUTS_NAMED]
+    more = f" and {len(names) - len(named):,} more" if len(names) > len(named) else ""
+    return f"{', '.join(named)}{more}: written by these scripts, or a model; no documents"
 
 
 def _tally_suffixes(counts: Counter[str]) -> str:
@@ -142,10 +173,16 @@ def _tally_suffixes(counts: Counter[str]) -> str:
 
 def _read_file(file: Path, name: str, skipped: list[str]) -> list[Document]:
     """Read the records of a JSON file or a table, or the one document of any other file; `name` stands in for a missing
-    id. A line on broken records is added to `skipped`."""
+    id. A line on broken records is added to `skipped`.
+
+    Raises:
+        OutputError: one of the scripts wrote the file.
+    """
     read_records = RECORD_READERS.get(file.suffix.lower())
     if not read_records:
         title, text = read_page(file)
+        if file.suffix == ".html" and REPORT_MARK in file.read_bytes():
+            raise OutputError(f"{file}: is a report of generate_training_data.py, no document")
         return [Document(id=name, title=title, text=text)]
     if not file.is_file():
         raise ValueError(f"{file}: is not a regular file")
@@ -188,6 +225,7 @@ def _parse_json_document(value: object, place: str, name: str) -> Document:
 
     Raises:
         ValueError: the value is neither, or has no text.
+        OutputError: one of the scripts wrote it.
     """
     if isinstance(value, str):
         return Document(id=name, text=normalize(value).strip())
@@ -195,6 +233,8 @@ def _parse_json_document(value: object, place: str, name: str) -> Document:
         raise ValueError(f"{place}: a document is a string or an object, not a JSON {type(value).__name__}")
     fields = dict(value)
     text = _pop_given(fields, "content", "text")
+    if not isinstance(text, str) and any(fields.keys() >= names for names in OUTPUT_FIELDS):
+        raise OutputError(f"{place}: output of one of these scripts, such as a training example, is no document")
     if not isinstance(text, str):
         raise ValueError(f"{place}: a document needs a field 'content' or 'text' that holds a string")
     title = " ".join(normalize(str(fields.pop("title", None) or "")).split())
