@@ -263,6 +263,24 @@ def test_an_e_mail_is_read_whatever_it_declares(tmp_path, header, body, text):
     assert page(tmp_path, "a.eml", header + b"\n\n" + body).text == text
 
 
+@pytest.mark.parametrize(
+    ("subject", "header", "found"),
+    [
+        ("Café opening hours".encode("cp1252"), b"", "Café opening hours"),
+        ("Café\r\n opening hours".encode(), b"", "Café opening hours"),
+        ("Часы работы".encode("koi8-r"), b"\nContent-Type: text/plain; charset=koi8-r", "Часы работы"),
+        (
+            "Część".encode("iso8859-2"),
+            b"\nContent-Type: multipart/mixed; boundary=m\n\n--m\nContent-Type: text/plain; charset=iso-8859-2",
+            "Część",
+        ),
+        ("Größe =?utf-8?q?und_Ma=C3=9F?=".encode("cp1252"), b"", "Größe und Maß"),
+    ],
+)
+def test_a_subject_is_read_whatever_its_encoding(tmp_path, subject, header, found):
+    assert page(tmp_path, "a.eml", b"Subject: " + subject + header + b"\n\nOil").title == found
+
+
 @pytest.mark.parametrize("data", [b"", b"\0\1\2", b"hello\n\nworld"])
 def test_a_file_without_headers_is_no_e_mail(tmp_path, data):
     with pytest.raises(ValueError, match=r"a\.eml: is no e-mail"):

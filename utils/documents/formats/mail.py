@@ -3,7 +3,7 @@
 import codecs
 import email
 import email.policy
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from email.message import EmailMessage
 from pathlib import Path
 
@@ -21,8 +21,8 @@ def read_mail(path: Path) -> Page:
     try:
         data = path.read_bytes().removeprefix(codecs.BOM_UTF8)
         message = email.message_from_bytes(data, policy=email.policy.default)
-        subject = str(message.get("subject", ""))
         parts = list(_message_parts(message))
+        subject = _read_subject(message, parts, path)
     except Exception as error:  # Malformed headers and parts raise errors of many kinds.
         raise ValueError(f"{path}: is no readable e-mail: {error or type(error).__name__}") from None
     if not message.keys():
@@ -48,6 +48,15 @@ def _message_parts(message: EmailMessage) -> Iterator[EmailMessage]:
     else:
         for part in parts:
             yield from _message_parts(part)
+
+
+def _read_subject(message: EmailMessage, parts: Sequence[EmailMessage], path: Path) -> str:
+    """Return the subject, "" if there is none. Bytes beyond ASCII in it, which the parser takes for surrogates, are in
+    the encoding that the first part with one declares, else in the detected one."""
+    raw = next((value for name, value in message.raw_items() if name.lower() == "subject"), "")
+    declared = next(filter(None, (part.get_content_charset() for part in parts)), "")
+    text = decode(raw.encode("ascii", "surrogateescape"), path, declared)
+    return str(message.policy.header_factory("subject", "".join(text.splitlines())))
 
 
 def _is_html(parts: list[EmailMessage]) -> bool:
