@@ -232,10 +232,15 @@ def test_a_notebook_gives_its_text_and_code(tmp_path):
     )
 
 
-@pytest.mark.parametrize("data", ['{"worksheets": []}', "[]", "{", '{"cells": [{"cell_type": "code", "source": 1}]}'])
+@pytest.mark.parametrize("data", ['{"worksheets": []}', "[]", '{"cells": [{"cell_type": "code", "source": 1}]}'])
 def test_a_broken_or_old_notebook_is_refused(tmp_path, data):
     with pytest.raises(ValueError, match=r"a\.ipynb: is no notebook of version 4: "):
         page(tmp_path, "a.ipynb", data)
+
+
+def test_a_notebook_that_is_cut_says_where(tmp_path):
+    with pytest.raises(ValueError, match=r"a\.ipynb: line 2: broken JSON: "):
+        page(tmp_path, "a.ipynb", '{"cells": [\n {"cell_type": "code"')
 
 
 def test_an_e_mail_gives_its_subject_and_message(tmp_path):
@@ -474,7 +479,7 @@ def test_a_pdf_gives_its_text_and_title(tmp_path):
 
 def test_a_pdf_without_text_is_refused(tmp_path):
     write_pdf(tmp_path / "a.pdf", [""])
-    with pytest.raises(ValueError, match="its 1 pages hold pictures, no text"):
+    with pytest.raises(ValueError, match=r"holds no text; if its pages are scans, recognize"):
         read_page(tmp_path / "a.pdf")
 
 

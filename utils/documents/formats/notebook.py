@@ -6,7 +6,7 @@ from pydantic import BaseModel, ValidationError
 
 from utils.documents.formats.markdown import clean_markdown
 from utils.documents.formats.page import Page, decode, page_from_markdown, read_text_bytes
-from utils.records import describe_error
+from utils.records import describe_error, parse_json
 
 
 class Cell(BaseModel):
@@ -27,10 +27,10 @@ def read_notebook(path: Path) -> Page:
     the `#` heading that it begins with.
 
     Raises:
-        ValueError: the file is no notebook, or one of a version before 4.
+        ValueError: the file is broken JSON, no notebook, or one of a version before 4.
     """
     try:
-        notebook = Notebook.model_validate_json(decode(read_text_bytes(path), path))
+        notebook = Notebook.model_validate(parse_json(decode(read_text_bytes(path), path), path))
     except ValidationError as error:
         raise ValueError(f"{path}: is no notebook of version 4: {describe_error(error)}") from None
     parts = []

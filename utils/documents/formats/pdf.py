@@ -37,7 +37,7 @@ def read_pdf(path: Path) -> Page:
     if locked:
         raise ValueError(f"{path}: is encrypted")
     if pages and not any(page.strip() for page in pages):
-        raise ValueError(f"{path}: its {len(pages)} pages hold pictures, no text; recognize the text first (OCR)")
+        raise ValueError(f"{path}: holds no text; if its pages are scans, recognize their text first (OCR)")
     return Page(title, join_pages(pages))
 
 
