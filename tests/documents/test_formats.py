@@ -357,6 +357,13 @@ def test_of_html_no_content_is_taken_for_what_is_around_it(tmp_path, html, found
     assert page(tmp_path, "a.html", html) == found
 
 
+def test_html_that_is_nested_too_deep_is_refused_in_linear_time(tmp_path):
+    started = time.perf_counter()
+    with pytest.raises(ValueError, match="nested too deep"):
+        page(tmp_path, "a.html", "<main>" + "<aside>x" * 4000)
+    assert time.perf_counter() - started < 5
+
+
 def test_code_with_fences_in_it_is_fenced_by_longer_ones(tmp_path):
     code = "```sh\n# no heading\n```"
     assert page(tmp_path, "a.html", f"<pre>\n{code}\n</pre><p>end").text == f"````\n{code}\n````\n\nend"

@@ -1,6 +1,7 @@
 """Files of the formats that pandoc reads."""
 
 import sys
+import time
 
 import pypandoc
 import pytest
@@ -92,6 +93,13 @@ def test_asciidoc_keeps_headings_code_tables_and_notes(tmp_path):
         "```\n# no heading\nrun(1)\n```\n\n"
         "| Part | Torque |\n| --- | --- |\n| Bolt | 20 Nm |\n| Nut | 9 Nm |\n\n---\n\n1. Or call.",
     )
+
+
+def test_brackets_of_asciidoc_cost_linear_time(tmp_path):
+    (tmp_path / "a.adoc").write_text("endif::" + "[]" * 20_000 + "x\n\nOil")
+    started = time.perf_counter()
+    assert read_page(tmp_path / "a.adoc").text.endswith("Oil")
+    assert time.perf_counter() - started < 10
 
 
 def test_org_loses_keywords_tags_and_drawers(tmp_path):

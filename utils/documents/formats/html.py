@@ -55,13 +55,26 @@ def _is_main(element: Tag) -> bool:
     return element.name == "main" or element.get("role") == "main"
 
 
-def _is_content(element: Tag) -> bool:
+def _find_boilerplate(body: Tag) -> list[Tag]:
+    """Return the elements of a page that are boilerplate."""
+    in_main: set[int] = set()  # elements, by id; a look at all ancestors of each would be quadratic
+    boilerplate = []
+    for element in body.find_all(True):
+        parent = element.parent
+        if id(parent) in in_main or _is_main(parent) or parent.name == "article":
+            in_main.add(id(element))
+        if not _is_content(element, id(element) in in_main):
+            boilerplate.append(element)
+    return boilerplate
+
+
+def _is_content(element: Tag, in_main: bool) -> bool:
     """Return whether an element is no boilerplate. A header or an aside in the main content holds its title or a
     remark, and a form may be around the whole content."""
     attributes = element.attrs
     tag_is_content = (
         element.name not in BOILERPLATE_TAGS
-        or (element.name in ("header", "aside") and element.find_parent(lambda e: _is_main(e) or e.name == "article"))
+        or (element.name in ("header", "aside") and in_main)
         or (element.name == "form" and element.find(CONTENT_TAGS))
     )
     return tag_is_content and not (
@@ -101,7 +114,7 @@ def html_to_markdown(html: str) -> str:
     title = " ".join(soup.title.get_text().split()) if soup.title else ""
     mains = soup.find_all(_is_main) or soup.find_all("article")
     body = mains[0] if len(mains) == 1 and mains[0].get_text().strip() else soup.body or soup
-    for element in body.find_all(lambda tag: not _is_content(tag)):
+    for element in _find_boilerplate(body):
         element.decompose()
     try:
         text = _TO_MARKDOWN.convert_soup(body).strip()

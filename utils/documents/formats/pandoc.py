@@ -18,7 +18,7 @@ MEMORY = "1G"  # at most
 MAX_ATTRIBUTE = 200  # characters of an attribute's value; bounds those that are made of each other
 ASCIIDOC_ATTRIBUTE = re.compile(r"^:([\w-]+):[ \t]+(.+)$", re.MULTILINE)
 PREPROCESSOR_LINE = re.compile(
-    r"^(?:ifn?def::[^\[\n]*\[(.+)\]|(?:include|ifdef|ifndef|ifeval|endif)::.*\[.*\])[ \t]*(\n|\Z)", re.MULTILINE
+    r"^(?:ifn?def::[^\[\n]*\[(.+)\]|(?:include|ifdef|ifndef|ifeval|endif)::[^\[\n]*\[.*\])[ \t]*(\n|\Z)", re.MULTILINE
 )  # a condition on the text in its brackets, or another line
 ORG_OPTIONS = "#+OPTIONS: todo:nil tags:nil\n"  # no part of headings
 
