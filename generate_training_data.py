@@ -27,7 +27,7 @@ from utils.documents.chunking import MAX_CHUNK_SIZE, MAX_OVERLAP, MIN_CHUNK_SIZE
 from utils.documents.reading import read_documents
 from utils.files import write_text
 from utils.journal import Journal, lock_journal
-from utils.records import Chunk, Document, TrainingExample
+from utils.records import Chunk, Document, TrainingExample, replace_surrogates
 from utils.training_data.augmentation import DEFAULT_SHARE, VARIANT_KINDS, augment_queries
 from utils.training_data.bootstrap import typical_passages, write_documents
 from utils.training_data.costs import estimate_cost, print_usage
@@ -100,7 +100,7 @@ def generate(args: ScriptArguments, plan: Plan, journal: Journal | None, model: 
     if shares_note:
         summary["split"] = shares_note
     page = report_file(plan.outputs["training"])
-    title = args.domain or Path(args.input_dir or args.feedback_file).name
+    title = replace_surrogates(args.domain or Path(args.input_dir or args.feedback_file).name)
     cases = [*rejected, *rejected_chunks(chunks, families), *(Rejected("unread file", r, "") for r in skipped)]
     written_examples = [example for part in parts.values() for example in part]
     write_text(page, render_data_report(title, summary, written_examples, cases, args.seed))

@@ -346,12 +346,14 @@ IDLE = {
 def test_a_flag_without_effect_is_one_line(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     (tmp_path / "synonyms.txt").write_text("a, b")
+    (tmp_path / "feedback.jsonl").touch()
+    (tmp_path / "docs").mkdir()
     for given, idle in IDLE.items():
         for flags, needed in idle.items():
             flag = next(part for part in reversed(flags.split()) if part.startswith("--"))
             message = f"{flag} has no effect without {needed}; leave it out, or add that"
             fails_with_one_line(run(SCRIPT, *given.split(), *flags.split()), message)
-    assert [path.name for path in tmp_path.iterdir()] == ["synonyms.txt"]
+    assert {path.name for path in tmp_path.iterdir()} == {"docs", "feedback.jsonl", "synonyms.txt"}
 
 
 BAD = {
