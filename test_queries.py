@@ -13,6 +13,7 @@ their part of the score.
 """
 
 import argparse
+import sys
 import time
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
@@ -25,7 +26,7 @@ from utils.console import print_line, print_skipped, print_truncated, quiet_libr
 from utils.device import PRECISIONS
 from utils.documents.reading import read_documents
 from utils.files import check_writable, write_json
-from utils.records import Document
+from utils.records import Document, replace_surrogates
 from utils.search.index import SearchIndex
 from utils.search.synonyms import Synonyms
 from utils.splade.encoder import SpladeEncoder
@@ -158,6 +159,7 @@ def prompt_for_queries(
 ) -> list[dict[str, Any]]:
     """Ask for queries until `quit` or the end of input; return the records of `answer_query`."""
     records = []
+    sys.stdin.reconfigure(errors="replace")  # bytes that are not UTF-8 end no session
     print_line("Type a query, or quit.")
     while True:
         try:
@@ -202,7 +204,7 @@ def main(args: argparse.Namespace) -> None:
     if args.query is None:
         records = prompt_for_queries(search, documents, args.top_k, args.top_terms)
     else:
-        records = [answer_query(args.query, search, documents, args.top_k, args.top_terms)]
+        records = [answer_query(replace_surrogates(args.query), search, documents, args.top_k, args.top_terms)]
     if args.output_file:
         write_json(args.output_file, records)
         print_line(f"{len(records):,} queries -> {args.output_file}")

@@ -1,6 +1,7 @@
 """What people see: errors, and the progress of long work in a terminal, a notebook and a log file."""
 
 import fcntl
+import io
 import os
 import pty
 import struct
@@ -62,6 +63,14 @@ def test_a_terminal_gets_a_bar(monkeypatch):
             shown += os.read(reader, 10_000)
     os.close(reader)
     assert b"files: 100%|" in shown and b"hidden" not in shown
+
+
+def test_a_line_replaces_what_the_output_cannot_encode(monkeypatch):
+    for encoding, shown in (("ascii", b"caf? ?\n"), ("utf-8", "caf\u00e9 ?\n".encode())):
+        output = io.BytesIO()
+        monkeypatch.setattr("sys.stdout", io.TextIOWrapper(output, encoding))
+        print_line("caf\u00e9 \udcff")
+        assert output.getvalue() == shown
 
 
 @pytest.mark.parametrize("script", ["embedder", "test_evaluate", "test_queries", "train_splade"])

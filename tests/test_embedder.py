@@ -42,6 +42,15 @@ def test_what_is_not_text_is_refused_by_name(texts, message):
             embedder.generate_query_embeddings(texts)
 
 
+def test_lone_surrogates_are_encoded_as_replacement_characters():
+    embedder = SpladeEmbedder("splade-tiny", device="cpu")
+    texts, replaced = ["a caf\udce9", "oil"], ["a caf\ufffd", "oil"]
+    for encode in (embedder.generate_sparse_embeddings, embedder.generate_query_embeddings):
+        assert encode(texts) == encode(replaced)
+    done = run(SCRIPT, "--model-dir", "splade-tiny", "--text", texts[0])
+    assert done.returncode == 0 and "a caf?" in done.stdout
+
+
 def test_the_default_precision_stays_close_to_float32(tiny):
     default = SpladeEmbedder("splade-tiny", device="cpu").generate_sparse_embeddings(["jet engines burn fuel"])[0]
     exact = dict(zip(*(column.tolist() for column in tiny.encode(["jet engines burn fuel"])[0])))

@@ -75,6 +75,17 @@ def test_arguments_that_cannot_be_are_named(loaded):
         load_splade_model("splade-tiny", "cpu", threads=0)
 
 
+def test_bytes_that_are_not_utf8_end_no_search(docs, tmp_path):
+    out = tmp_path / "hits.json"
+    options = ["--model-dir", "splade-tiny", "--docs-file", docs, "--output-file", out]
+    done = run(SCRIPT, *options, "--query", "coffee at a caf\udce9")
+    assert done.returncode == 0, done.stderr
+    assert json.loads(out.read_text())[0]["query"] == "coffee at a caf\ufffd"
+    done = run(SCRIPT, *options, stdin="oil \udcff level\nmirrors\n")
+    assert done.returncode == 0, done.stderr
+    assert [record["query"] for record in json.loads(out.read_text())] == ["oil \ufffd level", "mirrors"]
+
+
 def test_one_query_from_the_shell(docs, tmp_path):
     out = tmp_path / "hits.json"
     done = run(SCRIPT, "--model-dir", "splade-tiny", "--docs-file", docs, "--query", "tread of a tyre", "--top-k", 2,

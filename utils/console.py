@@ -103,7 +103,8 @@ def print_line(message: str) -> None:
     """Print a line on stdout at once, above any progress bar; of several processes, only the first prints."""
     if not is_main_process():
         return
-    tqdm.write(message, file=sys.stdout)
+    encoding = getattr(sys.stdout, "encoding", None) or "utf-8"  # it may have no place for a character of a document
+    tqdm.write(message.encode(encoding, "replace").decode(encoding), file=sys.stdout)
     sys.stdout.flush()
 
 

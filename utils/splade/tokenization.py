@@ -6,6 +6,8 @@ from typing import Any
 import torch
 from transformers import PreTrainedTokenizerBase
 
+from utils.records import replace_surrogates
+
 MIN_LENGTH_RATIO = 0.7  # shortest over longest text of a padded group; bounds the share of padding in it
 TOKENIZED_TOGETHER = 256  # texts tokenized in one call; bounds the memory that the cut ends of long texts take
 SHORT_TEXT_TOKENS = 32  # tokens; texts below this length count as this long, so that short ones share a group
@@ -88,7 +90,8 @@ class TokenizationMixin:
         ids: list[list[int]] = []
         truncated = 0
         for start in range(0, len(texts), TOKENIZED_TOGETHER):
-            rows = self.tokenizer(list(texts[start : start + TOKENIZED_TOGETHER]), **options)["input_ids"]
+            together = [replace_surrogates(text) for text in texts[start : start + TOKENIZED_TOGETHER]]
+            rows = self.tokenizer(together, **options)["input_ids"]
             if too_long := sum(len(row) > limit for row in rows):
                 truncated += too_long
                 # Special tokens stand before and after the text's own, which alone are cut.
