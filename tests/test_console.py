@@ -73,6 +73,20 @@ def test_a_line_replaces_what_the_output_cannot_encode(monkeypatch):
         assert output.getvalue() == shown
 
 
+def test_a_reader_that_has_enough_ends_a_script_quietly():
+    source = """
+        from argparse import Namespace
+        from utils.console import print_line, run_script
+        run_script(lambda args: [print_line("a line") for _ in range(10**6)], Namespace(debug=False))
+    """
+    command = [sys.executable, "-c", textwrap.dedent(source)]
+    with subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
+        assert process.stdout.readline() == b"a line\n"
+        process.stdout.close()
+        assert process.stderr.read() == b""
+    assert process.returncode == 141
+
+
 @pytest.mark.parametrize("script", ["embedder", "test_evaluate", "test_queries", "train_splade"])
 def test_scripts_import_progress_bars_where_their_warning_is_kept_away(script):
     """tqdm warns as it is imported in a notebook without ipywidgets, once; utils.console leaves that out."""

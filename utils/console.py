@@ -14,6 +14,7 @@ with warnings.catch_warnings():
     warnings.simplefilter("ignore")  # a notebook without ipywidgets is advised to install them; text does it as well
     from tqdm.auto import tqdm
 
+BROKEN_PIPE_EXIT = 128 + 13  # of a command that the signal SIGPIPE ends, as shells count it
 LINE_SECONDS = 30  # between two lines about long work, where no progress bar can be shown
 
 
@@ -22,6 +23,9 @@ def run_script(main: Callable[[argparse.Namespace], None], args: argparse.Namesp
     quiet_libraries()
     try:
         main(args)
+    except BrokenPipeError:  # the reader of a pipe, such as head, has enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # what is left to flush goes nowhere
+        sys.exit(BROKEN_PIPE_EXIT)
     except (ValueError, OSError, ImportError) as error:
         if args.debug:
             traceback.print_exc()
