@@ -24,10 +24,18 @@ def test_a_query_without_results_counts_as_zero():
     assert evaluate_run({"q1": {"a": 1}, "q2": {"a": 1}}, [("q1", {"a": 1.0})])["RR@10"] == 0.5
 
 
-@pytest.mark.parametrize("name", ["nonsense", "nDCG@", "alpha_nDCG@5(alpha=x)"])
-def test_metrics_that_cannot_be_measured_are_refused(name):
+@pytest.mark.parametrize("name", ["nonsense", "nDCG@", "P@-1", "alpha_nDCG@5(alpha=x)", "ERR@10", "AP(rel=0)", "RBP"])
+def test_metrics_that_cannot_be_computed_are_refused(name, capfd):
     with pytest.raises(ValueError, match="metric"):
         check_metrics(["nDCG@10", name])
+    assert capfd.readouterr() == ("", "")
+
+
+@pytest.mark.parametrize("name", ["nDCG@0", "RR@0", "P@0", "Success(rel=1)@0"])
+def test_a_cutoff_below_1_is_refused(name):
+    with pytest.raises(ValueError, match="its cutoff must be at least 1") as raised:
+        check_metrics([name])
+    assert f"'{name}'" in str(raised.value)
 
 
 def test_a_metric_is_as_deep_as_its_cutoff_and_all_documents_deep_without_one():

@@ -16,6 +16,10 @@ from utils.splade.vectors import SparseVector
 
 DEFAULT_METRICS = ("nDCG@10", "RR@10", "P@5", "R@100")
 TIMED_DEPTH = 100  # documents retrieved for a query while its latency is measured
+# ir-measures' choice without gdeval, a Perl script that reads no ids other than numbers.
+PROVIDERS = ir_measures.providers.FallbackProvider(
+    [provider for provider in ir_measures.DefaultPipeline.providers if provider.NAME != "gdeval"]
+)
 HITS_HELD = 1_000_000  # hits held before they are evaluated; bounds the memory that metrics over all documents take
 
 
@@ -23,14 +27,20 @@ def check_metrics(metrics: Sequence[str]) -> None:
     """Check the names of metrics.
 
     Raises:
-        ValueError: ir-measures does not know a name, or cannot compute it here.
+        ValueError: ir-measures does not know a name, or cannot compute it here; or its cutoff is below 1.
     """
+    use = f"use names such as {' '.join(DEFAULT_METRICS)}"
     for name in metrics:
         try:
             measure = ir_measures.parse_measure(name)
-            ir_measures.calc_aggregate([measure], {"query": {"document": 1}}, {"query": {"document": 1.0}})
+        except Exception as error:  # its grammar's, and those of the names that it looks up
+            raise ValueError(f"unknown metric '{name}': {use}") from error
+        if measure.params.get("cutoff", 1) < 1:  # a library in C would abort the process
+            raise ValueError(f"metric '{name}': its cutoff must be at least 1")
+        try:
+            PROVIDERS.calc_aggregate([measure], {"query": {"document": 1}}, {"query": {"document": 1.0}})
         except Exception as error:  # of whichever library computes the metric
-            raise ValueError(f"unknown metric '{name}': use names such as {' '.join(DEFAULT_METRICS)}") from error
+            raise ValueError(f"metric '{name}' cannot be computed here: {use}") from error
 
 
 def search_depth(metrics: Sequence[str], documents: int) -> int:
@@ -58,7 +68,7 @@ def evaluate_run(
     totals = {measure: measure.aggregator() for measure in measures}
 
     def evaluate_part(part: dict[str, dict[str, float]]) -> None:
-        for value in ir_measures.iter_calc(measures, {query: qrels[query] for query in part}, part):
+        for value in PROVIDERS.iter_calc(measures, {query: qrels[query] for query in part}, part):
             totals[value.measure].add(value.value)
 
     part: dict[str, dict[str, float]] = {}
