@@ -29,8 +29,8 @@ class SpladeEmbedder:
     Args:
         model_dir: a model folder, a hub id, or `splade-tiny`.
         max_length: tokens a text at most; None for the limit that the model's folder says, 512 where it says none. The
-            number of positions that the model has bounds it. `encoder.truncated` is how many of the texts encoded last
-            were longer.
+            number of positions that the model has bounds it. `encoder.truncated` is how many of the texts that
+            this thread encoded last were longer.
         device: None for the best one here, or cuda, mps, cpu.
         precision: bfloat16 or float32; auto takes bfloat16 where the device is fast at it. int8 is faster still on a
             CPU with AVX-512 VNNI, and rounds more: measure it with test_evaluate.py.

@@ -45,6 +45,21 @@ def test_texts_of_all_threads_are_cut_at_their_own_limit(tiny, two_cores):
     assert run_together(*[count_right_documents, count_right_queries] * 4) == [100] * 8
 
 
+def test_each_thread_counts_the_texts_that_it_had_cut(tiny, two_cores):
+    long = "engine " * 600
+    assert max(len(ids) for ids in tiny.tokenize([long])) == tiny.max_length
+
+    def count_truncated(texts):
+        counts = []
+        for _ in range(5):
+            tiny.encode(texts)
+            counts.append(tiny.truncated)
+        return counts
+
+    jobs = [lambda n=n: count_truncated([long] * n + ["wing"]) for n in range(4)]
+    assert run_together(*jobs) == [[n] * 5 for n in range(4)]
+
+
 def test_vectors_of_threads_are_those_of_one_thread(two_cores):
     encoder = SpladeEncoder.from_pretrained("splade-tiny", "cpu", precision="float32", threads=2)
 

@@ -40,7 +40,7 @@ class SpladeEncoder(TokenizationMixin, torch.nn.Module):
         model: the masked language model. Inside the encoder its forward returns hidden states instead of logits.
         tokenizer: its tokenizer.
         max_length, query_max_length: limits in tokens for documents and queries.
-        truncated: how many texts the last `encode` or `encode_stream` cut to the limit.
+        truncated: how many texts the last `encode` or `encode_stream` of this thread cut to the limit.
         base_model: name of the model that this one was fine-tuned from.
         activation: log1p_relu or log1p_log1p_relu, see `utils.splade.model_folder.ModelConfig`.
         precision: one of utils.device.PRECISIONS, for `encode`.
@@ -77,7 +77,7 @@ class SpladeEncoder(TokenizationMixin, torch.nn.Module):
         self.activation = "log1p_relu"
         self.precision = precision
         self.training_notes: dict[str, Any] = {}
-        self.truncated = 0
+        self._truncated: dict[int, int] = {}  # by thread
         detach_projection(model, tokenizer)
         self._can_pack = packing.enable_packing(model)
         self._batch_encoder = BatchEncoder(self._encode_batch)
@@ -137,6 +137,10 @@ class SpladeEncoder(TokenizationMixin, torch.nn.Module):
         return self.model.device
 
     @property
+    def truncated(self) -> int:
+        return self._truncated.get(threading.get_ident(), 0)
+
+    @property
     def vocabulary_size(self) -> int:
         """Return the number of terms in the vocabulary."""
         return self.model.config.vocab_size
@@ -184,11 +188,12 @@ class SpladeEncoder(TokenizationMixin, torch.nn.Module):
             ValueError: `batch_size` is below 1, or `max_length` leaves no room for a text.
             TypeError: `texts` is one string, or one of them is not a string.
         """
-        self.truncated = 0
+        thread = threading.get_ident()  # windows are tokenized in another one
+        self._truncated[thread] = 0
 
         def tokenize(window: Sequence[str]) -> list[list[int]]:
             ids, truncated = self.tokenize_and_count(window, max_length)
-            self.truncated += truncated
+            self._truncated[thread] += truncated
             return ids
 
         yield from self._batch_encoder.encode_stream(texts, tokenize, self.device, batch_size, show_progress)
