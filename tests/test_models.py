@@ -34,6 +34,12 @@ def test_other_names_stay_folders_or_hub_ids(tmp_path):
     assert resolve_model("prithivida/Splade_PP_en_v1") == "prithivida/Splade_PP_en_v1"
 
 
+def test_a_search_of_the_hub_is_announced_once(capsys):
+    for _ in range(2):
+        assert resolve_model("someone/no-folder") == "someone/no-folder"
+    assert capsys.readouterr().out == "someone/no-folder: no such folder here; looking for it on the hub\n"
+
+
 def test_a_missing_path_is_not_taken_for_a_hub_id(tmp_path):
     with pytest.raises(FileNotFoundError, match="no such model folder"):
         resolve_model(tmp_path / "none")

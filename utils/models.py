@@ -1,6 +1,7 @@
 """Models by name: where they are, and how they are loaded, from safetensors only and without code of their own."""
 
 import contextlib
+import functools
 import importlib.metadata
 import json
 from collections.abc import Iterator
@@ -15,6 +16,8 @@ from transformers import (
     PreTrainedModel,
     PreTrainedTokenizerBase,
 )
+
+from utils.console import print_line
 
 # name -> (package that carries the weights, folder inside it, hub id of the same model)
 PACKAGED = {
@@ -45,16 +48,25 @@ def resolve_model(name: str | Path) -> str:
         try:
             path = Path(str(importlib.metadata.distribution(package).locate_file(folder)))
         except importlib.metadata.PackageNotFoundError:
-            return hub_id
-        return str(path) if path.is_dir() else hub_id
+            return _on_hub(hub_id)
+        return str(path) if path.is_dir() else _on_hub(hub_id)
     path = Path(name)
     if path.is_dir():
         if not any((path / file).is_file() for file in ("config.json", "modules.json")):
             raise ValueError(f"{name}: not a model folder, it has no config.json")
-    elif path.exists():
+        return name
+    if path.exists():
         raise ValueError(f"{name}: a model is a folder or a hub id, and this is a file")
-    elif path.is_absolute() or name.startswith((".", "~")) or name.count("/") > 1:
+    if path.is_absolute() or name.startswith((".", "~")) or name.count("/") > 1:
         raise FileNotFoundError(f"{name}: no such model folder")
+    return _on_hub(name)
+
+
+@functools.cache  # so that it is said once
+def _on_hub(name: str) -> str:
+    """Say that a model is looked for on the hub, which takes most of a minute where the hub is out of reach; return its
+    name."""
+    print_line(f"{name}: no such folder here; looking for it on the hub")
     return name
 
 
