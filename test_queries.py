@@ -192,8 +192,6 @@ def answer_query(
 def main(args: argparse.Namespace) -> None:
     if args.output_file:
         check_writable(args.output_file)
-    if args.query is not None and not args.query.strip():
-        raise ValueError("--query is empty")
     synonyms = Synonyms(args.synonyms) if args.synonyms else None
     documents, skipped = read_documents(args.docs_file)
     print_skipped(skipped)

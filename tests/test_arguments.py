@@ -33,6 +33,13 @@ def test_what_is_given_is_what_the_command_line_holds(parser, line, given):
     assert vars(args).keys() == {"debug", "text", "batch_size", "queries", "depth"}
 
 
+@pytest.mark.parametrize("line", [["--text", ""], ["--text", "a", "--text", " "]])
+def test_an_empty_text_is_no_argument(parser, line, capsys):
+    with pytest.raises(SystemExit) as end:
+        parser.parse_args(line)
+    assert end.value.code == 2 and "error: argument --text: must not be empty" in capsys.readouterr().err
+
+
 def test_a_flag_without_effect_is_refused_and_a_default_is_not(parser):
     args = parser.parse_args(["--queries", "--batch-size", "auto"])
     refuse_idle_flags(args, [(False, "--mine", "depth"), ("a", "a text", "queries")])

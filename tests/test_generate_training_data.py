@@ -366,7 +366,7 @@ BAD = {
     "broken file": (["--input-dir", "{tmp}/bad.jsonl"], "bad.jsonl: line 1: broken JSON"),
     "nothing but short texts": (["--input-dir", "{tmp}/short"], "enough text"),
     "unwritable output": (["--input-dir", "{tmp}/short", "--output-file", "{tmp}/bad.jsonl/x.json"], "cannot write"),
-    "no output": (["--input-dir", "{tmp}/short", "--output-file", ""], "is a folder"),
+    "no output": (["--input-dir", "{tmp}/short", "--output-file", ""], "argument --output-file: must not be empty"),
     "output over the feedback": (
         ["--feedback-file", "{tmp}/bad.jsonl", "--output-file", "{tmp}/short/../bad.jsonl"],
         "bad.jsonl: it is read, too, and would be overwritten; name another file",

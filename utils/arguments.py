@@ -38,7 +38,8 @@ class ScriptParser(argparse.ArgumentParser):
             add("--precision", choices=precisions, default="auto", help="of the model's products")
 
     def parse_args(self, args: Sequence[str] | None = None, namespace: None = None) -> ScriptArguments:
-        """Parse a command line, this process's by default."""
+        """Parse a command line, this process's by default. An empty text, such as of a variable that a shell does not
+        know, is no argument."""
         parsed = super().parse_args(args, ScriptArguments())
         defaults = [action.default for action in self._actions]
         for action in self._actions:
@@ -46,6 +47,11 @@ class ScriptParser(argparse.ArgumentParser):
         parsed.given = set(vars(super().parse_args(args)))
         for action, default in zip(self._actions, defaults):
             action.default = default
+        for name in sorted(parsed.given):
+            value = getattr(parsed, name)
+            values = value if isinstance(value, list) else [value]
+            if any(isinstance(text, str) and not text.strip() for text in values):
+                self.error(f"argument --{name.replace('_', '-')}: must not be empty")
         return parsed
 
     def error(self, message: str) -> None:
