@@ -13,7 +13,7 @@ its metadata if it has some.
 import json
 from collections.abc import Iterable, Iterator, Sequence
 
-from utils.arguments import ScriptArguments, ScriptParser, auto_or_positive_int, positive_int
+from utils.arguments import ScriptArguments, ScriptParser, auto_or_positive_int, positive_int, refuse_overwriting
 from utils.console import print_line, print_skipped, print_truncated, quiet_libraries, run_script
 from utils.device import PRECISIONS
 from utils.documents.reading import read_documents
@@ -90,6 +90,7 @@ def main(args: ScriptArguments) -> None:
     for name, other in (("top_terms", "output_file"), ("batch_size", "queries"), ("max_length", "queries")):
         if name in args.given and getattr(args, other):
             raise ValueError(f"`{name}` has no effect with `{other}`; leave it out")
+    refuse_overwriting(args.output_file, args.input_file)
     if args.output_file:
         check_writable(args.output_file)
     if args.text is None:

@@ -14,7 +14,7 @@ together, in ms.
 import argparse
 from pathlib import Path
 
-from utils.arguments import ScriptParser, auto_or_positive_int, positive_int
+from utils.arguments import ScriptParser, auto_or_positive_int, positive_int, refuse_overwriting
 from utils.console import format_table, print_line, print_skipped, print_truncated, run_script
 from utils.device import PRECISIONS
 from utils.documents.reading import read_documents
@@ -49,6 +49,7 @@ def load_test_data(path: str | Path, documents: str | Path | None = None, split:
 
 
 def main(args: argparse.Namespace) -> None:
+    refuse_overwriting(args.output_file, args.test_file, args.docs_file)
     if args.output_file:
         check_writable(args.output_file)
     check_metrics(args.metrics)

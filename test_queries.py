@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import torch
 
-from utils.arguments import ScriptParser, check_positive, positive_int
+from utils.arguments import ScriptParser, check_positive, positive_int, refuse_overwriting
 from utils.console import print_line, print_skipped, print_truncated, quiet_libraries, run_script
 from utils.device import PRECISIONS
 from utils.documents.reading import read_documents
@@ -190,6 +190,7 @@ def answer_query(
 
 
 def main(args: argparse.Namespace) -> None:
+    refuse_overwriting(args.output_file, args.docs_file, args.synonyms)
     if args.output_file:
         check_writable(args.output_file)
     synonyms = Synonyms(args.synonyms) if args.synonyms else None

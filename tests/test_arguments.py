@@ -2,7 +2,7 @@
 
 import pytest
 
-from utils.arguments import ScriptParser, auto_or_positive_int, refuse_idle_flags
+from utils.arguments import ScriptParser, auto_or_positive_int, refuse_idle_flags, refuse_overwriting
 
 
 @pytest.fixture
@@ -38,6 +38,15 @@ def test_an_empty_text_is_no_argument(parser, line, capsys):
     with pytest.raises(SystemExit) as end:
         parser.parse_args(line)
     assert end.value.code == 2 and "error: argument --text: must not be empty" in capsys.readouterr().err
+
+
+def test_an_output_file_is_none_of_the_inputs(tmp_path):
+    (tmp_path / "link").symlink_to(tmp_path / "docs.json")
+    refuse_overwriting(None, "docs.json")
+    refuse_overwriting("out.json", "docs.json", None)
+    for output in (tmp_path / "docs.json", tmp_path / "link"):
+        with pytest.raises(ValueError, match=f"{output}: it is read, too, and would be overwritten; name another"):
+            refuse_overwriting(str(output), None, str(tmp_path / "docs.json"))
 
 
 def test_a_flag_without_effect_is_refused_and_a_default_is_not(parser):

@@ -86,6 +86,7 @@ def test_texts_are_shown_with_their_heaviest_terms():
         (["--input-file", "none"], "no such file"),
         (["--text", "a", "--batch-size", "0"], "at least 1"),
         (["--text", "a", "--max-length", "2"], "--max-length must be at least 3, not 2"),
+        (["--input-file", __file__, "--output-file", __file__], "it is read, too, and would be overwritten"),
         (["--text", "a", "--output-file", ""], "argument --output-file: must not be empty"),
         (["--text", "a", "--device", "cuda:9"], "not available"),
         (["--text", "a", "--model-dir", "./none"], "no such model folder"),

@@ -66,6 +66,7 @@ BAD = {
     "a split of examples": (["--test-file", "{tmp}/good.json", "--split", "dev"], "has no splits"),
     "no room": (["--test-file", "{tmp}/good.json", "--max-length", "1"], "--max-length must be at least 3, not 1"),
     "missing model": (["--test-file", "{tmp}/good.json", "--model-dir", "{tmp}/none"], "no such model folder"),
+    "output over input": (["--test-file", "{tmp}/good.json", "--output-file", "{tmp}/good.json"], "it is read, too"),
     "no documents": (["--test-file", "{tmp}/good.json", "--docs-file", ""], "argument --docs-file: must not be empty"),
     "unwritable output": (["--test-file", "{tmp}/good.json", "--output-file", "{tmp}"], "is a folder"),
 }

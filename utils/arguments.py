@@ -5,6 +5,7 @@ import os
 import sys
 from collections.abc import Callable, Collection, Iterable, Sequence
 from numbers import Integral
+from pathlib import Path
 from typing import Any
 
 
@@ -86,6 +87,16 @@ def refuse_idle_flags(args: ScriptArguments, needs: Iterable[tuple[object, str, 
             if name in args.given and not effective:
                 flag = f"--{name.replace('_', '-')}"
                 raise ValueError(f"{flag} has no effect without {needed}; leave it out, or add that")
+
+
+def refuse_overwriting(output: str | None, *inputs: str | None) -> None:
+    """Check that the output file, if there is one, is none of the inputs.
+
+    Raises:
+        ValueError: it is one.
+    """
+    if output and Path(output).resolve() in {Path(name).resolve() for name in inputs if name}:
+        raise ValueError(f"{output}: it is read, too, and would be overwritten; name another `output_file`")
 
 
 def number_in_range(kind: type, low: float, high: float = float("inf")) -> Callable[[str], Any]:
