@@ -28,16 +28,16 @@ class SpladeEmbedder:
 
     Args:
         model_dir: a model folder, a hub id, or `splade-tiny`.
-        max_length: tokens a text at most; None for the limit that the model's folder says, 512 where it says none. The
-            number of positions that the model has bounds it. `encoder.truncated` is how many of the texts that
-            this thread encoded last were longer.
+        max_length: tokens a text at most, no more than the model has positions for; None for the limit that the model's
+            folder says, 512 where it says none. `encoder.truncated` is how many of the texts that this thread encoded
+            last were longer.
         device: None for the best one here, or cuda, mps, cpu.
         precision: bfloat16 or float32; auto takes bfloat16 where the device is fast at it. int8 is faster still on a
             CPU with AVX-512 VNNI, and rounds more: measure it with test_evaluate.py.
         threads: of the processor; None for OMP_NUM_THREADS, or one a core.
 
     Raises:
-        ValueError, OSError: the model or the device cannot be had.
+        ValueError, OSError: the model, the device or so many tokens cannot be had.
     """
 
     def __init__(
@@ -50,6 +50,7 @@ class SpladeEmbedder:
     ) -> None:
         quiet_libraries()
         self.encoder = SpladeEncoder.from_pretrained(model_dir, device, max_length, precision, threads)
+        self.encoder.check_positions(max_length)
 
     def generate_sparse_embeddings(
         self, texts: Sequence[str], batch_size: int | None = None, show_progress: bool = False

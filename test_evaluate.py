@@ -59,11 +59,13 @@ def main(args: argparse.Namespace) -> None:
     if missing_ids:
         print_line(f"{len(missing_ids):,} judged documents are not in the collection, such as {sorted(missing_ids)[0]}")
     print_line(f"{len(data.documents):,} documents, {len(data.queries):,} queries")
-    rows = []
-    if args.baseline == "bm25":
-        rows.append(evaluate_bm25(data, args.metrics))
+    models = []  # all of them before one is measured, which takes long
     for name in (*args.compare, args.model_dir):
         model = SpladeEncoder.from_pretrained(name, args.device, args.max_length, args.precision, args.threads)
+        model.check_positions(args.max_length)
+        models.append((name, model))
+    rows = [evaluate_bm25(data, args.metrics)] if args.baseline == "bm25" else []
+    for name, model in models:
         rows.append(evaluate_model(name, model, data, args.metrics, args.batch_size))
         print_truncated(model.truncated, len(data.documents), "documents", model.max_length, name)
         truncated = model.tokenize_and_count_queries(list(data.queries.values()))[1]

@@ -88,6 +88,7 @@ def test_texts_are_shown_with_their_heaviest_terms():
         (["--text", "a", "--max-length", "2"], "--max-length must be at least 3, not 2"),
         (["--input-file", __file__, "--output-file", __file__], "it is read, too, and would be overwritten"),
         (["--text", "a", "--output-file", ""], "argument --output-file: must not be empty"),
+        (["--text", "a", "--max-length", "513"], "--max-length: 513 tokens are more than there can be here, 512"),
         (["--text", "a", "--device", "cuda:9"], "not available"),
         (["--text", "a", "--model-dir", "./none"], "no such model folder"),
         (["--text", "a", "--output-file", "/proc/none/x"], "cannot write"),
