@@ -74,6 +74,11 @@ def test_threads_are_those_asked_for_or_the_cores_of_the_process(asked, environm
         torch.set_num_threads(before)
 
 
+def test_more_threads_than_any_processor_has_are_refused():
+    with pytest.raises(ValueError, match="`threads` must be at most 1,024, not 1025"):
+        device.use_threads(1025)
+
+
 def test_a_container_may_use_no_more_than_its_share(monkeypatch):
     monkeypatch.setattr(device.os, "sched_getaffinity", lambda pid: set(range(32)), raising=False)
     monkeypatch.setattr(device.Path, "read_text", lambda self: "150000 100000\n")

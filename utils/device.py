@@ -11,6 +11,7 @@ from utils.arguments import check_positive
 
 OUT_OF_MEMORY = ("out of memory", "can't allocate memory", "not enough memory")  # MPS; the CPU; the CPU on Windows
 PRECISIONS = ("auto", "bfloat16", "float16", "float32", "int8")
+MAX_THREADS = 1024  # of the processor; a process with more threads than the system allows crashes
 
 
 def resolve_device(name: str | torch.device | None = None) -> torch.device:
@@ -79,9 +80,11 @@ def use_threads(count: int | None = None) -> None:
     `available_cores`.
 
     Raises:
-        ValueError: the count is not at least 1.
+        ValueError: the count is not from 1 to MAX_THREADS.
     """
     check_positive(threads=count)
+    if count is not None and count > MAX_THREADS:
+        raise ValueError(f"`threads` must be at most {MAX_THREADS:,}, not {count}")
     if count is None and "OMP_NUM_THREADS" not in os.environ:
         count = min(torch.get_num_threads(), available_cores())
     if count is not None and count != torch.get_num_threads():
