@@ -49,7 +49,9 @@ def load_test_data(path: str | Path, documents: str | Path | None = None, split:
 
 
 def main(args: argparse.Namespace) -> None:
-    refuse_overwriting(args.output_file, args.test_file, args.docs_file)
+    test = Path(args.test_file)
+    collection = test / "corpus.jsonl", test / "queries.jsonl", test / "qrels" / f"{args.split or 'test'}.tsv"
+    refuse_overwriting(args.output_file, test, args.docs_file, *collection)
     if args.output_file:
         check_writable(args.output_file)
     check_metrics(args.metrics)

@@ -72,6 +72,12 @@ BAD = {
 }
 
 
+@pytest.mark.parametrize("name", ["corpus.jsonl", "queries.jsonl", "qrels/test.tsv"])
+def test_a_collection_is_not_overwritten(beir, name):
+    options = ["--model-dir", "splade-tiny", "--test-file", beir, "--output-file", beir / name]
+    fails_with_one_line(run(SCRIPT, *options), name, "it is read, too, and would be overwritten")
+
+
 def test_all_models_are_loaded_before_one_is_measured(beir, tmp_path, monkeypatch):
     measured = []
     for name in ("evaluate_bm25", "evaluate_model"):

@@ -89,7 +89,7 @@ def refuse_idle_flags(args: ScriptArguments, needs: Iterable[tuple[object, str, 
                 raise ValueError(f"{flag} has no effect without {needed}; leave it out, or add that")
 
 
-def refuse_overwriting(output: str | None, *inputs: str | None) -> None:
+def refuse_overwriting(output: str | None, *inputs: str | Path | None) -> None:
     """Check that the output file, if there is one, is none of the inputs.
 
     Raises:
