@@ -58,21 +58,24 @@ for result in results:
 """
 
 
-@pytest.fixture(scope="module")
-def home(tmp_path_factory, request):
+WORDS = ("engine", "brake", "mirror", "window", "radio", "heater")
+
+
+@pytest.fixture
+def home(tmp_path):
     """A user's copy of the project with documents of their own."""
-    folder = tmp_path_factory.mktemp("project")
+    folder = tmp_path / "project"
+    folder.mkdir()
     for script in ROOT.glob("*.py"):
         shutil.copy(script, folder)
     shutil.copytree(ROOT / "utils", folder / "utils", ignore=shutil.ignore_patterns("__pycache__"))
     (folder / "docs").mkdir()
-    words = ("engine", "brake", "mirror", "window", "radio", "heater")
-    for word in words:
+    for word in WORDS:
         (folder / "docs" / f"{word}.md").write_text(
             f"# The {word}\n\nThis page is about the {word} of the truck. Check the {word} each week. "
             f"A broken {word} must be repaired by a workshop before you drive on."
         )
-    (folder / "documents.json").write_text(json.dumps([f"How to repair the {word} of a truck" for word in words]))
+    (folder / "documents.json").write_text(json.dumps([f"How to repair the {word} of a truck" for word in WORDS]))
     return folder
 
 
@@ -107,10 +110,13 @@ def test_the_use_cases_run_as_written(home):
 
 
 def test_the_code_examples_run_as_written(home):
-    if not (home / "training_data.json").exists():
-        shell(home, "python generate_training_data.py --input-dir ./docs --output-file training_data.json")
-    python(home, TRAINING)
+    for name in ("training", "validation"):
+        rows = [
+            {"query": f"{word} repair", "positive_document": f"How to repair the {word} of a truck"} for word in WORDS
+        ]
+        (home / f"{name}_data.json").write_text(json.dumps(rows))
+    out = python(home, TRAINING + ENCODING + SEARCHING)
     assert (home / "fine_tuned_splade" / "splade_config.json").is_file()
-    assert python(home, ENCODING) == "2 ['indices', 'values']\n"
-    out = python(home, SEARCHING)
-    assert out.startswith("Rank 1 (Score: ") and "  Second document content" in out.splitlines()[1]
+    _, encoded, searched = out.partition("2 ['indices', 'values']\n")
+    assert encoded and searched.startswith("Rank 1 (Score: ")
+    assert "  Second document content" in searched.splitlines()[1]

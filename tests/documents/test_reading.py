@@ -259,8 +259,8 @@ def test_what_the_scripts_wrote_is_no_document(docs, tiny):
     documents, skipped = read_documents(docs)
     assert documents == before
     assert skipped == [
-        "made/data_report.html, made/t.json, made/t.jsonl, made/test_data.json, made/test_data.jsonl and 4 more: "
-        "written by these scripts, or a model; no documents"
+        "made/t.json, made/t.jsonl, made/t_report.html, made/t_test.json, made/t_test.jsonl and 4 more: written by "
+        "these scripts, or a model; no documents"
     ]
     with pytest.raises(ValueError, match=r"t\.json: record 1: output of one of these scripts, such as a training"):
         read_documents(docs / "made" / "t.json")
