@@ -50,7 +50,7 @@ class SpladeEmbedder:
     ) -> None:
         quiet_libraries()
         self.encoder = SpladeEncoder.from_pretrained(model_dir, device, max_length, precision, threads)
-        self.encoder.check_positions(max_length)
+        self.encoder.check_positions(max_length=max_length)
 
     def generate_sparse_embeddings(
         self, texts: Sequence[str], batch_size: int | None = None, show_progress: bool = False
@@ -88,7 +88,7 @@ def _as_lists(vector: SparseVector) -> dict[str, list]:
 
 
 def main(args: ScriptArguments) -> None:
-    for name, other in (("top_terms", "output_file"), ("batch_size", "queries"), ("max_length", "queries")):
+    for name, other in (("top_terms", "output_file"), ("batch_size", "queries")):
         if name in args.given and getattr(args, other):
             raise ValueError(f"`{name}` has no effect with `{other}`; leave it out")
     refuse_overwriting(args.output_file, args.input_file)

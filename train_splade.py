@@ -15,7 +15,6 @@ regularizer keeps the vectors sparse. The output folder opens with SpladeEmbedde
 AutoModelForMaskedLM; README.md and training_history.json in it tell how the training went.
 """
 
-import argparse
 import contextlib
 import inspect
 import os
@@ -27,7 +26,7 @@ from typing import Any
 import torch
 from pydantic import ValidationError
 
-from utils.arguments import ScriptParser, auto_or_positive_int, number_in_range, positive_int
+from utils.arguments import ScriptArguments, ScriptParser, auto_or_positive_int, number_in_range, positive_int
 from utils.console import is_main_process, print_line, print_truncated, quiet_libraries, run_script
 from utils.device import compute_dtype, resolve_device
 from utils.documents.normalization import NORMALIZATIONS, normalizing_tokenizer
@@ -161,10 +160,8 @@ class SpladeTrainer:
             encoder.model.gradient_checkpointing_enable({"use_reentrant": False})
         if encoder.query_weights is not None:
             check_combination(replace(settings, query_encoder="idf"), self.given, bool(self.validation))
-        for name in ("max_length", "query_max_length"):
-            limit = getattr(encoder, name)
-            if name in self.given and getattr(settings, name) > limit:
-                raise ValueError(f"`{name}`: {getattr(settings, name)} tokens are more than there can be here, {limit}")
+        limits = {"max_length", "query_max_length"} & self.given
+        encoder.check_positions(**{name: getattr(settings, name) for name in sorted(limits)})
         self.encoder = encoder
         return encoder
 
@@ -200,9 +197,7 @@ class SpladeTrainer:
         if checkpoint:
             print_line(f"resuming from {checkpoint}")
         encoder = self.encoder if self.encoder and not checkpoint else self.load()
-        if settings.lora_rank:
-            torch.manual_seed(settings.seed)
-            add_adapters(encoder.model, settings.lora_rank)
+        self.history = []
         tokenized = tokenize_examples([*self.examples, *self.validation], encoder)
         documents, queries = tokenized.documents, tokenized.queries
         print_truncated(documents.truncated, len(documents.texts), "documents", encoder.max_length)
@@ -226,6 +221,9 @@ class SpladeTrainer:
         rank_and_world = arguments.process_index, arguments.world_size
         batches = StepBatchSampler(examples.keys, settings.batch_sizes, settings.epochs, settings.seed, *rank_and_world)
         collection = pool_examples(self.validation)
+        if settings.lora_rank:
+            torch.manual_seed(settings.seed)
+            add_adapters(encoder.model, settings.lora_rank)
         trainer = EncoderTrainer(
             encoder,
             arguments,
@@ -295,14 +293,14 @@ def _training_device(name: str | None) -> torch.device:
     return device
 
 
-def main(args: argparse.Namespace) -> None:
+def main(args: ScriptArguments) -> None:
     trainer = SpladeTrainer(**{name: getattr(args, name) for name in args.given - {"debug"}})
     print_line(f"{len(trainer.examples):,} examples, {len(trainer.validation):,} for validation, on {trainer.device}")
     trainer.train()
     print_line(f"model -> {trainer.output_dir}")
 
 
-def parse_args() -> argparse.Namespace:
+def parse_args() -> ScriptArguments:
     parser = ScriptParser(__doc__)
     add = parser.add_argument_group("files").add_argument
     add("--model-name", default="prithivida/Splade_PP_en_v1", help="splade-tiny, a model folder or a hub id")

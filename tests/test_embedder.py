@@ -82,7 +82,6 @@ def test_texts_are_shown_with_their_heaviest_terms():
         (["--text", "a", "--input-file", "b"], "not allowed with argument"),
         (["--text", "a", "--top-terms", "20", "--output-file", "b"], "--top-terms has no effect with --output-file"),
         (["--text", "a", "--queries", "--batch-size", "8"], "--batch-size has no effect with --queries; leave it out"),
-        (["--text", "a", "--queries", "--max-length", "8"], "--max-length has no effect with --queries; leave it out"),
         (["--input-file", "none"], "no such file"),
         (["--text", "a", "--batch-size", "0"], "at least 1"),
         (["--text", "a", "--max-length", "2"], "--max-length must be at least 3, not 2"),

@@ -313,6 +313,10 @@ def test_a_call_after_an_interrupted_one_resumes_where_that_was_asked_for(data, 
             second.train()
     second.train()
     assert_same_training(data / "whole", data / "model")
+    with pytest.MonkeyPatch.context() as patch:
+        stop_at(patch, 4)
+        with pytest.raises(KeyboardInterrupt):
+            second.train()
     assert len(second.train()) == 2
 
 
@@ -523,6 +527,19 @@ def test_adapters_alone_are_trained_and_the_saved_model_is_a_plain_one(data):
         .encode(["an engine"])[0]
         .values.tolist()
     )
+
+
+def test_a_call_after_one_that_ended_before_its_first_step_trains_adapters(data):
+    training = trainer(data, lora_rank=4, epochs=1, val_file=None)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("train_splade.tokenize_examples", raise_interrupt)
+        with pytest.raises(KeyboardInterrupt):
+            training.train()
+    assert len(training.train()) == 1
+
+
+def raise_interrupt(*arguments):
+    raise KeyboardInterrupt
 
 
 @pytest.mark.filterwarnings("error:Already found a `peft_config`")

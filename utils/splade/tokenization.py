@@ -61,14 +61,15 @@ class TokenizationMixin:
                     f"`{name}` must be at least {special + 1}, not {limit}: {special} of the tokens are special ones"
                 )
 
-    def check_positions(self, max_length: int | None) -> None:
-        """Check a limit in tokens that this encoder was loaded with.
+    def check_positions(self, **limits: int | None) -> None:
+        """Check limits in tokens that this encoder was asked to have, by name.
 
         Raises:
-            ValueError: the model has fewer positions, so that its own limit is lower.
+            ValueError: it has a lower one, as the model has no more positions.
         """
-        if max_length is not None and max_length > self.max_length:
-            raise ValueError(f"`max_length`: {max_length} tokens are more than there can be here, {self.max_length}")
+        for name, limit in limits.items():
+            if limit is not None and limit > getattr(self, name):
+                raise ValueError(f"`{name}`: {limit} tokens are more than there can be here, {getattr(self, name)}")
 
     def tokenize(self, texts: Sequence[str], max_length: int | None = None) -> list[list[int]]:
         """Return the token ids of each text, special tokens included; [] for a text that has no other tokens."""
