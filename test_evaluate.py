@@ -11,18 +11,19 @@ at all documents), mean active terms of documents and queries, and the latency o
 together, in ms.
 """
 
-import argparse
 from pathlib import Path
 
-from utils.arguments import ScriptParser, auto_or_positive_int, positive_int, refuse_overwriting
+from utils.arguments import ScriptArguments, ScriptParser, auto_or_positive_int, positive_int, refuse_overwriting
 from utils.console import format_table, print_line, print_skipped, print_truncated, run_script
 from utils.device import PRECISIONS
 from utils.documents.reading import read_documents
 from utils.evaluation.collection import Collection, pool_examples, read_collection
 from utils.evaluation.metrics import DEFAULT_METRICS, check_metrics, evaluate_bm25, evaluate_model
 from utils.files import check_writable, write_json
+from utils.models import load_config
 from utils.records import read_examples
 from utils.splade.encoder import SpladeEncoder
+from utils.splade.model_folder import read_model_folder
 
 
 def load_test_data(path: str | Path, documents: str | Path | None = None, split: str | None = None) -> Collection:
@@ -48,26 +49,26 @@ def load_test_data(path: str | Path, documents: str | Path | None = None, split:
     return data
 
 
-def main(args: argparse.Namespace) -> None:
+def main(args: ScriptArguments) -> None:
     test = Path(args.test_file)
     collection = test / "corpus.jsonl", test / "queries.jsonl", test / "qrels" / f"{args.split or 'test'}.tsv"
     refuse_overwriting(args.output_file, test, args.docs_file, *collection)
     if args.output_file:
         check_writable(args.output_file)
     check_metrics(args.metrics)
+    names = *args.compare, args.model_dir
+    for name in names:  # before the first is measured, which takes long
+        load_config(name, read_model_folder(name).subfolder)
     data = load_test_data(args.test_file, args.docs_file, args.split)
     ids = {document.id for document in data.documents}
     missing_ids = {document for grades in data.qrels.values() for document in grades} - ids
     if missing_ids:
         print_line(f"{len(missing_ids):,} judged documents are not in the collection, such as {sorted(missing_ids)[0]}")
     print_line(f"{len(data.documents):,} documents, {len(data.queries):,} queries")
-    models = []  # all of them before one is measured, which takes long
-    for name in (*args.compare, args.model_dir):
-        model = SpladeEncoder.from_pretrained(name, args.device, args.max_length, args.precision, args.threads)
-        model.check_positions(args.max_length)
-        models.append((name, model))
     rows = [evaluate_bm25(data, args.metrics)] if args.baseline == "bm25" else []
-    for name, model in models:
+    for name in names:
+        model = SpladeEncoder.from_pretrained(name, args.device, args.max_length, args.precision, args.threads)
+        model.check_positions(max_length=args.max_length)
         rows.append(evaluate_model(name, model, data, args.metrics, args.batch_size))
         print_truncated(model.truncated, len(data.documents), "documents", model.max_length, name)
         truncated = model.tokenize_and_count_queries(list(data.queries.values()))[1]
@@ -84,7 +85,7 @@ def main(args: argparse.Namespace) -> None:
         print_line(f"metrics -> {args.output_file}")
 
 
-def parse_args() -> argparse.Namespace:
+def parse_args() -> ScriptArguments:
     parser = ScriptParser(__doc__)
     parser.add_model_argument()
     add = parser.add_argument_group("test data").add_argument

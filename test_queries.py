@@ -12,7 +12,6 @@ Documents are encoded once. Each hit shows its rank, score and text, and the ter
 their part of the score.
 """
 
-import argparse
 import sys
 import time
 from collections.abc import Sequence
@@ -21,7 +20,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import torch
 
-from utils.arguments import ScriptParser, check_positive, positive_int, refuse_overwriting
+from utils.arguments import ScriptArguments, ScriptParser, check_positive, positive_int, refuse_overwriting
 from utils.console import print_line, print_skipped, print_truncated, quiet_libraries, run_script
 from utils.device import PRECISIONS
 from utils.documents.reading import read_documents
@@ -189,7 +188,7 @@ def answer_query(
     return {"query": query, "results": results}
 
 
-def main(args: argparse.Namespace) -> None:
+def main(args: ScriptArguments) -> None:
     refuse_overwriting(args.output_file, args.docs_file, args.synonyms)
     if args.output_file:
         check_writable(args.output_file)
@@ -209,7 +208,7 @@ def main(args: argparse.Namespace) -> None:
         print_line(f"{len(records):,} queries -> {args.output_file}")
 
 
-def parse_args() -> argparse.Namespace:
+def parse_args() -> ScriptArguments:
     parser = ScriptParser(__doc__)
     add = parser.add_argument_group("documents").add_argument
     add("--docs-file", required=True, metavar="PATH", help="documents to search: a file or a folder")

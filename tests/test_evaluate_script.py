@@ -78,15 +78,15 @@ def test_a_collection_is_not_overwritten(beir, name):
     fails_with_one_line(run(SCRIPT, *options), name, "it is read, too, and would be overwritten")
 
 
-def test_all_models_are_loaded_before_one_is_measured(beir, tmp_path, monkeypatch):
+def test_a_missing_model_is_found_before_another_is_measured(beir, tmp_path, monkeypatch):
     measured = []
     for name in ("evaluate_bm25", "evaluate_model"):
         monkeypatch.setattr(f"utils.evaluation.metrics.{name}", lambda *arguments: measured.append(arguments))
     options = ["--test-file", beir, "--baseline", "bm25", "--compare", "splade-tiny", "--model-dir", tmp_path / "none"]
     fails_with_one_line(run(SCRIPT, *options), "no such model folder")
+    assert not measured
     options[-1:] = ["splade-tiny", "--max-length", 513]
     fails_with_one_line(run(SCRIPT, *options), "--max-length: 513 tokens are more than there can be here, 512")
-    assert not measured
 
 
 @pytest.mark.parametrize(("arguments", "message"), BAD.values(), ids=BAD.keys())
