@@ -93,6 +93,12 @@ def test_empty_fields_beyond_the_columns_are_none(tmp_path):
 def test_tables_in_a_folder_are_read_or_reported(docs):
     (docs / "faq.csv").write_text("Text\nThe horn is on the left\n")
     (docs / "figures.csv").write_text("x,y\n1,2\n")
+    (docs / "spaced.csv").write_text('id,"text" ,title\n1,one,two\n')
+    (docs / "torn.csv").write_text('text,"title\none,two\n')
     documents, skipped = read_documents(docs)
     assert "faq.csv#1" in {document.id for document in documents} and len(documents) == 8
-    assert len(skipped) == 1 and "figures.csv: a column must be named" in skipped[0] and "'x', 'y'" in skipped[0]
+    assert "figures.csv: a column must be named" in skipped[0] and "'x', 'y'" in skipped[0]
+    assert skipped[1:] == [
+        f"{docs / 'spaced.csv'}: line 1: ',' expected after '\"'",
+        f"{docs / 'torn.csv'}: line 1: a quote that is never closed",
+    ]

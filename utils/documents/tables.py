@@ -22,7 +22,7 @@ def read_table_records(path: Path) -> Iterator[tuple[str, dict[str, str] | Value
     tabs where they are not, they are characters like others.
 
     Raises:
-        ValueError: the file is binary, or has no such column, or two of one name.
+        ValueError: the file is binary, its first line is broken, or it has no such column, or two of one name.
         OSError: the file cannot be read.
     """
     csv.field_size_limit(MAX_FIELD_CHARACTERS)
@@ -38,7 +38,10 @@ def read_table_records(path: Path) -> Iterator[tuple[str, dict[str, str] | Value
             raise ValueError(f"{path}: {columns.count(name)} columns are named '{name}'; rename all but one")
     quoting = csv.QUOTE_NONE if delimiter == "\t" and not _is_well_quoted(text) else csv.QUOTE_MINIMAL
     rows = csv.reader(io.StringIO(text, newline=""), delimiter=delimiter, quoting=quoting, strict=True)
-    next(rows)
+    try:
+        next(rows)
+    except csv.Error as error:
+        raise ValueError(f"{path}: line 1: {_reason(error)}") from None
     while True:
         place, before = f"{path}: line {rows.line_num + 1}", rows.line_num
         try:
@@ -50,12 +53,15 @@ def read_table_records(path: Path) -> Iterator[tuple[str, dict[str, str] | Value
         except (csv.Error, ValueError) as error:
             lines = rows.line_num - before
             left_out = f"; the {lines:,} lines up to line {rows.line_num:,} are left out" if lines > 1 else ""
-            reason = "a quote that is never closed" if str(error) == "unexpected end of data" else error
-            yield from [(place, ValueError(f"{place}: {reason}{left_out}"))] * lines
+            yield from [(place, ValueError(f"{place}: {_reason(error)}{left_out}"))] * lines
             continue
         if any(field.strip() for field in row):
             record = dict(zip(columns, row))
             yield place, {name: field for name, field in record.items() if field.strip() or name in TEXT_COLUMNS}
+
+
+def _reason(error: Exception) -> str:
+    return "a quote that is never closed" if str(error) == "unexpected end of data" else str(error)
 
 
 def _header(text: str, delimiter: str) -> list[str]:
