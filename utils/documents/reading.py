@@ -197,8 +197,9 @@ def _read_file(file: Path, name: str, skipped: list[str]) -> list[Document]:
     if broken and not documents:
         raise broken[0]
     if broken:
-        reason, _ = Counter(str(error).removeprefix(f"{file}: ") for error in broken).most_common(1)[0]
-        skipped.append(f"{file}: {len(broken):,} of {number:,} records, such as {reason}")
+        # A quote that is never closed costs the rest of the file, and is always the last error.
+        reasons = dict.fromkeys(str(error).removeprefix(f"{file}: ") for error in (broken[0], broken[-1]))
+        skipped.append(f"{file}: {len(broken):,} of {number:,} records, such as {', and '.join(reasons)}")
     return documents
 
 

@@ -15,8 +15,8 @@ MAX_FIELD_CHARACTERS = 2**31 - 1  # the most that the csv module takes on all sy
 
 def read_table_records(path: Path) -> Iterator[tuple[str, dict[str, str] | ValueError]]:
     """Yield (place, record) of each row of a CSV or TSV file, by the columns that its first line names; `place` is its
-    file and line, for messages. Rows without any field are left out, and so are empty fields other than the text. For
-    each line of a row with more fields than columns, or with a stray quote, the record is the ValueError.
+    file and line, for messages. Rows without any field are left out, and so are empty fields other than the text. Of a
+    row with more fields than columns, or with a stray quote, the record is the ValueError.
 
     The delimiter is the one with which there is a column `content` or `text`. Quotes are as in RFC 4180; in a file with
     tabs where they are not, they are characters like others.
@@ -53,7 +53,7 @@ def read_table_records(path: Path) -> Iterator[tuple[str, dict[str, str] | Value
         except (csv.Error, ValueError) as error:
             lines = rows.line_num - before
             left_out = f"; the {lines:,} lines up to line {rows.line_num:,} are left out" if lines > 1 else ""
-            yield from [(place, ValueError(f"{place}: {_reason(error)}{left_out}"))] * lines
+            yield place, ValueError(f"{place}: {_reason(error)}{left_out}")
             continue
         if any(field.strip() for field in row):
             record = dict(zip(columns, row))
