@@ -93,6 +93,10 @@ def test_lines_after_a_quote_that_is_never_closed_are_left_out_and_said_to_be(tm
     ]
 
 
+def test_a_column_without_a_name_is_no_id(tmp_path):
+    assert rows(tmp_path, ",text,author\n0,one,A\n") == [("a.csv#1", "", "one", {"": "0", "author": "A"})]
+
+
 def test_empty_fields_beyond_the_columns_are_none(tmp_path):
     assert rows(tmp_path, "id,text\n1,one,,\n") == [("1", "", "one", {})]
 

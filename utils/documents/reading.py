@@ -250,8 +250,9 @@ def _pop_given(fields: dict[str, Any], *names: str) -> Any:
     """Remove and return the first of the named fields that holds something, else the first that is there, else
     None."""
     present = [name for name in names if name in fields]
-    given = max(present, key=lambda name: (fields[name] is not None, str(fields[name]).strip() != ""), default="")
-    return fields.pop(given, None)
+    if not present:
+        return None
+    return fields.pop(max(present, key=lambda name: (fields[name] is not None, str(fields[name]).strip() != "")))
 
 
 def _make_ids_unique(read: Sequence[tuple[str, Sequence[Document]]]) -> None:
