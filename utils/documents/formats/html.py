@@ -57,30 +57,38 @@ def _is_main(element: Tag) -> bool:
 
 def _find_boilerplate(body: Tag) -> list[Tag]:
     """Return the elements of a page that are boilerplate."""
-    in_main: set[int] = set()  # elements, by id; a look at all ancestors of each would be quadratic
+    # Elements, by id; a look at all that is around each, or in it, would be quadratic.
+    around_content: set[int] = set()
+    in_main: set[int] = set()
+    for element in body.find_all(CONTENT_TAGS):
+        for parent in element.parents:
+            if id(parent) in around_content:
+                break
+            around_content.add(id(parent))
     boilerplate = []
     for element in body.find_all(True):
         parent = element.parent
         if id(parent) in in_main or _is_main(parent) or parent.name == "article":
             in_main.add(id(element))
-        if not _is_content(element, id(element) in in_main):
+        if not _is_content(element, id(element) in in_main, id(element) in around_content):
             boilerplate.append(element)
     return boilerplate
 
 
-def _is_content(element: Tag, in_main: bool) -> bool:
+def _is_content(element: Tag, in_main: bool, around_content: bool) -> bool:
     """Return whether an element is no boilerplate. A header or an aside in the main content holds its title or a
     remark, and a form may be around the whole content."""
     attributes = element.attrs
     tag_is_content = (
         element.name not in BOILERPLATE_TAGS
         or (element.name in ("header", "aside") and in_main)
-        or (element.name == "form" and element.find(CONTENT_TAGS))
+        or (element.name == "form" and around_content)
     )
-    return tag_is_content and not (
-        attributes.get("role") in BOILERPLATE_ROLES
-        or "hidden" in attributes
-        or BOILERPLATE_CLASSES.intersection(attributes.get("class", ()))
+    return (
+        tag_is_content
+        and attributes.get("role") not in BOILERPLATE_ROLES
+        and "hidden" not in attributes
+        and BOILERPLATE_CLASSES.isdisjoint(attributes.get("class", ()))
     )
 
 
