@@ -13,7 +13,9 @@ FRONT_MATTER = re.compile(
     r"---[ \t]*\n((?:(?:[\w\"'.$][^:\n]*:(?:[ \t].*)?|[ \t#\]}].*|-[ \t].*|)\n)+)(?:---|\.\.\.)[ \t]*(?:\n|\Z)"
 )
 TITLE = re.compile(r"^title:[ \t]*(?:[>|][+-]?[ \t]*\n[ \t]+)?(\S.*)$", re.MULTILINE)
-INLINE_CODE = re.compile(r"(?<!\\)(?:`[^`\n]+`|``[^`\n]+(?:`[^`\n]+)*``)")
+# A comment or code, whichever begins first. The search for a comment's end stops where another begins: without an end,
+# it would be quadratic.
+COMMENT_OR_CODE = re.compile(r"<!--(?:(?!<!--|-->).)*-->|(?<!\\)(?:`[^`\n]+`|``[^`\n]+(?:`[^`\n]+)*``)", re.DOTALL)
 
 
 def read_markdown(path: Path) -> Page:
@@ -45,14 +47,17 @@ def clean_markdown(text: str) -> str:
 
 
 def clean_around_code(text: str, clean: Callable[[str], str]) -> str:
-    """Return `clean(text)` with the code within its lines kept as it is; the text holds no "\\0"."""
+    """Return `clean(text)` with the code within its lines kept as it is, unless it is in a comment; the text holds no
+    "\\0"."""
     codes: list[str] = []
 
     def set_aside(code: re.Match) -> str:
+        if code[0].startswith("<!--"):
+            return code[0]
         codes.append(code[0])
         return f"\0{len(codes) - 1}\0"
 
-    return re.sub(r"\0(\d+)\0", lambda code: codes[int(code[1])], clean(INLINE_CODE.sub(set_aside, text)))
+    return re.sub(r"\0(\d+)\0", lambda code: codes[int(code[1])], clean(COMMENT_OR_CODE.sub(set_aside, text)))
 
 
 def _clean_prose(text: str) -> str:
