@@ -63,6 +63,26 @@ def test_labels_of_charts_diagrams_and_text_for_newer_programs_are_read(tmp_path
     )
 
 
+@pytest.mark.parametrize("data", [None, b"", b"<torn"])
+def test_a_chart_or_diagram_without_its_part_costs_no_other_text(tmp_path, data):
+    show = pptx.Presentation()
+    slide = show.slides.add_slide(show.slide_layouts[6])
+    chart_data = CategoryChartData()
+    chart_data.categories = ["East"]
+    chart_data.add_series("Pumps sold", (1,))
+    frame = slide.shapes.add_chart(XL_CHART_TYPE.PIE, 0, 0, 9, 9, chart_data)
+    next(frame._element.iter("{*}chart")).set(f"{{{OOXML}/officeDocument/2006/relationships}}id", "rId99")
+    frame = slide.shapes.add_table(1, 1, 0, 0, 9, 9)._element.graphic.graphicData
+    frame.set("uri", f"{OOXML}/drawingml/2006/diagram")
+    ids = etree.SubElement(frame, f"{{{OOXML}/drawingml/2006/diagram}}relIds")
+    if data is not None:
+        part = Part(PackURI("/ppt/diagrams/data1.xml"), "application/xml", show.part.package, data)
+        ids.set(f"{{{OOXML}/officeDocument/2006/relationships}}dm", slide.part.relate_to(part, "diagramData"))
+    slide.shapes.add_textbox(0, 0, 9, 9).text_frame.text = "Fill, then bleed"
+    show.save(tmp_path / "a.pptx")
+    assert read_page(tmp_path / "a.pptx").text == "Fill, then bleed"
+
+
 @pytest.mark.parametrize("data", [b"", b"no such thing", b"PK\3\4 torn"])
 def test_a_broken_file_is_refused(tmp_path, data):
     (tmp_path / "a.pptx").write_bytes(data)

@@ -1,5 +1,6 @@
 """Parse PowerPoint files (PPTX): titles, text, tables, labels of charts, diagrams and notes of their slides."""
 
+import contextlib
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
@@ -54,7 +55,8 @@ def _take_choices(slide: Any) -> None:
 
 
 def _texts(shapes: Iterable[Any]) -> Iterator[str]:
-    """Yield the text of each shape, in groups too, as Markdown; a placeholder's paragraphs are list items."""
+    """Yield the text of each shape, in groups too, as Markdown; a placeholder's paragraphs are list items. A chart
+    or diagram whose part of the file is missing or broken has none."""
     for shape in shapes:
         if hasattr(shape, "shapes"):
             yield from _texts(shape.shapes)
@@ -62,17 +64,19 @@ def _texts(shapes: Iterable[Any]) -> Iterator[str]:
             head, *rows = ([" ".join(cell.text.split()) for cell in row.cells] for row in shape.table.rows)
             yield "\n".join(f"| {' | '.join(cells)} |" for cells in (head, ["---"] * len(head), *rows))
         elif shape.has_chart:
-            chart = shape.chart.element
-            names = (name.text for name in chart.iterfind(f".//{CHART}strCache//{CHART}v") if name.text)
-            yield "\n".join([*_paragraphs(chart), *dict.fromkeys(names)])
+            with contextlib.suppress(KeyError):
+                chart = shape.chart.element
+                names = (name.text for name in chart.iterfind(f".//{CHART}strCache//{CHART}v") if name.text)
+                yield "\n".join([*_paragraphs(chart), *dict.fromkeys(names)])
         elif shape.has_text_frame:
             paragraphs = [paragraph for paragraph in shape.text_frame.paragraphs if paragraph.text.strip()]
             listed = shape.is_placeholder and len(paragraphs) > 1
             yield "\n".join(f"{'  ' * p.level}- {p.text}" if listed else p.text for p in paragraphs)
         else:
             for ids in shape.element.iter(f"{DIAGRAM}relIds"):
-                data = shape.part.related_part(ids.get(f"{RELATIONSHIPS}dm")).blob
-                yield "\n".join(f"- {text}" for text in _paragraphs(etree.fromstring(data)))
+                with contextlib.suppress(KeyError, etree.XMLSyntaxError):
+                    data = shape.part.related_part(ids.get(f"{RELATIONSHIPS}dm")).blob
+                    yield "\n".join(f"- {text}" for text in _paragraphs(etree.fromstring(data)))
 
 
 def _paragraphs(element: Any) -> list[str]:
