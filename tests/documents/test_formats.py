@@ -279,6 +279,7 @@ def test_an_e_mail_is_read_whatever_it_declares(tmp_path, header, body, text):
             b"\nContent-Type: multipart/mixed; boundary=m\n\n--m\nContent-Type: text/plain; charset=iso-8859-2",
             "Część",
         ),
+        (b"Opening\0 hours", b"", "Opening hours"),
         ("Größe =?utf-8?q?und_Ma=C3=9F?=".encode("cp1252"), b"", "Größe und Maß"),
     ],
 )

@@ -53,7 +53,7 @@ def _message_parts(message: EmailMessage) -> Iterator[EmailMessage]:
 def _read_subject(message: EmailMessage, parts: Sequence[EmailMessage], path: Path) -> str:
     """Return the subject, "" if there is none. Bytes beyond ASCII in it, which the parser takes for surrogates, are in
     the encoding that the first part with one declares, else in the detected one."""
-    raw = next((value for name, value in message.raw_items() if name.lower() == "subject"), "")
+    raw = next((value for name, value in message.raw_items() if name.lower() == "subject"), "").replace("\0", "")
     declared = next(filter(None, (part.get_content_charset() for part in parts)), "")
     text = decode(raw.encode("ascii", "surrogateescape"), path, declared)
     return str(message.policy.header_factory("subject", "".join(text.splitlines())))
