@@ -1,6 +1,7 @@
 """Files of all formats as Markdown, and the detection of encodings."""
 
 import codecs
+import email.message
 import importlib.util
 import json
 import time
@@ -285,6 +286,20 @@ def test_an_e_mail_is_read_whatever_it_declares(tmp_path, header, body, text):
 )
 def test_a_subject_is_read_whatever_its_encoding(tmp_path, subject, header, found):
     assert page(tmp_path, "a.eml", b"Subject: " + subject + header + b"\n\nOil").title == found
+
+
+def test_each_part_of_an_e_mail_is_decoded_once_however_deep_it_is(tmp_path, monkeypatch):
+    decoded = []
+    get_payload = email.message.EmailMessage.get_payload
+
+    def count(part, i=None, decode=False):
+        decoded.extend([part] * decode)
+        return get_payload(part, i, decode)
+
+    monkeypatch.setattr(email.message.EmailMessage, "get_payload", count)
+    levels = [f"Content-Type: multipart/alternative; boundary=m{i}\n\n--m{i}\n" for i in range(20)]
+    assert page(tmp_path, "a.eml", "".join([*levels, "\nOil\n--m19\n\n \n--m19--\n"])).text == "Oil"
+    assert len(decoded) == 2
 
 
 @pytest.mark.parametrize("data", [b"", b"\0\1\2", b"hello\n\nworld"])
