@@ -9,7 +9,7 @@ import pytest
 from conftest import run
 
 from utils.documents.formats.registry import READERS
-from utils.documents.reading import read_documents
+from utils.documents.reading import REPORT_MARK, read_documents
 
 
 def documents_by_id(folder):
@@ -264,6 +264,11 @@ def test_what_the_scripts_wrote_is_no_document(docs, tiny):
     ]
     with pytest.raises(ValueError, match=r"t\.json: record 1: output of one of these scripts, such as a training"):
         read_documents(docs / "made" / "t.json")
+
+
+def test_a_report_larger_than_a_document_may_be_is_known_by_its_start(docs):
+    (docs / "r.html").write_bytes(REPORT_MARK.ljust(21_000_000))
+    assert read_documents(docs).skipped == ["r.html: written by these scripts, or a model; no documents"]
 
 
 @pytest.mark.parametrize("path", ["none", "empty"])

@@ -25,6 +25,7 @@ PACKAGE_FOLDERS = {"node_modules", "site-packages", "__pycache__"}  # of install
 # What shows a file or folder to be written by one of the scripts: a line of a page, and fields of records.
 REPORT_MARK = b'<meta name="generator" content="generate_training_data.py">'
 OUTPUT_FIELDS = ({"query", "positive_document"}, {"query", "results"}, {"indices", "values"})
+REPORT_MARK_BYTES = 1000  # bytes at the start of a page in which the mark stands
 MAX_OUTPUTS_NAMED = 5  # of the scripts' outputs in a folder; of more, the number is said
 MAX_UNREAD_SUFFIXES = 20  # suffixes named of a folder's other files, the most frequent; the rest is added up
 EDGE_LINES = 3  # lines at the start and at the end of a text that may be those of every page of a site
@@ -176,16 +177,17 @@ def _read_file(file: Path, name: str, skipped: list[str]) -> list[Document]:
     id. A line on broken records is added to `skipped`.
 
     Raises:
+        ValueError: it is no regular file, or broken.
         OutputError: one of the scripts wrote the file.
     """
-    read_records = RECORD_READERS.get(file.suffix.lower())
-    if not read_records:
-        title, text = read_page(file)
-        if file.suffix == ".html" and REPORT_MARK in file.read_bytes():
-            raise OutputError(f"{file}: is a report of generate_training_data.py, no document")
-        return [Document(id=name, title=title, text=text)]
     if not file.is_file():
         raise ValueError(f"{file}: is not a regular file")
+    read_records = RECORD_READERS.get(file.suffix.lower())
+    if not read_records:
+        if file.suffix == ".html" and _is_report(file):
+            raise OutputError(f"{file}: is a report of generate_training_data.py, no document")
+        title, text = read_page(file)
+        return [Document(id=name, title=title, text=text)]
     documents, broken = [], []
     for number, (place, value) in enumerate(read_records(file), 1):
         try:
@@ -201,6 +203,11 @@ def _read_file(file: Path, name: str, skipped: list[str]) -> list[Document]:
         reasons = dict.fromkeys(str(error).removeprefix(f"{file}: ") for error in (broken[0], broken[-1]))
         skipped.append(f"{file}: {len(broken):,} of {number:,} records, such as {', and '.join(reasons)}")
     return documents
+
+
+def _is_report(file: Path) -> bool:
+    with file.open("rb") as page:
+        return REPORT_MARK in page.read(REPORT_MARK_BYTES)
 
 
 def _drop_repeated_edges(documents: list[Document]) -> None:

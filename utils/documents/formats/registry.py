@@ -34,15 +34,13 @@ READERS: dict[str, Callable[[Path], Page]] = {
 
 
 def read_page(path: Path) -> Page:
-    """Read the title and text of a file, both normalized; its suffix, in any case, is one of READERS.
+    """Read the title and text of a regular file, both normalized; its suffix, in any case, is one of READERS.
 
     Raises:
         ValueError: the file is not what its suffix says, is encrypted, or is a text file larger than 20 MB.
         ImportError: the library that reads it is not installed.
         OSError: the file cannot be read.
     """
-    if not path.is_file():
-        raise ValueError(f"{path}: is not a regular file")
     try:
         page = READERS[path.suffix.lower()](path)
     except ImportError:
