@@ -1,5 +1,7 @@
 """The scripts' command lines: which arguments they hold, and which of these have no effect."""
 
+import sys
+
 import pytest
 
 from utils.arguments import ScriptParser, auto_or_positive_int, refuse_idle_flags, refuse_overwriting
@@ -38,6 +40,11 @@ def test_an_empty_text_is_no_argument(parser, line, capsys):
     with pytest.raises(SystemExit) as end:
         parser.parse_args(line)
     assert end.value.code == 2 and "error: argument --text: must not be empty" in capsys.readouterr().err
+
+
+def test_a_parser_is_made_after_a_run_in_a_notebook_that_failed(monkeypatch):
+    monkeypatch.delattr(sys.modules["__main__"], "__spec__", raising=False)
+    assert ScriptParser("doc").usage.startswith("python ")
 
 
 def test_an_output_file_is_none_of_the_inputs(tmp_path):

@@ -38,7 +38,7 @@ class ScriptParser(argparse.ArgumentParser):
         if precisions:
             add("--precision", choices=precisions, default="auto", help="of the model's products")
 
-    def parse_args(self, args: Sequence[str] | None = None, namespace: None = None) -> ScriptArguments:
+    def parse_args(self, args: Sequence[str] | None = None) -> ScriptArguments:
         """Parse a command line, this process's by default. An empty text, such as of a variable that a shell does not
         know, is no argument."""
         parsed = super().parse_args(args, ScriptArguments())
@@ -62,7 +62,7 @@ class ScriptParser(argparse.ArgumentParser):
 
 def _command() -> str:
     """Return the command that runs this script."""
-    spec = sys.modules["__main__"].__spec__
+    spec = getattr(sys.modules["__main__"], "__spec__", None)  # lost with a script that failed in a notebook
     return f"python -m {spec.name}" if spec else f"python {os.path.basename(sys.argv[0])}"
 
 
