@@ -31,7 +31,7 @@ from utils.records import Chunk, Document, TrainingExample, replace_surrogates
 from utils.training_data.augmentation import DEFAULT_SHARE, VARIANT_KINDS, augment_queries
 from utils.training_data.bootstrap import typical_passages, write_documents
 from utils.training_data.costs import estimate_cost, print_usage
-from utils.training_data.data_report import render_data_report, report_file
+from utils.training_data.data_report import render_data_report
 from utils.training_data.extractive import extractive_examples
 from utils.training_data.feedback import read_feedback_examples
 from utils.training_data.language_model import LanguageModel
@@ -40,7 +40,14 @@ from utils.training_data.negatives_bm25 import add_bm25_negatives
 from utils.training_data.plan import GENERATORS, Plan, make_plan
 from utils.training_data.quality import Rejected, cap_per_document, filter_by_round_trip, filter_examples
 from utils.training_data.seq2seq import seq2seq_examples
-from utils.training_data.splitting import SPLITS, explain_shares, parse_split, split_by_document, write_parts
+from utils.training_data.splitting import (
+    SPLITS,
+    explain_shares,
+    parse_split,
+    report_file,
+    split_by_document,
+    write_parts,
+)
 from utils.training_data.summary import describe_negatives, rejected_chunks, summarize
 
 

@@ -13,17 +13,10 @@ from matplotlib.figure import Figure
 
 from utils.records import TrainingExample
 from utils.training_data.quality import Rejected
-from utils.training_data.splitting import DEFAULT_STEM
 
 TEMPLATE = Path(__file__).with_suffix(".html")
 SAMPLES_PER_KIND = 5  # samples shown for each query type and for each reason of rejection; more make the page long
 T = TypeVar("T")
-
-
-def report_file(training: Path) -> Path:
-    """Return where the report on training examples goes: beside their file, with its name unless it is the default."""
-    name = "data" if training.stem == DEFAULT_STEM else training.stem
-    return training.with_name(f"{name}_report.html")
 
 
 def render_data_report(

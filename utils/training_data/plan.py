@@ -13,11 +13,10 @@ from utils.documents.families import Families
 from utils.records import Chunk, Document
 from utils.search.synonyms import Synonyms
 from utils.training_data.augmentation import DEFAULT_SHARE, VARIANT_KINDS
-from utils.training_data.data_report import report_file
 from utils.training_data.language_model import Request
 from utils.training_data.model_queries import QUERY_TYPES, build_requests, load_template
 from utils.training_data.passages import chunk_and_group
-from utils.training_data.splitting import output_files
+from utils.training_data.splitting import output_files, report_file
 
 GENERATORS = ("auto", "openai", "seq2seq", "extractive")
 

@@ -27,9 +27,21 @@ def parse_split(text: str) -> list[float]:
 
 def part_file(training: Path, part: str) -> Path:
     """Return where a part other than training goes by default: `validation_data.json` beside `training_data.json`, and
-    `NAME_validation.json` beside `NAME.json`, so that the runs of a folder have files of their own."""
-    name = f"{part}_data" if training.stem == DEFAULT_STEM else f"{training.stem}_{part}"
-    return training.with_name(f"{name}{training.suffix}")
+    `NAME_validation.json` beside `NAME.json`."""
+    return _file_beside(training, f"{part}_data", part, training.suffix)
+
+
+def report_file(training: Path) -> Path:
+    """Return where the report goes: `data_report.html` beside `training_data.json`, and `NAME_report.html` beside
+    `NAME.json`; `NAME.jsonl` has the same."""
+    return _file_beside(training, "data_report", "report", ".html")
+
+
+def _file_beside(training: Path, default: str, ending: str, suffix: str) -> Path:
+    """Return the file beside the training examples that has the name `default` where theirs is the default name, and
+    their name with an ending otherwise."""
+    name = default if training.stem == DEFAULT_STEM else f"{training.stem}_{ending}"
+    return training.with_name(f"{name}{suffix}")
 
 
 def output_files(training: Path, validation: str | None, test: str | None, shares: Sequence[float]) -> dict[str, Path]:
