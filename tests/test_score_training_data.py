@@ -90,6 +90,8 @@ def test_without_a_teacher_the_first_ranks_are_left_out():
     [
         (50, None, True, 7, "the teacher takes all 7 candidates for likely answers; lower `margin`"),
         (50, None, True, 0, "all that it finds are positives of the query, or of the same passage or document; add"),
+        (50, 1, True, 0, "the same passage or document; look below rank 1 by a higher `depth`, or add documents by"),
+        (50, 50, True, 0, "the same passage or document; add documents by"),
         (50, None, False, 0, "document, and without a `teacher` the first 3 others are left out"),
         (11, None, False, 0, "the first 1 others are left out as likely answers, and 11 documents are too few"),
         (900, 30, False, 0, "the first 30 others are left out as likely answers, and `depth=30` ends there"),

@@ -93,7 +93,8 @@ def explain_no_negatives(size: int, depth: int | None, has_teacher: bool, false_
         return f"the teacher takes all {false_negatives:,} candidates for likely answers; lower `margin`"
     related = "all that it finds are positives of the query, or of the same passage or document"
     if has_teacher:
-        return f"{related}; add documents by `docs_file`"
+        deeper = f"look below rank {depth} by a higher `depth`, or " if depth and depth < size else ""
+        return f"{related}; {deeper}add documents by `docs_file`"
     skipped = f"without a `teacher` the first {window.start} others are left out as likely answers"
     if window.start < window.stop:
         return f"{related}, and {skipped}; add documents by `docs_file`, or name a teacher"
