@@ -79,7 +79,7 @@ def generate(args: ScriptArguments, plan: Plan, journal: Journal | None, model: 
     examples, rejected = make_examples(args, plan, families.passages, journal, model)
     examples += feedback
     rejected += [Rejected("feedback without a liked document", reason, "") for reason in skipped_queries]
-    if not examples and not documents:
+    if not examples and args.feedback_file and not documents:
         raise ValueError(f"{args.feedback_file}: no query has a document that was liked")
     if not examples:
         raise ValueError(f"{args.input_dir or args.domain}: no document has enough text of its own for a query")

@@ -74,6 +74,11 @@ def test_a_model_that_lists_no_terms_is_a_one_line_error(api, tmp_path):
     fails_with_one_line(bootstrap(api, tmp_path), "the model names no terms of the domain 'lorry repair'")
 
 
+def test_a_model_that_writes_no_passage_is_a_one_line_error(api, tmp_path):
+    api.behave = lambda request: completion("no") if "Term:" in request.prompt else good(request)
+    fails_with_one_line(bootstrap(api, tmp_path), "lorry repair: no document has enough text of its own for a query")
+
+
 def test_a_passage_in_a_script_without_spaces_is_not_too_short(api, tmp_path):
     text = "检查机油。更换滤芯。" * 20
     api.behave = lambda r: completion(json.dumps({"title": "机油", "text": text})) if "Term:" in r.prompt else good(r)
