@@ -18,7 +18,7 @@ and are cut out of the documents otherwise (--generator extractive). What a mode
 the output as it comes: --resume reuses it, after an interruption or a change of some documents.
 """
 
-import contextlib
+from contextlib import AbstractContextManager, closing
 from pathlib import Path
 
 from utils.arguments import ScriptArguments, ScriptParser, number_in_range, positive_int
@@ -58,8 +58,9 @@ def main(args: ScriptArguments) -> None:
         return
     output = plan.outputs["training"]
     journal_file = output.with_name(f"{output.name}.journal")
-    journal, model = open_model(args, plan, journal_file)
-    with contextlib.closing(journal) if journal else lock_journal(journal_file):
+    with open_journal(args, plan, journal_file) as journal:
+        limits = args.workers, args.requests_per_minute, args.api_timeout
+        model = LanguageModel(args.api_model, journal, args.api_base, *limits) if plan.needs_model else None
         generate(args, plan, journal, model)
 
 
@@ -137,15 +138,13 @@ def print_estimate(args: ScriptArguments, plan: Plan) -> None:
     print_line(f"to ask      about {len(passages):,} passages, {cost}")
 
 
-def open_model(args: ScriptArguments, plan: Plan, journal_file: Path) -> tuple[Journal | None, LanguageModel | None]:
-    """Return the journal that keeps costly answers as they come, and the language model, where they are needed."""
+def open_journal(args: ScriptArguments, plan: Plan, file: Path) -> AbstractContextManager[Journal | None]:
+    """Return the journal that keeps costly answers as they come; where there are none, its place is locked alone."""
     seq2seq = plan.generator == "seq2seq"
     if not plan.needs_model and not seq2seq:
-        return None, None
+        return lock_journal(file)
     work = f"queries of {args.seq2seq_model}" if seq2seq else "answers of a language model"
-    journal = Journal(journal_file, {"work": work}, args.resume)
-    limits = args.workers, args.requests_per_minute, args.api_timeout
-    return journal, LanguageModel(args.api_model, journal, args.api_base, *limits) if plan.needs_model else None
+    return closing(Journal(file, {"work": work}, args.resume))
 
 
 def read_input(path: str | None) -> tuple[list[Document], list[str]]:

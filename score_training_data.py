@@ -16,6 +16,7 @@ What a cross-encoder has scored is kept in a journal beside the output file unti
 a crash, repeat the command with --resume.
 """
 
+import contextlib
 from pathlib import Path
 
 import numpy as np
@@ -91,10 +92,20 @@ def check_arguments(args: ScriptArguments) -> None:
 def main(args: ScriptArguments) -> None:
     check_arguments(args)
     check_writable(args.output_file)
-    output = Path(args.output_file)
-    journal = Journal(output.with_name(f"{output.name}.journal"), {"teacher": args.teacher}, args.resume)
-    if args.resume and not journal.found:
-        print_line(f"{journal.path}: nothing to resume; scoring from the beginning")
+    journal_file = f"{args.output_file}.journal"
+    with contextlib.closing(Journal(journal_file, {"teacher": args.teacher}, args.resume)) as journal:
+        if args.resume and not journal.found:
+            print_line(f"{journal_file}: nothing to resume; scoring from the beginning")
+        mine_and_score(args, journal)
+        journal.remove()
+
+
+def mine_and_score(args: ScriptArguments, journal: Journal) -> None:
+    """Read the examples, mine negatives for them and score them, as the arguments ask, and write them.
+
+    Raises:
+        ValueError, OSError: a file cannot be read, no example can be used, or no negative is found.
+    """
     examples = read_examples(args.train_file)
     usable = [e for e in examples if e.query.strip() and all(text_key(t) for t in (e.positive_document, *e.negatives))]
     if len(usable) < len(examples):
@@ -138,9 +149,8 @@ def main(args: ScriptArguments) -> None:
         mean = np.mean([example.scores[0] for example in usable])
         share = f", above all its negatives in {np.mean(ahead):.1%}" if ahead else ""
         print_line(f"{teacher.name} scores positives {mean:.3f} on average{share}")
-    write_examples(output, usable)
-    journal.remove()
-    print_line(f"{len(usable):,} examples -> {output}")
+    write_examples(args.output_file, usable)
+    print_line(f"{len(usable):,} examples -> {args.output_file}")
 
 
 def parse_args() -> ScriptArguments:

@@ -6,6 +6,7 @@ import pytest
 from conftest import fails_with_one_line, run
 from sentence_transformers import CrossEncoder
 
+import score_training_data
 from utils.records import read_examples
 from utils.search.scorers import open_fused_scorer, open_scorer
 from utils.training_data.negatives_mined import evenly_spaced, explain_no_negatives, mine_negatives, rank_window
@@ -174,6 +175,17 @@ def test_mining_alone_leaves_no_scores(data):
 def test_resuming_what_was_not_begun_is_said(data):
     _, said = scored(data, "--teacher", "bm25", "--resume")
     assert "out.jsonl.journal: nothing to resume; scoring from the beginning" in said
+
+
+def test_a_run_after_one_that_failed_in_the_same_process_has_the_journal(data, monkeypatch):
+    line = [SCRIPT, "--train-file", str(data / "none.json"), "--output-file", str(data / "o.json"), "--teacher", "bm25"]
+    monkeypatch.setattr("sys.argv", line)
+    args = score_training_data.parse_args()
+    with pytest.raises(FileNotFoundError) as kept:  # a notebook keeps the traceback, and with it what is open
+        score_training_data.main(args)
+    with pytest.raises(FileNotFoundError):
+        score_training_data.main(args)
+    assert kept.tb and not (data / "o.json.journal").exists()
 
 
 BAD = {

@@ -6,6 +6,7 @@ import pytest
 from api_server import ApiServer, completion, good
 from conftest import fails_with_one_line, run
 
+import generate_training_data
 from utils.journal import Journal
 from utils.records import read_examples
 from utils.training_data.bootstrap import write_documents
@@ -67,6 +68,18 @@ def test_without_an_endpoint_the_error_says_what_is_missing(tmp_path, monkeypatc
         monkeypatch.delenv(name, raising=False)
     done = run(SCRIPT, "--domain", "law", "--output-file", tmp_path / "training_data.json")
     fails_with_one_line(done, "set OPENAI_API_KEY")
+
+
+def test_a_run_after_one_without_a_key_in_the_same_process_has_the_journal(tmp_path, monkeypatch):
+    for name in ("OPENAI_API_KEY", "OPENAI_BASE_URL"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setattr("sys.argv", [SCRIPT, "--domain", "law", "--output-file", str(tmp_path / "t.json")])
+    args = generate_training_data.parse_args()
+    with pytest.raises(ValueError, match="set OPENAI_API_KEY") as kept:  # a notebook keeps it, and with it what is open
+        generate_training_data.main(args)
+    with pytest.raises(ValueError, match="set OPENAI_API_KEY"):
+        generate_training_data.main(args)
+    assert kept.tb and not list(tmp_path.iterdir())
 
 
 def test_a_model_that_lists_no_terms_is_a_one_line_error(api, tmp_path):
