@@ -17,11 +17,17 @@ a crash, repeat the command with --resume.
 """
 
 import contextlib
-from pathlib import Path
 
 import numpy as np
 
-from utils.arguments import ScriptArguments, ScriptParser, number_in_range, positive_int, refuse_idle_flags
+from utils.arguments import (
+    ScriptArguments,
+    ScriptParser,
+    number_in_range,
+    positive_int,
+    refuse_idle_flags,
+    refuse_overwriting,
+)
 from utils.console import print_line, print_skipped, run_script
 from utils.device import resolve_device
 from utils.documents.normalization import text_key
@@ -85,8 +91,7 @@ def check_arguments(args: ScriptArguments) -> None:
     needs = (args.mine, "--mine", "negatives depth docs_file margin"), (args.teacher, "--teacher", "margin resume")
     refuse_idle_flags(args, needs)
     resolve_device(args.device)
-    if args.docs_file and Path(args.docs_file).resolve() == Path(args.output_file).resolve():
-        raise ValueError(f"{args.output_file}: it is read, too, and would be overwritten; name another --output-file")
+    refuse_overwriting(args.output_file, args.train_file, args.docs_file)
 
 
 def main(args: ScriptArguments) -> None:

@@ -1,10 +1,12 @@
 """The scripts' command lines: which arguments they hold, and which of these have no effect."""
 
+import json
 import sys
 
 import pytest
 
 from utils.arguments import ScriptParser, auto_or_positive_int, refuse_idle_flags, refuse_overwriting
+from utils.documents.reading import OUTPUT_FIELDS, REPORT_MARK
 
 
 @pytest.fixture
@@ -54,6 +56,20 @@ def test_an_output_file_is_none_of_the_inputs(tmp_path):
     for output in (tmp_path / "docs.json", tmp_path / "link"):
         with pytest.raises(ValueError, match=f"{output}: it is read, too, and would be overwritten; name another"):
             refuse_overwriting(str(output), None, str(tmp_path / "docs.json"))
+
+
+def test_a_file_in_an_input_folder_is_overwritten_only_if_the_scripts_wrote_it(tmp_path):
+    outputs = [json.dumps([dict.fromkeys(sorted(names), "")]) for names in OUTPUT_FIELDS]
+    outputs += [json.dumps({"model": "m", "query_latency_ms": {}}), f"<head>{REPORT_MARK.decode()}", ""]
+    for number, text in enumerate(outputs):
+        (tmp_path / f"{number}.json").write_text(text)
+        refuse_overwriting(str(tmp_path / f"{number}.json"), tmp_path)
+    (tmp_path / "faq").mkdir()
+    refuse_overwriting(str(tmp_path / "faq" / "new.json"), tmp_path)
+    for name, text in (("corpus.jsonl", '{"_id": "1", "text": "the query"}'), ("faq/a.txt", "what is read")):
+        (tmp_path / name).write_text(text)
+        with pytest.raises(ValueError, match=f"{name}: it is read, too, and would be overwritten; name another"):
+            refuse_overwriting(str(tmp_path / name), None, tmp_path)
 
 
 def test_a_flag_without_effect_is_refused_and_a_default_is_not(parser):

@@ -72,6 +72,14 @@ def test_the_same_seed_makes_the_same_files_and_another_does_not(docs, tmp_path)
     assert files["a"] == files["b"] != files["c"]
 
 
+def test_what_a_run_wrote_into_its_input_folder_is_replaced_by_the_next(docs, monkeypatch):
+    monkeypatch.chdir(docs)
+    for seed in (1, 2):
+        done = run(SCRIPT, "--input-dir", ".", "--output-file", "training_data.json", "--seed", seed)
+        assert done.returncode == 0, done.stderr
+        assert "documents   7 (1 empty)" in done.stdout
+
+
 def test_outputs_of_two_names_in_a_folder_share_no_file(docs, tmp_path):
     out = tmp_path / "out"
     for seed, name in enumerate(("a.json", "b.jsonl")):
@@ -369,10 +377,18 @@ BAD = {
     "no output": (["--input-dir", "{tmp}/short", "--output-file", ""], "argument --output-file: must not be empty"),
     "output over the feedback": (
         ["--feedback-file", "{tmp}/bad.jsonl", "--output-file", "{tmp}/short/../bad.jsonl"],
-        "bad.jsonl: it is read, too, and would be overwritten; name another file",
+        "bad.jsonl: it is read, too, and would be overwritten; name another output file",
     ),
     "validation over the documents": (
         ["--input-dir", "{tmp}/short/a.txt", "--validation-file", "{tmp}/short/a.txt"],
+        "a.txt: it is read, too",
+    ),
+    "report over the documents": (
+        ["--input-dir", "{tmp}/page_report.html", "--output-file", "{tmp}/page.json"],
+        "page_report.html: it is read, too, and would be overwritten; name another output file",
+    ),
+    "output over a document of the folder": (
+        ["--input-dir", "{tmp}/short", "--output-file", "{tmp}/short/a.txt"],
         "a.txt: it is read, too",
     ),
     "output over the report": (
@@ -406,6 +422,7 @@ def test_bad_input_is_one_line(tmp_path, arguments, message):
     (tmp_path / "short").mkdir()
     (tmp_path / "short" / "a.txt").write_text("hi")
     (tmp_path / "bad.jsonl").write_text("{")
+    (tmp_path / "page_report.html").write_text("<p>Pages read.</p>")
     before = sorted(tmp_path.rglob("*"))
     arguments = [argument.format(tmp=tmp_path) for argument in arguments]
     if "--output-file" not in arguments:

@@ -211,7 +211,11 @@ BAD = {
     "output is a folder": (["--teacher", "bm25", "--output-file", "{tmp}"], "is a folder"),
     "output over the documents": (
         ["--mine", "bm25", "--docs-file", "{tmp}/docs.json", "--output-file", "{tmp}/docs.json"],
-        "docs.json: it is read, too, and would be overwritten; name another --output-file",
+        "docs.json: it is read, too, and would be overwritten; name another output file",
+    ),
+    "output over the examples": (
+        ["--teacher", "bm25", "--output-file", "{tmp}/training_data.json"],
+        "training_data.json: it is read, too, and would be overwritten; name another output file",
     ),
     "resuming without a teacher": (["--mine", "bm25", "--resume"], "--resume has no effect without --teacher"),
     "an unknown device that nothing needs": (["--teacher", "bm25", "--device", "moon"], "unknown device 'moon'"),

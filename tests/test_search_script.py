@@ -127,7 +127,7 @@ def test_the_prompt_asks_again_until_quit(docs):
         (["--docs-file", "none.json"], "no such file"),
         ([], "--docs-file"),
         (["--docs-file", "{docs}", "--query", " "], "argument --query: must not be empty"),
-        (["--docs-file", "{docs}/broken.json", "--output-file", "{docs}/broken.json"], "name another --output-file"),
+        (["--docs-file", "{docs}/broken.json", "--output-file", "{docs}/broken.json"], "name another output file"),
         (["--docs-file", "{docs}", "--top-k", "0"], "at least 1"),
         (["--docs-file", "{docs}", "--model-dir", "{docs}"], "no config.json"),
         (["--docs-file", "{docs}/broken.json"], "line 2: broken JSON"),

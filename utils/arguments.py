@@ -8,6 +8,15 @@ from numbers import Integral
 from pathlib import Path
 from typing import Any
 
+OUTPUT_START = 2**16  # bytes of a file that OUTPUT_MARKS are looked for in
+OUTPUT_MARKS = (  # each: what the start of an output of one script holds
+    (b'<meta name="generator" content="generate_training_data.py">',),
+    (b'"query":', b'"positive_document":'),
+    (b'"query":', b'"results":'),
+    (b'"indices":', b'"values":'),
+    (b'"model":', b'"query_latency_ms":'),
+)
+
 
 class ScriptArguments(argparse.Namespace):
     """A script's arguments. `given` holds the names (`chunk_size`) of those on the command line, whatever their values;
@@ -89,14 +98,26 @@ def refuse_idle_flags(args: ScriptArguments, needs: Iterable[tuple[object, str, 
                 raise ValueError(f"{flag} has no effect without {needed}; leave it out, or add that")
 
 
-def refuse_overwriting(output: str | None, *inputs: str | Path | None) -> None:
-    """Check that the output file, if there is one, is none of the inputs.
+def refuse_overwriting(output: str | Path | None, *inputs: str | Path | None) -> None:
+    """Check that the output file, if there is one, is none of the inputs, nor a file in a folder among them, unless a
+    script wrote that file.
 
     Raises:
         ValueError: it is one.
     """
-    if output and Path(output).resolve() in {Path(name).resolve() for name in inputs if name}:
-        raise ValueError(f"{output}: it is read, too, and would be overwritten; name another `output_file`")
+    file = Path(output).resolve() if output else None
+    for name in inputs if file else ():
+        path = Path(name).resolve() if name else None
+        inside = path and path.is_dir() and file.is_relative_to(path) and file.is_file()
+        if file == path or (inside and not _is_replaceable(file)):
+            raise ValueError(f"{output}: it is read, too, and would be overwritten; name another output file")
+
+
+def _is_replaceable(file: Path) -> bool:
+    """Return whether a file is empty or begins as the outputs of the scripts do."""
+    with file.open("rb") as content:
+        start = content.read(OUTPUT_START)
+    return not start or any(all(mark in start for mark in marks) for marks in OUTPUT_MARKS)
 
 
 def number_in_range(kind: type, low: float, high: float = float("inf")) -> Callable[[str], Any]:

@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from utils.arguments import ScriptArguments, parse_weights, refuse_idle_flags
+from utils.arguments import ScriptArguments, parse_weights, refuse_idle_flags, refuse_overwriting
 from utils.console import print_line
 from utils.device import resolve_device
 from utils.documents.families import Families
@@ -56,12 +56,11 @@ def make_plan(args: ScriptArguments) -> Plan:
         if not Path(name).exists():
             raise FileNotFoundError(f"{name}: no such file or folder")
     outputs = output_files(Path(args.output_file), args.validation_file, args.test_file, args.split)
-    taken = {report_file(outputs["training"]).resolve(): "the report goes there"}
-    inputs = args.input_dir, args.feedback_file, args.synonyms, args.template
-    taken |= {Path(name).resolve(): "it is read, too, and would be overwritten" for name in inputs if name}
-    for file in outputs.values():
-        if file.resolve() in taken:
-            raise ValueError(f"{file}: {taken[file.resolve()]}; name another file for the examples")
+    report = report_file(outputs["training"])
+    for file in (*outputs.values(), report):
+        refuse_overwriting(file, args.input_dir, args.feedback_file, args.synonyms, args.template)
+    if report.resolve() in {file.resolve() for file in outputs.values()}:
+        raise ValueError(f"{report}: the report goes there; name another file for the examples")
     resolve_device(args.device)
     generator = _choose_generator(args) if args.input_dir or args.domain else None
     if generator == "seq2seq" and not args.seq2seq_model:
