@@ -115,7 +115,7 @@ class SpladeTrainer:
             raise ValueError(f"{given.train_file}: {found.reason}")
         if found.count:
             print_line(f"{given.train_file}: {found.reason}; they train sparsity alone")
-        val_file = find_validation_file(given.val_file, given.train_file)
+        val_file = find_validation_file(given.val_file, "val_file" in self.given, given.train_file)
         self.validation = read_usable_examples(val_file, self.objective.teacher_losses) if val_file else []
         if given.best_by == "loss" and self.validation:
             found = find_uncompared(self.validation, self.objective.weights, processes * given.batch_sizes[-1])

@@ -58,6 +58,9 @@ def data(tmp_path):
     return tmp_path
 
 
+DEFAULT = object()  # of an option of `trainer` that is not given
+
+
 def trainer(data, **options):
     defaults = {
         "model_name": "splade-tiny",
@@ -69,7 +72,7 @@ def trainer(data, **options):
         "batch_size": 8,
         "device": "cpu",
     }
-    return SpladeTrainer(**defaults | options)
+    return SpladeTrainer(**{name: value for name, value in (defaults | options).items() if value is not DEFAULT})
 
 
 def test_training_lowers_the_loss_and_writes_a_folder_that_opens(data, tiny):
@@ -811,25 +814,36 @@ def test_the_validation_file_is_the_one_beside_the_training_file(data, tmp_path_
     elsewhere = tmp_path_factory.mktemp("another project")
     (elsewhere / "validation_data.json").write_text(json.dumps(examples(3)))
     monkeypatch.chdir(elsewhere)
-    assert len(trainer(data, val_file="validation_data.json").validation) == 6
+    assert len(trainer(data, val_file=DEFAULT).validation) == 6
     assert f"validation examples: {data / 'validation_data.json'}" in capsys.readouterr().out
     assert len(trainer(data, val_file="./validation_data.json").validation) == 3
     (data / "validation_data.json").unlink()
-    assert len(trainer(data, val_file="validation_data.json").validation) == 3
+    assert len(trainer(data, val_file=DEFAULT).validation) == 3
     assert f"validation examples: {elsewhere / 'validation_data.json'}" in capsys.readouterr().out
 
 
 def test_the_validation_file_of_another_name_is_the_one_generated_with_the_training_file(data, capsys):
     train_file = (data / "training_data.json").rename(data / "laws.json")
-    assert len(trainer(data, train_file=train_file, val_file="validation_data.json").validation) == 6
+    assert len(trainer(data, train_file=train_file, val_file=DEFAULT).validation) == 6
+    assert f"no {data / 'laws_validation.json'}; check that they are of the same run" in capsys.readouterr().out
     (data / "laws_validation.json").write_text(json.dumps(examples(3)))
-    assert len(trainer(data, train_file=train_file, val_file="validation_data.json").validation) == 3
-    assert f"validation examples: {data / 'laws_validation.json'}" in capsys.readouterr().out
+    assert len(trainer(data, train_file=train_file, val_file=DEFAULT).validation) == 3
+    assert f"validation examples: {data / 'laws_validation.json'}\n" in capsys.readouterr().out
+
+
+def test_a_validation_file_that_is_named_is_the_one_or_an_error(data, monkeypatch):
+    (data / "training_data.json").rename(data / "laws.json")
+    (data / "laws_validation.json").write_text(json.dumps(examples(3)))
+    monkeypatch.chdir(data)
+    assert len(trainer(data, train_file="laws.json", val_file="validation_data.json").validation) == 6
+    (data / "validation_data.json").unlink()
+    with pytest.raises(FileNotFoundError, match=r"validation_data\.json"):
+        trainer(data, train_file="laws.json", val_file="validation_data.json")
 
 
 def test_without_a_validation_file_the_last_epoch_is_kept(data):
     (data / "validation_data.json").unlink()
-    history = trainer(data, val_file="validation_data.json").train()
+    history = trainer(data, val_file=DEFAULT).train()
     assert "val_loss" not in history[0] and (data / "model" / "model.safetensors").is_file()
 
 

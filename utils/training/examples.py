@@ -33,17 +33,20 @@ def read_usable_examples(path: str | Path, teacher_losses: list[str]) -> list[Tr
     return usable
 
 
-def find_validation_file(val_file: str | Path | None, train_file: str | Path) -> str | Path | None:
-    """Return the validation file. For the default name, the one that was generated with the training file is looked
-    for, then one of that name beside the training file, then here; all may be missing."""
-    if val_file is None or str(val_file) != VAL_FILE:
+def find_validation_file(val_file: str | Path | None, given: bool, train_file: str | Path) -> str | Path | None:
+    """Return the validation file: `val_file` where it was `given` or is None. Otherwise the one that was generated with
+    the training file is looked for, then one of the default name beside the training file, then here; all may be
+    missing."""
+    if given or val_file is None:
         return val_file
     train_file = Path(train_file)
-    beside = list(dict.fromkeys((part_file(train_file, "validation"), train_file.with_name(VAL_FILE))))
-    found = next((file for file in (*beside, Path(val_file)) if file.exists()), None)
+    own = part_file(train_file, "validation")
+    beside = list(dict.fromkeys((own, train_file.with_name(VAL_FILE))))
+    found = next((file for file in (*beside, Path(VAL_FILE)) if file.exists()), None)
     if found is None:
         names = " or ".join(file.name for file in beside)
         print_line(f"no {names} beside {train_file}, and no {VAL_FILE} here: training without validation")
     else:
-        print_line(f"validation examples: {found if found in beside else found.absolute()}")
+        doubt = "" if found == own else f", as there is no {own}; check that they are of the same run as {train_file}"
+        print_line(f"validation examples: {found if found in beside else found.absolute()}{doubt}")
     return found
