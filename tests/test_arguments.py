@@ -6,7 +6,7 @@ import sys
 import pytest
 
 from utils.arguments import ScriptParser, auto_or_positive_int, refuse_idle_flags, refuse_overwriting
-from utils.documents.reading import OUTPUT_FIELDS, REPORT_MARK
+from utils.records import OUTPUT_FIELDS, REPORT_MARK
 
 
 @pytest.fixture

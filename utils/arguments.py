@@ -8,14 +8,10 @@ from numbers import Integral
 from pathlib import Path
 from typing import Any
 
-OUTPUT_START = 2**16  # bytes of a file that OUTPUT_MARKS are looked for in
-OUTPUT_MARKS = (  # each: what the start of an output of one script holds
-    (b'<meta name="generator" content="generate_training_data.py">',),
-    (b'"query":', b'"positive_document":'),
-    (b'"query":', b'"results":'),
-    (b'"indices":', b'"values":'),
-    (b'"model":', b'"query_latency_ms":'),
-)
+from utils.records import OUTPUT_FIELDS, REPORT_MARK
+
+OUTPUT_START = 2**16  # bytes of a file in which the marks of the scripts' outputs are looked for
+METRICS_FIELDS = {"model", "query_latency_ms"}
 
 
 class ScriptArguments(argparse.Namespace):
@@ -117,7 +113,8 @@ def _is_replaceable(file: Path) -> bool:
     """Return whether a file is empty or begins as the outputs of the scripts do."""
     with file.open("rb") as content:
         start = content.read(OUTPUT_START)
-    return not start or any(all(mark in start for mark in marks) for marks in OUTPUT_MARKS)
+    fields = (*OUTPUT_FIELDS, METRICS_FIELDS)
+    return not start or REPORT_MARK in start or any(all(f'"{n}":'.encode() in start for n in names) for names in fields)
 
 
 def number_in_range(kind: type, low: float, high: float = float("inf")) -> Callable[[str], Any]:

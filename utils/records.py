@@ -11,6 +11,9 @@ from pydantic import BaseModel, ConfigDict, Field, FiniteFloat, ValidationError,
 
 from utils.files import open_atomic
 
+# What shows a file to be written by one of the scripts: a line of a page, and fields of records.
+REPORT_MARK = b'<meta name="generator" content="generate_training_data.py">'
+OUTPUT_FIELDS = ({"query", "positive_document"}, {"query", "results"}, {"indices", "values"})
 SURROGATES = re.compile("[\ud800-\udfff]")
 SURROGATE_ESCAPE = re.compile(r"\\u[dD][89a-fA-F]")
 

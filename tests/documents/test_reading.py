@@ -9,7 +9,8 @@ import pytest
 from conftest import run
 
 from utils.documents.formats.registry import READERS
-from utils.documents.reading import REPORT_MARK, read_documents
+from utils.documents.reading import read_documents
+from utils.records import REPORT_MARK
 
 
 def documents_by_id(folder):

@@ -11,7 +11,7 @@ from utils.console import progress_bar
 from utils.documents.formats.registry import READERS, read_page
 from utils.documents.normalization import normalize
 from utils.documents.tables import read_table_records
-from utils.records import Document, read_json_records, replace_surrogates
+from utils.records import OUTPUT_FIELDS, REPORT_MARK, Document, read_json_records, replace_surrogates
 
 _read_each_json_record = functools.partial(read_json_records, strict=False)
 RECORD_READERS = {
@@ -22,9 +22,6 @@ RECORD_READERS = {
 }
 SUFFIXES = READERS.keys() | RECORD_READERS.keys()
 PACKAGE_FOLDERS = {"node_modules", "site-packages", "__pycache__"}  # of installed packages, not of these documents
-# What shows a file or folder to be written by one of the scripts: a line of a page, and fields of records.
-REPORT_MARK = b'<meta name="generator" content="generate_training_data.py">'
-OUTPUT_FIELDS = ({"query", "positive_document"}, {"query", "results"}, {"indices", "values"})
 REPORT_MARK_BYTES = 1000  # bytes at the start of a page in which the mark stands
 MAX_OUTPUTS_NAMED = 5  # of the scripts' outputs in a folder; of more, the number is said
 MAX_UNREAD_SUFFIXES = 20  # suffixes named of a folder's other files, the most frequent; the rest is added up
