@@ -26,7 +26,7 @@ from utils.console import print_line, print_skipped, run_script
 from utils.documents.chunking import MAX_CHUNK_SIZE, MAX_OVERLAP, MIN_CHUNK_SIZE, MIN_OVERLAP
 from utils.documents.reading import read_documents
 from utils.files import write_text
-from utils.journal import Journal, lock_journal
+from utils.journal import JOURNAL_SUFFIX, Journal, lock_journal
 from utils.records import Chunk, Document, TrainingExample, replace_surrogates
 from utils.training_data.augmentation import DEFAULT_SHARE, VARIANT_KINDS, augment_queries
 from utils.training_data.bootstrap import typical_passages, write_documents
@@ -57,7 +57,7 @@ def main(args: ScriptArguments) -> None:
         print_estimate(args, plan)
         return
     output = plan.outputs["training"]
-    journal_file = output.with_name(f"{output.name}.journal")
+    journal_file = output.with_name(f"{output.name}{JOURNAL_SUFFIX}")
     with open_journal(args, plan, journal_file) as journal:
         limits = args.workers, args.requests_per_minute, args.api_timeout
         model = LanguageModel(args.api_model, journal, args.api_base, *limits) if plan.needs_model else None

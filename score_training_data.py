@@ -33,7 +33,7 @@ from utils.device import resolve_device
 from utils.documents.normalization import text_key
 from utils.documents.reading import read_documents
 from utils.files import check_writable
-from utils.journal import Journal
+from utils.journal import JOURNAL_SUFFIX, Journal
 from utils.records import TrainingExample, read_examples, write_examples
 from utils.search.scorers import FusedScorer, VectorScorer, open_fused_scorer, open_scorer, parse_teachers
 from utils.training_data.negatives_mined import (
@@ -97,7 +97,7 @@ def check_arguments(args: ScriptArguments) -> None:
 def main(args: ScriptArguments) -> None:
     check_arguments(args)
     check_writable(args.output_file)
-    journal_file = f"{args.output_file}.journal"
+    journal_file = f"{args.output_file}{JOURNAL_SUFFIX}"
     with contextlib.closing(Journal(journal_file, {"teacher": args.teacher}, args.resume)) as journal:
         if args.resume and not journal.found:
             print_line(f"{journal_file}: nothing to resume; scoring from the beginning")

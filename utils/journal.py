@@ -12,6 +12,8 @@ from typing import Any, TextIO
 from utils.console import print_line
 from utils.files import lock
 
+JOURNAL_SUFFIX = ".journal"  # of the file's name, after that of the output
+
 
 class Journal:
     """A JSON Lines file of [key, value] pairs that grows with each result; its first line says of what work they are.

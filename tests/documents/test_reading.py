@@ -256,6 +256,7 @@ def test_what_the_scripts_wrote_is_no_document(docs, tiny):
     for name in ("README.md", "checkpoint-2/README.md"):
         (docs / "model" / name).parent.mkdir(exist_ok=True)
         (docs / "model" / name).write_text("a model card")
+    (docs / "t.json.journal").touch()
     (docs / "vectors.jsonl").write_text('{"id": "a", "indices": [1], "values": [0.5]}\n')
     documents, skipped = read_documents(docs)
     assert documents == before

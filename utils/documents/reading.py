@@ -11,6 +11,7 @@ from utils.console import progress_bar
 from utils.documents.formats.registry import READERS, read_page
 from utils.documents.normalization import normalize
 from utils.documents.tables import read_table_records
+from utils.journal import JOURNAL_SUFFIX
 from utils.records import OUTPUT_FIELDS, REPORT_MARK, Document, read_json_records, replace_surrogates
 
 _read_each_json_record = functools.partial(read_json_records, strict=False)
@@ -133,7 +134,7 @@ def _find_files(folder: Path) -> tuple[list[Path], Counter[str], int, list[str]]
             suffix = path.suffix.lower()
             if suffix in SUFFIXES:
                 (links if path.is_symlink() else files).append(path)
-            else:
+            elif suffix != JOURNAL_SUFFIX:  # of an output of the scripts, maybe that of this run
                 unread[suffix] += 1
         targets = (os.path.realpath(Path(parent, name)) for name in folders if Path(parent, name).is_symlink())
         outside += sum(not Path(target).is_relative_to(root) for target in targets)
