@@ -21,12 +21,13 @@ the output as it comes: --resume reuses it, after an interruption or a change of
 from contextlib import AbstractContextManager, closing
 from pathlib import Path
 
-from utils.arguments import ScriptArguments, ScriptParser, number_in_range, positive_int
+from utils.arguments import ScriptArguments, ScriptParser, language_code, number_in_range, positive_int
 from utils.console import print_line, print_skipped, run_script
 from utils.documents.chunking import MAX_CHUNK_SIZE, MAX_OVERLAP, MIN_CHUNK_SIZE, MIN_OVERLAP
 from utils.documents.reading import read_documents
 from utils.files import write_text
 from utils.journal import JOURNAL_SUFFIX, Journal, lock_journal
+from utils.languages import language_name
 from utils.records import Chunk, Document, TrainingExample, replace_surrogates
 from utils.training_data.augmentation import DEFAULT_SHARE, VARIANT_KINDS, augment_queries
 from utils.training_data.bootstrap import typical_passages, write_documents
@@ -72,7 +73,8 @@ def generate(args: ScriptArguments, plan: Plan, journal: Journal | None, model: 
     """
     documents, skipped = read_input(args.input_dir)
     if args.domain:
-        written = write_documents(args.domain, args.bootstrap, args.language, model)
+        language = args.language and language_name(args.language)
+        written = write_documents(args.domain, args.bootstrap, language, model)
         print_line(f"written     {len(written):,} documents of the {args.bootstrap:,} asked for")
         documents += written
     chunks, families = plan.chunk(documents)
@@ -97,7 +99,7 @@ def generate(args: ScriptArguments, plan: Plan, journal: Journal | None, model: 
     # as those that queries are cut out of, would be a better answer than the positive, and not be known as one.
     sources = {example.source for example in training}
     neighbors = [chunk for chunk in families.passages if chunk.document_id in sources]
-    mined = add_bm25_negatives(training, neighbors, args.negatives, families)
+    mined = add_bm25_negatives(training, neighbors, args.negatives, families, args.language)
     if model:
         print_usage(model, args.price)
 
@@ -169,7 +171,7 @@ def make_examples(
     examples, rejected = filter_examples(examples)
     rejected += unanswered
     if args.round_trip:
-        settings = args.round_trip, args.round_trip_model, args.device, args.threads
+        settings = args.round_trip, args.round_trip_model, args.device, args.threads, args.language
         examples, lost = filter_by_round_trip(examples, passages, *settings)
         rejected += lost
     if args.balance:
@@ -185,6 +187,8 @@ def parse_args() -> ScriptArguments:
     add("--domain", default=None, metavar="NAME", help="what a language model writes documents about, for lack of them")
     add("--bootstrap", type=positive_int, default=100, metavar="N", help="documents to write about the domain")
     add("--feedback-file", default=None, metavar="FILE", help="recorded judgments of search results, JSON Lines")
+    language = "of the texts, such as de or german, for openai's queries and BM25; default: what each passage is in"
+    add("--language", type=language_code, default=None, help=language)
 
     add = parser.add_argument_group("output").add_argument
     add("--output-file", default="training_data.json", metavar="FILE", help="training examples, .json or .jsonl")
@@ -214,7 +218,6 @@ def parse_args() -> ScriptArguments:
     add("--query-types", nargs="+", default=list(QUERY_TYPES), metavar="TYPE[=SHARE]", help=types)
     template = f"openai: prompt, a file or one of {', '.join(template_names())}"
     add("--template", default="generic", metavar="NAME", help=template)
-    add("--language", default=None, help="openai: language of the queries; default: that of each passage")
 
     add = parser.add_argument_group("language model (openai)").add_argument
     add("--api-base", default=None, metavar="URL", help="the endpoint; default: OPENAI_BASE_URL, or OpenAI's")

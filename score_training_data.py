@@ -23,6 +23,7 @@ import numpy as np
 from utils.arguments import (
     ScriptArguments,
     ScriptParser,
+    language_code,
     number_in_range,
     positive_int,
     refuse_idle_flags,
@@ -88,7 +89,11 @@ def check_arguments(args: ScriptArguments) -> None:
     if not args.teacher and not args.mine:
         raise ValueError("nothing to do: name a --teacher, or what to --mine negatives with, or both")
     parse_teachers(args.teacher)
-    needs = (args.mine, "--mine", "negatives depth docs_file margin"), (args.teacher, "--teacher", "margin resume")
+    needs = (
+        (args.mine, "--mine", "negatives depth docs_file margin"),
+        (args.teacher, "--teacher", "margin resume"),
+        ("bm25" in {args.mine, *parse_teachers(args.teacher)}, "bm25 as --mine or --teacher", "language"),
+    )
     refuse_idle_flags(args, needs)
     resolve_device(args.device)
     refuse_overwriting(args.output_file, args.train_file, args.docs_file)
@@ -124,12 +129,13 @@ def mine_and_score(args: ScriptArguments, journal: Journal) -> None:
     texts = Texts(usable, [document.full_text for document in documents])
     print_line(f"{len(usable):,} examples, {len(texts.queries):,} queries, {len(texts.documents):,} documents")
 
-    miner = open_scorer(args.mine, texts.queries, texts.documents, args.device, args.threads) if args.mine else None
+    options = {"device": args.device, "threads": args.threads, "language": args.language}
+    miner = open_scorer(args.mine, texts.queries, texts.documents, **options) if args.mine else None
     if miner and not isinstance(miner, VectorScorer):
         raise ValueError(f"--mine {args.mine}: a cross-encoder cannot search; name bm25, a dense or a SPLADE model")
     teacher = None
     if args.teacher:
-        teacher = open_fused_scorer(args.teacher, texts.queries, texts.documents, args.device, args.threads, journal)
+        teacher = open_fused_scorer(args.teacher, texts.queries, texts.documents, journal=journal, **options)
     if miner:
         queries = [texts.query(example.query) for example in usable]
         positives = [texts.document(example.positive_document) for example in usable]
@@ -173,6 +179,9 @@ def parse_args() -> ScriptArguments:
     add("--depth", type=positive_int, default=None, metavar="RANK", help=depth)
     margin = "standard deviations of the teacher's scores that a negative is below the positive"
     add("--margin", type=number_in_range(float, -100, 100), default=FALSE_NEGATIVE_MARGIN, help=margin)
+
+    add = parser.add_argument_group("texts").add_argument
+    add("--language", type=language_code, default=None, help="of the texts, for bm25: de, german; default: detected")
 
     add = parser.add_argument_group("files").add_argument
     add("--resume", action="store_true", help="go on with an interrupted scoring by a cross-encoder")

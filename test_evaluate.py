@@ -13,7 +13,15 @@ together, in ms.
 
 from pathlib import Path
 
-from utils.arguments import ScriptArguments, ScriptParser, auto_or_positive_int, positive_int, refuse_overwriting
+from utils.arguments import (
+    ScriptArguments,
+    ScriptParser,
+    auto_or_positive_int,
+    language_code,
+    positive_int,
+    refuse_idle_flags,
+    refuse_overwriting,
+)
 from utils.console import format_table, print_line, print_skipped, print_truncated, run_script
 from utils.device import PRECISIONS
 from utils.documents.reading import read_documents
@@ -56,6 +64,7 @@ def main(args: ScriptArguments) -> None:
     if args.output_file:
         check_writable(args.output_file)
     check_metrics(args.metrics)
+    refuse_idle_flags(args, [(args.baseline, "--baseline", "language")])
     names = *args.compare, args.model_dir
     for name in names:  # before the first is measured, which takes long
         load_config(name, read_model_folder(name).subfolder)
@@ -65,7 +74,7 @@ def main(args: ScriptArguments) -> None:
     if missing_ids:
         print_line(f"{len(missing_ids):,} judged documents are not in the collection, such as {sorted(missing_ids)[0]}")
     print_line(f"{len(data.documents):,} documents, {len(data.queries):,} queries")
-    rows = [evaluate_bm25(data, args.metrics)] if args.baseline == "bm25" else []
+    rows = [evaluate_bm25(data, args.metrics, args.language)] if args.baseline == "bm25" else []
     for name in names:
         model = SpladeEncoder.from_pretrained(name, args.device, args.max_length, args.precision, args.threads)
         model.check_positions(max_length=args.max_length)
@@ -76,6 +85,8 @@ def main(args: ScriptArguments) -> None:
     columns = ["model", *args.metrics, "doc_terms", "query_terms", "query_latency_ms"]
     medians = [{**row, "query_latency_ms": row["query_latency_ms"]["p50"]} for row in rows]
     print_line(format_table([{column: row[column] for column in columns} for row in medians]))
+    if args.baseline:
+        print_line(rows[0]["description"])
     if args.output_file:
         sizes = {"queries": len(data.queries), "documents": len(data.documents)}
         report = {**rows[-1], **sizes}
@@ -94,6 +105,7 @@ def parse_args() -> ScriptArguments:
     add("--docs-file", default=None, metavar="PATH", help="documents to search, where the test data has no corpus")
     add = parser.add_argument_group("rows and columns of the table").add_argument
     add("--baseline", choices=["bm25"], default=None, help="add a row for BM25")
+    add("--language", type=language_code, default=None, help="of the texts, for BM25: de, german; default: detected")
     add("--compare", action="append", default=[], metavar="MODEL", help="add a row for another model; repeatable")
     add("--metrics", nargs="+", default=list(DEFAULT_METRICS), metavar="NAME", help="as ir-measures spells them")
     add("--output-file", default=None, metavar="FILE", help="JSON file for the metrics")

@@ -26,7 +26,14 @@ from typing import Any
 import torch
 from pydantic import ValidationError
 
-from utils.arguments import ScriptArguments, ScriptParser, auto_or_positive_int, number_in_range, positive_int
+from utils.arguments import (
+    ScriptArguments,
+    ScriptParser,
+    auto_or_positive_int,
+    language_code,
+    number_in_range,
+    positive_int,
+)
 from utils.console import is_main_process, print_line, print_truncated, quiet_libraries, run_script
 from utils.device import compute_dtype, resolve_device
 from utils.documents.normalization import NORMALIZATIONS, normalizing_tokenizer
@@ -211,7 +218,7 @@ class SpladeTrainer:
         teacher = refresher = None
         if settings.teacher:
             texts = queries.texts, documents.texts
-            teacher = BatchTeacher(settings.teacher, *texts, settings.device, settings.threads)
+            teacher = BatchTeacher(settings.teacher, *texts, settings.device, settings.threads, settings.language)
             self.objective.teacher = teacher
         if settings.refresh_negatives:
             refresher = NegativeRefresher(encoder, examples, settings.refresh_negatives, teacher and teacher.scorer)
@@ -350,6 +357,8 @@ def parse_args() -> ScriptArguments:
     add = parser.add_argument_group("texts").add_argument
     add("--max-length", type=positive_int, default=None, help="maximum tokens per document; default: 512")
     add("--query-max-length", type=positive_int, default=None, help="maximum tokens per query; default: 128")
+    language = "of the texts, for the teacher bm25: de, german; default: detected"
+    add("--language", type=language_code, default=None, help=language)
     normalize = "of documents and queries, by the tokenizer; default: nfkc"
     add("--normalize", choices=list(NORMALIZATIONS), default=None, help=normalize)
     encoders = "idf: queries are weighted tokens, and do not pass the model; default: as the model has it"

@@ -41,6 +41,21 @@ def test_a_beir_folder_with_baseline_and_comparison(beir, tmp_path):
     assert report["queries"] == 2 and report["documents"] == 3
     assert report["nDCG@10"] == 1.0 and set(report["query_latency_ms"]) == {"p50", "p95", "p99"}
     assert report["compared"][0]["model"] == "BM25" and report["doc_terms"] > 3
+    description = "BM25: k1 1.5, b 0.75; English: Snowball stemmer, stop words"
+    assert lines[head + 4] == report["compared"][0]["description"] == description
+
+
+def test_the_baseline_takes_the_language_that_is_named(tmp_path):
+    examples = [
+        {"query": "Haus", "positive_document": "Häuser am See"},
+        {"query": "Boot", "positive_document": "Boote"},
+    ]
+    (tmp_path / "test.json").write_text(json.dumps(examples))
+    for language, name, found in (("de", "German", "1.0000"), ("finnish", "Finnish", "0.0000")):
+        options = ["--baseline", "bm25", "--language", language, "--metrics", "R@1"]
+        done = run(SCRIPT, "--model-dir", "splade-tiny", "--test-file", tmp_path / "test.json", *options)
+        assert next(line for line in done.stdout.splitlines() if line.startswith("BM25 ")).split()[1] == found
+        assert f"; {name}: Snowball stemmer, " in done.stdout
 
 
 def test_documents_can_come_from_elsewhere_and_missing_ones_are_reported(beir, tmp_path):
@@ -62,6 +77,11 @@ BAD = {
     "empty file": (["--test-file", "{tmp}/empty.json"], "line 1: broken JSON"),
     "nothing usable": (["--test-file", "{tmp}/hollow.json"], "no example has both"),
     "folder without a corpus": (["--test-file", "{tmp}"], "has no corpus.jsonl"),
+    "unknown language": (
+        ["--test-file", "{tmp}/good.json", "--baseline", "bm25", "--language", "moonish"],
+        "argument --language: unknown language 'moonish': use a code or an English name, such as de or german",
+    ),
+    "a language for no baseline": (["--test-file", "{tmp}/good.json", "--language", "de"], "without --baseline"),
     "unknown metric": (["--test-file", "{tmp}/good.json", "--metrics", "nonsense"], "unknown metric"),
     "a split of examples": (["--test-file", "{tmp}/good.json", "--split", "dev"], "has no splits"),
     "no room": (["--test-file", "{tmp}/good.json", "--max-length", "1"], "--max-length must be at least 3, not 1"),

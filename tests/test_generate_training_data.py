@@ -203,6 +203,14 @@ def test_negatives_come_from_a_window_of_ranks_and_are_neither_copies_nor_relate
     assert example.negatives == [chunks[i].text.strip() for i in range(7, 13)]
 
 
+def test_negatives_are_found_in_the_language_that_is_named():
+    words = ["Pumpe", "Pumpen", *(f"Pumpen im Werk {i}" for i in range(20)), *(f"Wald {i}" for i in range(20))]
+    chunks = [chunk(f"d{i}", text) for i, text in enumerate(words)]
+    for language, count in (("german", 4), ("ukrainian", 0)):  # which has no stemmer
+        example = TrainingExample(query="Pumpe", positive_document="cut", positive_id="d0#0")
+        assert add_bm25_negatives([example], chunks, 50, unrelated(chunks), language) == count
+
+
 def test_a_query_that_two_passages_answer_has_neither_as_a_negative():
     chunks = ranked(20)
     examples = [
@@ -293,8 +301,11 @@ def test_a_section_of_most_documents_is_in_no_example_and_leaves_the_shares_as_t
     pages = [sections(*(f"page{i}", "helpdesk", f"end{i}") if i < 27 else (f"page{i}", f"end{i}")) for i in range(30)]
     folder, out = tmp_path / "docs.json", tmp_path / "training_data.json"
     folder.write_text(json.dumps(pages))
-    done = run(SCRIPT, "--input-dir", folder, "--output-file", out, "--negatives", 1)
+    options = ["--negatives", 1, "--round-trip", 60, "--language", "ukrainian"]
+    done = run(SCRIPT, "--input-dir", folder, "--output-file", out, *options)
     assert done.returncode == 0, done.stderr
+    said = "BM25: k1 1.5, b 0.75; Ukrainian: no stemmer, no stop words\n"
+    assert done.stdout.count(said) == 2  # of the filter and of the negatives
     assert "passages    60; 0 more are copies of one of them, 27 boilerplate" in done.stdout
     assert "\nsplit " not in done.stdout
     parts = [read_examples(tmp_path / f"{part}_data.json") for part in ("training", "validation", "test")]
@@ -324,7 +335,9 @@ IDLE = {
         "--query-types keyword": "documents and --generator openai",
         "--template generic": "documents and --generator openai",
         "--contrastive-negatives 0": "documents and --generator openai",
-        "--language German": "--generator openai or --domain",
+        "--language German": "--generator openai, --domain, or --negatives or --round-trip by BM25",
+        "--round-trip 5 --round-trip-model minilm --language de": "--generator openai, --domain, or --negatives or "
+        "--round-trip by BM25",
         "--api-base http://localhost:1/v1": "--generator openai, --domain or --augment reformulation",
         "--api-model m": "--generator openai, --domain or --augment reformulation",
         "--api-timeout 9": "--generator openai, --domain or --augment reformulation",

@@ -7,7 +7,7 @@ from utils.languages import detect_language, language_name, parse_language
 SENTENCES = {
     "en": "The pump must be bled after each change of the filter, and the pressure has to be checked.",
     "de": "Die Pumpe muss nach jedem Wechsel des Filters entlüftet werden, und der Druck ist zu prüfen.",
-    "ru": "Насос необходимо прокачивать после каждой замены фильтра и проверять давление.",
+    "ru": "Фильтр необходимо менять каждый год, затем проверять давление масла.",
     "ja": "フィルターを交換するたびにポンプの空気を抜き、圧力を確認してください。",
     "th": "ต้องไล่อากาศออกจากปั๊มทุกครั้งหลังเปลี่ยนไส้กรองและตรวจสอบแรงดัน",
     "km": "ត្រូវបញ្ចេញខ្យល់ពីស្នប់បន្ទាប់ពីការផ្លាស់ប្តូរតម្រងនីមួយៗ",

@@ -167,7 +167,9 @@ def test_an_interrupted_scoring_goes_on_and_scores_nothing_twice(data, cross_enc
 
 def test_mining_alone_leaves_no_scores(data):
     (data / "docs.json").write_text(json.dumps([f"The truck of the year {year}." for year in range(1900, 1940)]))
-    examples, _ = scored(data, "--mine", "bm25", "--negatives", 1, "--docs-file", data / "docs.json")
+    options = ["--mine", "bm25", "--negatives", 1, "--docs-file", data / "docs.json", "--language", "en"]
+    examples, said = scored(data, *options)
+    assert "BM25: k1 1.5, b 0.75; English: Snowball stemmer, stop words\n" in said
     assert sum(len(example.negatives) for example in examples) >= 2
     assert all("scores" not in json.loads(line) for line in (data / "out.jsonl").read_text().splitlines())
 
@@ -197,6 +199,8 @@ BAD = {
     "negatives without mining": (["--teacher", "bm25", "--negatives", "4"], "--negatives has no effect without --mine"),
     "depth without mining": (["--teacher", "bm25", "--depth", "9"], "--depth has no effect without --mine"),
     "documents without mining": (["--teacher", "bm25", "--docs-file", "x"], "--docs-file has no effect without --mine"),
+    "unknown language": (["--teacher", "bm25", "--language", "moonish"], "unknown language 'moonish'"),
+    "a language for no BM25": (["--teacher", "minilm", "--language", "de"], "without bm25 as --mine or --teacher"),
     "margin without mining": (["--teacher", "bm25", "--margin", "0.5"], "--margin has no effect without --mine"),
     "margin without a teacher": (["--mine", "bm25", "--margin", "1"], "--margin has no effect without --teacher"),
     "too few documents": (

@@ -683,7 +683,8 @@ def test_a_teachers_view_of_the_batch_is_learned(data):
     teacher = training.objective.teacher.scorer
     expected = teacher.block_scores(np.arange(3), np.arange(5)) * 2 / teacher.deviation
     np.testing.assert_allclose(scores, expected, rtol=1e-5)
-    both = trainer(data, teacher=["bm25"], output_dir=data / "both")
+    both = trainer(data, teacher=["bm25"], language="German", output_dir=data / "both")
+    assert both.settings.language == "de"
     assert both.settings.losses == ["contrastive=0.5", "kl-batch=0.5"]
 
 
@@ -865,6 +866,7 @@ BAD = {
     "a batch's loss without a teacher": (["--loss", "kl-batch"], "name both or none"),
     "a teacher without its loss": (["--teacher", "bm25", "--loss", "contrastive"], "name both or none"),
     "a teacher that cannot be had": (["--teacher", "{tmp}/none"], "no such model folder"),
+    "unknown language": (["--teacher", "bm25", "--language", "moonish"], "unknown language 'moonish'"),
     "unknown loss": (["--loss", "hinge"], "unknown loss 'hinge'"),
     "too few scores": (["--train-file", "{tmp}/scores.json"], "record 1: holds 1 scores for 2 documents"),
     "positive among negatives": (["--train-file", "{tmp}/self.json"], "record 1: the positive document is among"),
@@ -916,6 +918,7 @@ def test_the_defaults_follow_the_width_of_the_model(data):
         ("teacher", "minilm", "sequence"),
         ("lerning_rate", 3, "unexpected"),
         ("resume", "junk", "boolean"),
+        ("language", "moonish", "unknown language 'moonish'"),
         ("teacher", ["bm25=nan"], "above 0"),
         ("teacher", ["bm25", "bm25"], "twice"),
     ],
@@ -935,6 +938,7 @@ IDLE = {
     "best_by": {"best_by": "loss", "val_file": None},
     "early_stopping_patience": {"early_stopping_patience": 2},
     "teacher": {"teacher": ["bm25=0.5"]},
+    "language": {"language": "de", "teacher": ["minilm"]},
 }
 
 

@@ -8,6 +8,7 @@ from numbers import Integral
 from pathlib import Path
 from typing import Any
 
+from utils.languages import parse_language
 from utils.records import OUTPUT_FIELDS, REPORT_MARK
 
 OUTPUT_START = 2**16  # bytes of a file in which the marks of the scripts' outputs are looked for
@@ -139,6 +140,14 @@ positive_int = number_in_range(int, 1)
 def auto_or_positive_int(text: str) -> int | None:
     """Parse, as an argparse type, a whole number of at least 1, or `auto`, which is None."""
     return None if text == "auto" else positive_int(text)
+
+
+def language_code(text: str) -> str:
+    """Parse, as an argparse type, a language; it is returned as its code."""
+    try:
+        return parse_language(text)
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(str(error)) from None
 
 
 def check_positive(**arguments: int | None) -> None:

@@ -104,9 +104,10 @@ def test_shares_of_types_are_kept(api, pages):
     assert set(kinds) == {"keyword", "question"} and kinds["keyword"] > 1.5 * kinds["question"]
 
 
-@pytest.mark.parametrize("language", [*map(str.capitalize, EXAMPLE_QUERIES), "Polish"])
-def test_the_prompt_names_the_language_with_examples_where_there_are_any(api, pages, language):
-    assert generate(api, pages, "--language", language).returncode == 0
+@pytest.mark.parametrize("given", [*EXAMPLE_QUERIES, "de", "pl"])
+def test_the_prompt_names_the_language_with_examples_where_there_are_any(api, pages, given):
+    assert generate(api, pages, "--language", given).returncode == 0
+    language = {"de": "German", "pl": "Polish"}.get(given, given.capitalize())
     samples = EXAMPLE_QUERIES.get(language.lower(), ())
     assert len(api.requests) == 12
     for request in api.requests:

@@ -101,12 +101,16 @@ def evaluate_model(
     return {**row, "doc_terms": _mean_terms(vectors), "query_terms": _mean_terms(query_vectors)}
 
 
-def evaluate_bm25(data: Collection, metrics: Sequence[str] = DEFAULT_METRICS) -> dict[str, Any]:
-    """Return the same row for BM25; its terms are the distinct words that it indexes."""
+def evaluate_bm25(
+    data: Collection, metrics: Sequence[str] = DEFAULT_METRICS, language: str | None = None
+) -> dict[str, Any]:
+    """Return the same row for BM25, with its `description`; its terms are the distinct ones of a text. `language` is
+    that of the texts, see BM25Index."""
     texts = [document.full_text for document in data.documents]
-    index = BM25Index(texts)
+    index = BM25Index(texts, language)
     row, queries = _measure("BM25", data, metrics, str, lambda query, depth: index.search([query], depth)[0])
-    return {**row, "doc_terms": index.mean_terms(texts), "query_terms": index.mean_terms(queries)}
+    terms = {"doc_terms": index.mean_terms(texts), "query_terms": index.mean_terms(queries)}
+    return {**row, **terms, "description": index.description}
 
 
 def _measure(

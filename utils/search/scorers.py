@@ -13,7 +13,7 @@ import numpy as np
 import scipy.sparse
 
 from utils.arguments import parse_weights
-from utils.console import progress_bar
+from utils.console import print_line, progress_bar
 from utils.device import autocast
 from utils.journal import Journal, journal_key
 from utils.models import load_config, loading, resolve_model
@@ -182,18 +182,21 @@ def open_scorer(
     device: str | None = None,
     threads: int | None = None,
     journal: Journal | None = None,
+    language: str | None = None,
 ) -> Scorer:
     """Open the scorer called `name` for these texts, which are encoded now, except for a cross-encoder.
 
     Args:
         journal: stores the scores of a cross-encoder.
+        language: of the texts, for BM25 (utils.search.lexical.BM25Index).
 
     Raises:
-        ValueError, OSError: the model cannot be loaded.
+        ValueError, OSError: the model cannot be loaded, or there is no such language.
         ImportError: it needs sentence-transformers, which is not installed.
     """
     if name == "bm25":
-        index = BM25Index(documents)
+        index = BM25Index(documents, language)
+        print_line(index.description)
         return VectorScorer(name, index.query_matrix(queries), index.document_matrix())
     architecture = _architecture(name)
     if architecture.endswith("ForMaskedLM"):

@@ -31,6 +31,7 @@ class BatchTeacher:
         names: scorers, `name` or `name=weight`, that `check_batch_teachers` has checked.
         queries, documents: all texts that batches are made of.
         device, threads: where the scorers run.
+        language: of the texts, for BM25.
 
     Attributes:
         scorer: the fused scorer.
@@ -46,8 +47,9 @@ class BatchTeacher:
         documents: Sequence[str],
         device: str | None = None,
         threads: int | None = None,
+        language: str | None = None,
     ) -> None:
-        self.scorer: FusedScorer = open_fused_scorer(names, queries, documents, device, threads)
+        self.scorer: FusedScorer = open_fused_scorer(names, queries, documents, device, threads, language=language)
 
     def __call__(self, queries: np.ndarray, documents: np.ndarray) -> np.ndarray:
         """Return [queries, documents] scores; both are given as positions in the lists of all texts."""

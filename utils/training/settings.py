@@ -7,12 +7,13 @@ from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import torch
-from pydantic import ConfigDict, Field, NonNegativeFloat, PositiveFloat, PositiveInt
+from pydantic import AfterValidator, ConfigDict, Field, NonNegativeFloat, PositiveFloat, PositiveInt
 from pydantic.dataclasses import dataclass
 from transformers import TrainingArguments
 
 from utils.arguments import parse_weights
 from utils.documents.normalization import NORMALIZATIONS
+from utils.languages import parse_language
 from utils.training.losses import BATCH_TEACHER_LOSS
 from utils.training.sparsity import REGULARIZERS
 
@@ -58,6 +59,7 @@ class TrainingSettings:
             own tokens, which start as inverse document frequencies and are trained. None for what the model has.
         teacher: names, or `name=weight`, of the scorers whose scores of all documents of a batch the loss `kl-batch`
             learns from, see utils.search.scorers; they are fused and scaled, see utils.training.distillation.
+        language: of the texts, for the teacher bm25, such as `de` or `german`; None to detect it.
         refresh_negatives: hard negatives per example, mined with the current model before each epoch but the first;
             where there is a teacher, none that it takes for an answer.
         loss: a sum of losses by weight, such as ["contrastive=0.5", "kl=0.5"]; see
@@ -102,6 +104,7 @@ class TrainingSettings:
     lora_rank: PositiveInt | None = None
     query_encoder: Literal[QUERY_ENCODERS] | None = None
     teacher: Sequence[str] = ()
+    language: Annotated[str, AfterValidator(parse_language)] | None = None
     refresh_negatives: PositiveInt | None = None
     loss: Sequence[str] | None = None
     temperature: PositiveFloat = 1.0
@@ -167,6 +170,7 @@ def check_combination(settings: TrainingSettings, given: Collection[str], valida
         ("regulariser", unregularized, "`lambda_d` and `lambda_q` are 0"),
         ("batch_size", settings.batch_size_schedule, "`batch_size_schedule` sets it"),
         ("temperature", not losses & TEMPERED_LOSSES, f"it is for the losses {' and '.join(sorted(TEMPERED_LOSSES))}"),
+        ("language", "bm25" not in parse_weights(settings.teacher, "teacher"), "it is for the teacher bm25"),
         ("refresh_negatives", settings.epochs == 1, "it is done before each epoch but the first, and there is one"),
         ("best_by", not validated, "there are no validation examples"),
         ("early_stopping_patience", not validated, "there are no validation examples"),

@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 
+from utils.console import print_line
 from utils.documents.families import Families
 from utils.documents.normalization import text_key
 from utils.records import Chunk, TrainingExample
@@ -14,6 +15,7 @@ def add_bm25_negatives(
     chunks: Sequence[Chunk],
     per_example: int,
     families: Families,
+    language: str | None = None,
 ) -> int:
     """Append up to `per_example` hard negatives to each example whose `positive_id` is a chunk's, in place, and return
     how many there are in all.
@@ -25,6 +27,7 @@ def add_bm25_negatives(
 
     Args:
         families: of the documents of `chunks`.
+        language: of the texts, see utils.search.lexical.BM25Index.
     """
     by_id = {chunk.id: position for position, chunk in enumerate(chunks)}
     examples = [example for example in examples if example.positive_id in by_id]
@@ -32,7 +35,9 @@ def add_bm25_negatives(
         return 0
     texts = [chunk.full_text for chunk in chunks]
     keys = [text_key(chunk.text) for chunk in chunks]
-    hits = BM25Index(texts).search([example.query for example in examples], LOWEST_RANK)
+    index = BM25Index(texts, language)
+    print_line(index.description)
+    hits = index.search([example.query for example in examples], LOWEST_RANK)
     answers: dict[str, set[int]] = {}  # query -> families of the documents that answer it
     for example in examples:
         document = chunks[by_id[example.positive_id]].document_id

@@ -10,6 +10,7 @@ from utils.arguments import ScriptArguments, parse_weights, refuse_idle_flags, r
 from utils.console import print_line
 from utils.device import resolve_device
 from utils.documents.families import Families
+from utils.languages import language_name
 from utils.records import Chunk, Document
 from utils.search.synonyms import Synonyms
 from utils.training_data.augmentation import DEFAULT_SHARE, VARIANT_KINDS
@@ -79,7 +80,7 @@ def make_plan(args: ScriptArguments) -> Plan:
         shares=parse_weights(args.query_types, "query type", QUERY_TYPES),
         queries=args.queries_per_passage,
         negatives=args.contrastive_negatives,
-        language=args.language,
+        language=args.language and language_name(args.language),
         seed=args.seed,
     )
     encoder = args.chunking_model if args.chunking == "semantic" else None
@@ -106,6 +107,7 @@ def _choose_generator(args: ScriptArguments) -> str:
 def _flag_needs(args: ScriptArguments, plan: Plan) -> tuple[tuple[object, str, str], ...]:
     """Return what flags need beside them, as `refuse_idle_flags` takes it."""
     generator, needs_model = plan.generator, plan.needs_model
+    bm25 = args.negatives or (args.round_trip and args.round_trip_model == "bm25")
     return (
         (args.domain, "--domain", "bootstrap"),
         (args.split[1], "a second share in --split", "validation_file"),
@@ -117,7 +119,8 @@ def _flag_needs(args: ScriptArguments, plan: Plan) -> tuple[tuple[object, str, s
         (generator in ("openai", "seq2seq"), "documents and --generator openai or seq2seq", "queries_per_passage"),
         (generator == "seq2seq", "documents and --generator seq2seq", "seq2seq_model"),
         (generator == "openai", "documents and --generator openai", "query_types template contrastive_negatives"),
-        (generator == "openai" or args.domain, "--generator openai or --domain", "language"),
+        (generator == "openai" or args.domain or bm25,
+         "--generator openai, --domain, or --negatives or --round-trip by BM25", "language"),
         (needs_model, "--generator openai, --domain or --augment reformulation",
          "api_base api_model api_timeout workers requests_per_minute price"),
         (needs_model or generator == "seq2seq", "a model that writes queries or documents", "resume"),

@@ -91,6 +91,7 @@ def filter_by_round_trip(
     name: str,
     device: str | None = None,
     threads: int | None = None,
+    language: str | None = None,
 ) -> tuple[list[TrainingExample], list[Rejected]]:
     """Drop examples whose query does not retrieve its own passage: those where `depth` passages or more of others score
     above the positive (round-trip consistency: Alberti et al., arXiv 1906.05416; by rank: Promptagator, arXiv
@@ -99,6 +100,7 @@ def filter_by_round_trip(
     Args:
         passages: the collection that is searched.
         name: of the scorer, as in `open_scorer`.
+        language: of the texts, as there.
 
     Returns:
         The remaining examples, in order, and what was rejected.
@@ -112,7 +114,7 @@ def filter_by_round_trip(
     for example in examples:  # adds the positives that are not a whole passage, as those of extractive queries
         if position_of.setdefault(example.positive_document, len(texts)) == len(texts):
             texts.append(example.positive_document)
-    scorer = open_scorer(name, [example.query for example in examples], texts, device, threads)
+    scorer = open_scorer(name, [example.query for example in examples], texts, device, threads, language=language)
     if not isinstance(scorer, VectorScorer):
         raise ValueError(f"'{name}' is a cross-encoder and cannot search; name bm25, a dense or a SPLADE model")
     positives = np.array([position_of[example.positive_document] for example in examples], int)
