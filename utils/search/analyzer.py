@@ -16,7 +16,7 @@ PAIRED_CHARACTER = regex.compile(f"[{PAIRED}]")
 SCRIPT_RUN = regex.compile(f"[{PAIRED}]+|[^{PAIRED}]+")
 PAIRED_LANGUAGES = {"zh", "yue", "wuu", "ja", "ko", "th", "lo", "km", "my"}  # that are written in them
 # What bm25s calls its lists. Of its two for English the longer one (NLTK's, as those of the other languages) is better
-# than Lucene's 33 words on each of five collections.
+# than Lucene's 33 words on four of five collections.
 STOP_WORDS = {"en": "en_plus"} | {
     code: code for code in ["da", "de", "es", "fr", "it", "nl", "no", "pt", "ru", "sv", "tr"]
 }
