@@ -55,11 +55,7 @@ def chunk_documents(
             for start, end in _split_at_shifts(section_start, section_end, boundaries, size):
                 if end - start > size:
                     fences = max((2 * len(f"{b.fence}\n") for b in _overlapping(blocks, start, end)), default=0)
-                    split = semchunk.chunkerify(len, chunk_size=size - fences, memoize=False)
-                    section = document.text[start:end]
-                    if section.count("。") * MAX_SENTENCE > len(section):
-                        section = section.translate(FULL_STOPS)
-                    parts = split(section, offsets=True, overlap=overlap)[1]
+                    parts = split_text(document.text[start:end], size - fences, overlap)
                     spans += [(start + a, start + b) for a, b in _widen_short_last_span(parts, size - fences)]
                 else:
                     spans.append((start, end))
@@ -81,6 +77,14 @@ def chunk_documents(
                         )
                     )
     return chunks
+
+
+def split_text(text: str, size: int, overlap: float | None = None) -> list[tuple[int, int]]:
+    """Split a text at the largest boundaries that fit (paragraph, sentence, word) into parts (start, end) of at most
+    `size` characters, which hold all but whitespace; neighboring ones share `overlap`, a share of a part."""
+    if text.count("。") * MAX_SENTENCE > len(text):
+        text = text.translate(FULL_STOPS)
+    return semchunk.chunk(text, size, len, memoize=False, offsets=True, overlap=overlap)[1]
 
 
 def _overlapping(blocks: list[CodeBlock], start: int, end: int) -> list[CodeBlock]:
