@@ -10,6 +10,7 @@ from utils.records import replace_surrogates
 
 MIN_LENGTH_RATIO = 0.7  # shortest over longest text of a padded group; bounds the share of padding in it
 TOKENIZED_TOGETHER = 256  # texts tokenized in one call; bounds the memory that the cut ends of long texts take
+TOKENIZER_OPTIONS = {"return_attention_mask": False, "return_token_type_ids": False, "verbose": False}
 SHORT_TEXT_TOKENS = 32  # tokens; texts below this length count as this long, so that short ones share a group
 
 
@@ -95,13 +96,10 @@ class TokenizationMixin:
         They are cut here: a tokenizer of the library `tokenizers` keeps its truncation as a setting, which one thread
         would change while another one tokenizes.
         """
-        options = {"return_attention_mask": False, "return_token_type_ids": False, "verbose": False}
-        options["add_special_tokens"] = add_special_tokens
+        options = {"add_special_tokens": add_special_tokens, **TOKENIZER_OPTIONS}
         ids: list[list[int]] = []
         truncated = 0
-        for start in range(0, len(texts), TOKENIZED_TOGETHER):
-            together = [replace_surrogates(text) for text in texts[start : start + TOKENIZED_TOGETHER]]
-            rows = self.tokenizer(together, **options)["input_ids"]
+        for rows in self._rows_of_ids(texts, options):
             if too_long := sum(len(row) > limit for row in rows):
                 truncated += too_long
                 # Special tokens stand before and after the text's own, which alone are cut.
@@ -111,6 +109,17 @@ class TokenizationMixin:
                 rows = [row if len(row) <= limit else _cut(row, limit, before, after, left) for row in rows]
             ids += rows
         return ids, truncated
+
+    def count_tokens(self, texts: Sequence[str]) -> Iterator[int]:
+        """Yield how many tokens each text has, special tokens included, whatever the limit."""
+        for rows in self._rows_of_ids(texts, TOKENIZER_OPTIONS):
+            yield from map(len, rows)
+
+    def _rows_of_ids(self, texts: Sequence[str], options: dict[str, bool]) -> Iterator[list[list[int]]]:
+        """Yield the token ids of TOKENIZED_TOGETHER texts at a time."""
+        for start in range(0, len(texts), TOKENIZED_TOGETHER):
+            together = [replace_surrogates(text) for text in texts[start : start + TOKENIZED_TOGETHER]]
+            yield self.tokenizer(together, **options)["input_ids"]
 
     def pad(self, tokens: Sequence[list[int]]) -> dict[str, torch.Tensor]:
         """Return input_ids and attention_mask, each [batch, longest text]."""
