@@ -8,7 +8,8 @@ positive documents are the relevant ones) or a folder in the BEIR layout (corpus
 or another --split; judgments in three columns, or in TREC's four).
 Reported: nDCG@10, RR@10, P@5 and R@100 by ir-measures, or its other --metrics (one without a cutoff, such as AP, looks
 at all documents), mean active terms of documents and queries, and the latency of one query, encoding and search
-together, in ms.
+together, in ms. A document longer than the model's limit scores as its best passage; its passages' terms are counted
+each.
 """
 
 from pathlib import Path
@@ -22,7 +23,7 @@ from utils.arguments import (
     refuse_idle_flags,
     refuse_overwriting,
 )
-from utils.console import format_table, print_line, print_skipped, print_truncated, run_script
+from utils.console import format_table, print_line, print_long_documents, print_skipped, print_truncated, run_script
 from utils.device import PRECISIONS
 from utils.documents.reading import read_documents
 from utils.evaluation.collection import Collection, pool_examples, read_collection
@@ -79,7 +80,7 @@ def main(args: ScriptArguments) -> None:
         model = SpladeEncoder.from_pretrained(name, args.device, args.max_length, args.precision, args.threads)
         model.check_positions(max_length=args.max_length)
         rows.append(evaluate_model(name, model, data, args.metrics, args.batch_size))
-        print_truncated(model.truncated, len(data.documents), "documents", model.max_length, name)
+        print_long_documents(rows[-1]["long_documents"], len(data.documents), model.max_length, name)
         truncated = model.tokenize_and_count_queries(list(data.queries.values()))[1]
         print_truncated(truncated, len(data.queries), "queries", model.query_max_length, name)
     columns = ["model", *args.metrics, "doc_terms", "query_terms", "query_latency_ms"]

@@ -8,8 +8,9 @@
     tokenizer, model, device = load_splade_model("./fine_tuned_splade")
     retrieve_documents("reset the device", ["First document", "Second document"], tokenizer, model, device, top_k=3)
 
-Documents are encoded once. Each hit shows its rank, score and text, and the terms that query and document share with
-their part of the score.
+Documents are encoded once, those that are longer than the model's limit by their passages. Each hit shows its rank,
+score and text (of a long document, its best passage's) and the terms that query and text share with their part of the
+score.
 """
 
 import sys
@@ -21,12 +22,12 @@ import numpy as np
 import torch
 
 from utils.arguments import ScriptArguments, ScriptParser, check_positive, positive_int, refuse_overwriting
-from utils.console import print_line, print_skipped, print_truncated, quiet_libraries, run_script
+from utils.console import print_line, print_long_documents, print_skipped, quiet_libraries, run_script
 from utils.device import PRECISIONS
 from utils.documents.reading import read_documents
 from utils.files import check_writable, write_json
 from utils.records import Document, replace_surrogates
-from utils.search.index import SearchIndex
+from utils.search.passages import DocumentIndex
 from utils.search.synonyms import Synonyms
 from utils.splade.encoder import SpladeEncoder
 from utils.splade.tokenization import check_text, check_texts
@@ -67,8 +68,9 @@ def retrieve_documents(
 
     Returns:
         [{"rank", "index", "score", "snippet", "terms"}, ...]: `index` is the document's position in `documents`,
-        `score` the dot product, `terms` the terms that query and document share with their part of the score,
-        [(word, part), ...], heaviest first, parts summing to 1. Documents without a shared term are never returned.
+        `score` the dot product, `snippet` the beginning of the document, `terms` the terms that query and document
+        share with their part of the score, [(word, part), ...], heaviest first, parts summing to 1. Of a document
+        longer than the model's limit, these are its best passage's. Documents without a shared term are never returned.
 
     Raises:
         ValueError: `top_k` is not at least 1.
@@ -89,6 +91,7 @@ class DocumentSearch:
 
     Args:
         synonyms: expand queries before they are encoded.
+        titles: see `utils.search.passages.DocumentIndex`.
     """
 
     def __init__(
@@ -97,12 +100,12 @@ class DocumentSearch:
         model: SpladeEncoder,
         show_progress: bool = False,
         synonyms: Synonyms | None = None,
+        titles: Sequence[str] | None = None,
     ) -> None:
         self.documents, self.model, self.synonyms = list(documents), model, synonyms
-        self.vectors = model.encode(self.documents, show_progress=show_progress)
+        self.index = DocumentIndex(model, self.documents, titles, show_progress=show_progress)
         if show_progress:
-            print_truncated(model.truncated, len(self.documents), "documents", model.max_length)
-        self.index = SearchIndex(self.vectors)
+            print_long_documents(self.index.long_documents, len(self.documents), model.max_length)
 
     def expand(self, query: str) -> str:
         """Return a query with its synonyms."""
@@ -112,20 +115,20 @@ class DocumentSearch:
         """See `retrieve_documents`."""
         vector = self.model.encode_query(self.expand(query))
         results = []
-        for rank, (position, score) in enumerate(self.index.search(vector, top_k), 1):
-            document = self.vectors[position]
-            shared, in_query, in_document = np.intersect1d(
-                vector.indices, document.indices, assume_unique=True, return_indices=True
+        for rank, hit in enumerate(self.index.search(vector, top_k), 1):
+            passage = self.index.vectors[hit.passage]
+            shared, in_query, in_passage = np.intersect1d(
+                vector.indices, passage.indices, assume_unique=True, return_indices=True
             )
-            parts = vector.values[in_query] * document.values[in_document]
+            parts = vector.values[in_query] * passage.values[in_passage]
             order = np.argsort(-parts, kind="stable")
             words = self.model.decode_terms(shared[order])
             results.append(
                 {
                     "rank": rank,
-                    "index": position,
-                    "score": score,
-                    "snippet": _snippet(self.documents[position]),
+                    "index": hit.document,
+                    "score": hit.score,
+                    "snippet": _snippet(self.index.passages[hit.passage]),
                     "terms": [(word, float(part)) for word, part in zip(words, parts[order] / parts.sum())],
                 }
             )
@@ -197,7 +200,8 @@ def main(args: ScriptArguments) -> None:
     print_skipped(skipped)
     _, model, device = load_splade_model(args.model_dir, args.device, args.precision, args.threads)
     print_line(f"{len(documents):,} documents, on {device}")
-    search = DocumentSearch([document.full_text for document in documents], model, True, synonyms)
+    titles = [document.title for document in documents]
+    search = DocumentSearch([document.full_text for document in documents], model, True, synonyms, titles)
     search.search("warm up", args.top_k)  # the first query is traced, which is no query's latency
     if args.query is None:
         records = prompt_for_queries(search, documents, args.top_k, args.top_terms)

@@ -18,10 +18,11 @@ from utils.console import quiet_libraries, run_script
 from utils.evaluation.collection import read_collection
 from utils.evaluation.metrics import evaluate_model
 from utils.splade.encoder import SpladeEncoder
+from utils.splade.tokenization import TokenizationMixin
 from utils.splade.vectors import SparseVector
 
 
-class PlainFormula:
+class PlainFormula(TokenizationMixin):
     """SPLADE encoder as in the paper's formula, with the methods that `evaluate_model` calls."""
 
     def __init__(self, folder: str, max_length: int, query_max_length: int) -> None:

@@ -118,9 +118,12 @@ def test_bad_input_is_one_line(tmp_path, arguments, message):
     fails_with_one_line(run(SCRIPT, *(["--model-dir", "splade-tiny", *arguments])), message)
 
 
-def test_texts_that_the_model_cuts_are_counted(tmp_path, short_model):
+def test_texts_longer_than_the_limits_are_counted(tmp_path, short_model):
     examples = [{**EXAMPLES[0], "positive_document": "apples " * 20}, {**EXAMPLES[2], "query": "yellow fruit " * 5}]
     (tmp_path / "long.json").write_text(json.dumps(examples))
     done = run(SCRIPT, "--model-dir", short_model, "--test-file", tmp_path / "long.json")
-    assert f"1 of 3 documents are longer than 12 tokens and are cut there by {short_model}" in done.stdout
+    assert (
+        f"1 of 3 documents are longer than 12 tokens and are searched by their passages with {short_model}"
+        in done.stdout
+    )
     assert f"1 of 2 queries are longer than 6 tokens and are cut there by {short_model}" in done.stdout

@@ -161,10 +161,25 @@ def test_synonyms_expand_queries(tmp_path):
     fails_with_one_line(run(SCRIPT, *options, "--synonyms", synonyms), "synonyms.txt: line 1: expected")
 
 
+def test_a_hit_in_a_long_document_shows_the_passage(tmp_path, loaded):
+    end = "Parrots eat sunflower seeds."
+    documents = ["The engine needs oil and a new filter. " * 80 + end, "Parrots are birds.", *DOCUMENTS]
+    hits = retrieve_documents("what seeds do parrots eat?", documents, *loaded, top_k=9)
+    assert hits[0]["index"] == 0 and hits[0]["terms"][0][0] in ("seed", "seeds", "parrot", "parrots")
+    assert len({hit["index"] for hit in hits}) == len(hits)
+    engine = retrieve_documents("engine oil", documents, *loaded, top_k=2)
+    assert [hit["index"] for hit in engine] == [0, 2] and engine[0]["snippet"].startswith("The engine needs oil")
+    (tmp_path / "docs.jsonl").write_text(json.dumps({"title": "Pets", "text": f"{'word ' * 600}\n\n{end}"}))
+    options = ["--model-dir", "splade-tiny", "--docs-file", tmp_path / "docs.jsonl", "--query", "sunflower"]
+    shown = run(SCRIPT, *options).stdout
+    assert "1 of 1 documents are longer than 512 tokens and are searched by their passages\n" in shown
+    assert f"\n  Pets {end}\n" in shown
+
+
 def test_what_the_model_cuts_is_said(tmp_path, short_model):
     (tmp_path / "docs.json").write_text(json.dumps(["brake " * 20, "a lamp"]))
     options = ["--model-dir", short_model, "--docs-file", tmp_path / "docs.json"]
     done = run(SCRIPT, *options, "--query", "how do I change the lamp of my car")
-    assert "1 of 2 documents are longer than 12 tokens and are cut there" in done.stdout
+    assert "1 of 2 documents are longer than 12 tokens and are searched by their passages" in done.stdout
     assert "The query is longer than 6 tokens and was cut." in done.stdout
     assert "query is longer" not in run(SCRIPT, *options, "--query", "lamp").stdout

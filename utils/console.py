@@ -127,6 +127,15 @@ def print_truncated(count: int, total: int, kind: str, limit: int, model: str = 
         print_line(f"{count:,} of {total:,} {kind} are longer than {limit:,} tokens and are cut there{by}")
 
 
+def print_long_documents(count: int, total: int, limit: int, model: str = "") -> None:
+    """Print how many documents are longer than a model's limit in tokens, if there are any."""
+    if count:
+        by = f" with {model}" if model else ""
+        print_line(
+            f"{count:,} of {total:,} documents are longer than {limit:,} tokens and are searched by their passages{by}"
+        )
+
+
 def is_main_process() -> bool:
     """Return whether this is the first, or the only one, of the processes that torchrun started."""
     return os.environ.get("RANK", "0") == "0"

@@ -55,3 +55,12 @@ def test_a_relevant_document_below_the_first_100_counts(tiny, monkeypatch):
         assert row["AP"] > 0.95 and row["R@120"] == pytest.approx(120 / 151)
     lengths = [len(tiny.encode_query(query).indices) for query in queries.values()]
     assert row["query_terms"] == sum(lengths) / 2  # each query counts once
+
+
+def test_a_long_document_counts_once_and_by_all_of_its_text(tiny):
+    texts = ["fruit salad " * 700 + "served with whipped cream", *(f"fruit number {i}" for i in range(20))]
+    documents = [Document(id=str(i), text=text) for i, text in enumerate(texts)]
+    everything = {str(i): 1 for i in range(21)}
+    data = Collection(documents, {"q1": "fruit", "q2": "whipped cream"}, {"q1": everything, "q2": {"0": 1}})
+    row = evaluate_model("tiny", tiny, data, ["R@21", "RR@1"])
+    assert row["R@21"] == row["RR@1"] == 1 and row["long_documents"] == 1

@@ -9,8 +9,8 @@ import numpy as np
 
 from utils.console import progress_bar
 from utils.evaluation.collection import Collection
-from utils.search.index import SearchIndex
 from utils.search.lexical import BM25Index
+from utils.search.passages import DocumentIndex
 from utils.splade.encoder import SpladeEncoder
 from utils.splade.vectors import SparseVector
 
@@ -91,14 +91,19 @@ def evaluate_model(
     metrics: Sequence[str] = DEFAULT_METRICS,
     batch_size: int | None = None,
 ) -> dict[str, Any]:
-    """Return a row of the table for a SPLADE model: `model`, the metrics, `doc_terms`, `query_terms` and
-    `query_latency_ms`, of encoding and search together."""
-    vectors = model.encode(
-        [document.full_text for document in data.documents], batch_size=batch_size, show_progress=True
-    )
-    index = SearchIndex(vectors)
-    row, query_vectors = _measure(name, data, metrics, model.encode_query, index.search)
-    return {**row, "doc_terms": _mean_terms(vectors), "query_terms": _mean_terms(query_vectors)}
+    """Return a row of the table for a SPLADE model: `model`, the metrics, `doc_terms` (mean active terms of what is
+    indexed: a document, or each passage of a long one), `query_terms`, `query_latency_ms`, of encoding and search
+    together, and `long_documents`, how many are searched by their passages."""
+    titles = [document.title for document in data.documents]
+    texts = [document.full_text for document in data.documents]
+    index = DocumentIndex(model, texts, titles, batch_size, show_progress=True)
+
+    def search(vector: SparseVector, depth: int) -> list[tuple[int, float]]:
+        return [(hit.document, hit.score) for hit in index.search(vector, depth)]
+
+    row, query_vectors = _measure(name, data, metrics, model.encode_query, search)
+    terms = {"doc_terms": _mean_terms(index.vectors), "query_terms": _mean_terms(query_vectors)}
+    return {**row, **terms, "long_documents": index.long_documents}
 
 
 def evaluate_bm25(
