@@ -8,8 +8,9 @@
 
 Input: a folder of documents, one file (README, Files, has the formats), or a collection in the BEIR layout, of which
 only the documents are read; a --domain that a language model writes passages about; recorded feedback. Output:
-training, validation and test examples, and data_report.html, which shows samples of what was made and left out; beside
-an output of another name than training_data, such as train.jsonl, train_validation.jsonl and train_report.html.
+training, validation and test examples, the passages that the queries of the last two search, and data_report.html,
+which shows samples of what was made and left out; beside an output of another name than training_data, such as
+train.jsonl, train_validation.jsonl, train_validation_corpus.jsonl and train_report.html.
 Documents that share a passage always fall into the same of the three, unless so many share it that it is boilerplate,
 of which no examples are made.
 
@@ -28,13 +29,14 @@ from utils.documents.reading import read_documents
 from utils.files import write_text
 from utils.journal import JOURNAL_SUFFIX, Journal, lock_journal
 from utils.languages import language_name
-from utils.records import Chunk, Document, TrainingExample, replace_surrogates
+from utils.records import Chunk, Document, TrainingExample, corpus_file, replace_surrogates
 from utils.training_data.augmentation import DEFAULT_SHARE, VARIANT_KINDS, augment_queries
 from utils.training_data.bootstrap import typical_passages, write_documents
 from utils.training_data.costs import estimate_cost, print_usage
 from utils.training_data.data_report import render_data_report
 from utils.training_data.extractive import extractive_examples
 from utils.training_data.feedback import read_feedback_examples
+from utils.training_data.held_out import hold_out
 from utils.training_data.language_model import LanguageModel
 from utils.training_data.model_queries import NEGATIVE_STRATEGIES, QUERY_TYPES, examples_from_answers, template_names
 from utils.training_data.negatives_bm25 import add_bm25_negatives
@@ -93,22 +95,30 @@ def generate(args: ScriptArguments, plan: Plan, journal: Journal | None, model: 
 
     parts = dict(zip(SPLITS, split_by_document(examples, args.split, args.seed, families.family_of)))
     shares_note = explain_shares(list(parts.values()), args.split, families.family_of)
+    corpora = {}
+    for name in SPLITS[1 : len(parts)]:
+        parts[name], corpora[name], untestable = hold_out(parts[name], families, args.seed)
+        rejected += untestable
     training = parts["training"]
     training += augment_queries(training, plan.variants, args.seed, plan.synonyms, model)
-    # The other parts get none: the model is measured on all their documents, of which a passage with the query in it,
-    # as those that queries are cut out of, would be a better answer than the positive, and not be known as one.
+    # The other parts need none: their queries search all passages.
     sources = {example.source for example in training}
     neighbors = [chunk for chunk in families.passages if chunk.document_id in sources]
     mined = add_bm25_negatives(training, neighbors, args.negatives, families, args.language)
     if model:
         print_usage(model, args.price)
 
-    write_parts(parts, plan.outputs)
+    write_parts(parts, plan.outputs, corpora)
     summary = summarize(documents, chunks, families, parts, plan.outputs, rejected)
     if args.negatives:
         summary["negatives"] = describe_negatives(mined, training, neighbors, families)
     if shares_note:
         summary["split"] = shares_note
+    sizes = [
+        f"{len(pool):,} in {corpus_file(plan.outputs[name]).name}" for name, pool in corpora.items() if parts[name]
+    ]
+    if sizes:
+        summary["searched"] = f"passages: {', '.join(sizes)}"
     page = report_file(plan.outputs["training"])
     title = replace_surrogates(args.domain or Path(args.input_dir or args.feedback_file).name)
     cases = [*rejected, *rejected_chunks(chunks, families), *(Rejected("unread file", r, "") for r in skipped)]

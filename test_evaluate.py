@@ -3,9 +3,10 @@
     python test_evaluate.py --model-dir ./fine_tuned_splade --test-file validation_data.json
     python test_evaluate.py --model-dir ./fine_tuned_splade --test-file beir/ --baseline bm25 --compare splade-tiny
 
-The test data is a file of training-format examples (its documents, pooled, are the collection, and each query's
-positive documents are the relevant ones) or a folder in the BEIR layout (corpus.jsonl, queries.jsonl, qrels/test.tsv,
-or another --split; judgments in three columns, or in TREC's four).
+The test data is a file of training-format examples (the collection is its documents and the passages that were
+generated with it, in test_data_corpus.jsonl beside test_data.json; each query's positive documents are the relevant
+ones) or a folder in the BEIR layout (corpus.jsonl, queries.jsonl, qrels/test.tsv, or another --split; judgments in
+three columns, or in TREC's four).
 Reported: nDCG@10, RR@10, P@5 and R@100 by ir-measures, or its other --metrics (one without a cutoff, such as AP, looks
 at all documents), mean active terms of documents and queries, and the latency of one query, encoding and search
 together, in ms. A document longer than the model's limit scores as its best passage; its passages' terms are counted
@@ -30,7 +31,7 @@ from utils.evaluation.collection import Collection, pool_examples, read_collecti
 from utils.evaluation.metrics import DEFAULT_METRICS, check_metrics, evaluate_bm25, evaluate_model
 from utils.files import check_writable, write_json
 from utils.models import load_config
-from utils.records import read_examples
+from utils.records import corpus_file, read_examples, read_passages
 from utils.splade.encoder import SpladeEncoder
 from utils.splade.model_folder import read_model_folder
 
@@ -47,9 +48,13 @@ def load_test_data(path: str | Path, documents: str | Path | None = None, split:
         return read_collection(path, documents, split or "test")
     if split:
         raise ValueError(f"{path}: a file of examples has no splits; --split is for a folder in the BEIR layout")
-    data = pool_examples(read_examples(path))
+    examples = read_examples(path)
+    passages = read_passages(path, examples)
+    data = pool_examples(examples, passages)
     if not data.qrels:
         raise ValueError(f"{path}: no example has both a query and a positive document")
+    if documents is not None and passages:
+        raise ValueError(f"{corpus_file(path)}: holds the documents that these queries search; leave out --docs-file")
     if documents is not None:
         known = {document.text for document in data.documents}
         added, skipped = read_documents(documents)
@@ -61,6 +66,7 @@ def load_test_data(path: str | Path, documents: str | Path | None = None, split:
 def main(args: ScriptArguments) -> None:
     test = Path(args.test_file)
     collection = test / "corpus.jsonl", test / "queries.jsonl", test / "qrels" / f"{args.split or 'test'}.tsv"
+    collection += (corpus_file(test),)
     refuse_overwriting(args.output_file, test, args.docs_file, *collection)
     if args.output_file:
         check_writable(args.output_file)

@@ -86,6 +86,7 @@ def test_outputs_of_two_names_in_a_folder_share_no_file(docs, tmp_path):
         assert run(SCRIPT, "--input-dir", docs, "--output-file", out / name, "--seed", seed).returncode == 0
     names = {"a.json", "a_validation.json", "a_test.json", "a_report.html"}
     names |= {"b.jsonl", "b_validation.jsonl", "b_test.jsonl", "b_report.html"}
+    names |= {f"{name}_{part}_corpus.jsonl" for name in "ab" for part in ("validation", "test")}
     assert {path.name for path in out.iterdir()} == names
 
 
@@ -97,7 +98,7 @@ def test_an_empty_part_removes_the_file_of_an_earlier_run_and_no_other(docs, tmp
     done = run(*one)
     removed = tmp_path / "validation_data.json"
     assert f"removed     {removed}: it held the validation examples of an earlier run" in done.stdout
-    assert not removed.exists() and not (tmp_path / "test_data.json").exists()
+    assert not removed.exists() and not list(tmp_path.glob("test_data*")) and not list(tmp_path.glob("*_corpus.jsonl"))
     assert "removed" not in run(*one).stdout
     os.mkfifo(pipe)
     for text in ("gold", json.dumps([{"query": "by hand", "positive_document": "a judged text"}])):
@@ -415,6 +416,14 @@ BAD = {
         ["--input-dir", "{tmp}/short", "--output-file", "{tmp}/o.json", "--validation-file", "{tmp}/o.json"],
         "same file",
     ),
+    "one collection for both": (
+        ["--input-dir", "{tmp}/short", "--validation-file", "{tmp}/o.json", "--test-file", "{tmp}/o.jsonl"],
+        "same file",
+    ),
+    "collection over a document of the folder": (
+        ["--input-dir", "{tmp}", "--test-file", "{tmp}/pages.json"],
+        "pages_corpus.jsonl: it is read, too",
+    ),
     "chunk size": (["--input-dir", "{tmp}/short", "--chunk-size", "10"], "from 500 to 2000"),
     "no input": ([], "give --input-dir, --domain or --feedback-file"),
     "a split that is none": (["--input-dir", "{tmp}/short", "--split", "0/1"], "shares such as 80/10/10"),
@@ -435,6 +444,7 @@ def test_bad_input_is_one_line(tmp_path, arguments, message):
     (tmp_path / "short").mkdir()
     (tmp_path / "short" / "a.txt").write_text("hi")
     (tmp_path / "bad.jsonl").write_text("{")
+    (tmp_path / "pages_corpus.jsonl").write_text('{"text": "a document"}')
     (tmp_path / "page_report.html").write_text("<p>Pages read.</p>")
     before = sorted(tmp_path.rglob("*"))
     arguments = [argument.format(tmp=tmp_path) for argument in arguments]

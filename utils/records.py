@@ -13,7 +13,12 @@ from utils.files import open_atomic
 
 # What shows a file to be written by one of the scripts: a line of a page, and fields of records.
 REPORT_MARK = b'<meta name="generator" content="generate_training_data.py">'
-OUTPUT_FIELDS = ({"query", "positive_document"}, {"query", "results"}, {"indices", "values"})
+OUTPUT_FIELDS = (
+    {"query", "positive_document"},
+    {"passage_id", "passage"},
+    {"query", "results"},
+    {"indices", "values"},
+)
 SURROGATES = re.compile("[\ud800-\udfff]")
 SURROGATE_ESCAPE = re.compile(r"\\u[dD][89a-fA-F]")
 
@@ -106,6 +111,19 @@ class TrainingExample(Record):
         return {name for name in (self.positive_id, self.source) if name}
 
 
+class Passage(Record):
+    """A text that the queries of a file of examples search, and the `positive_id` of examples that it answers."""
+
+    passage_id: str | None
+    passage: str
+
+
+def corpus_file(examples: str | Path) -> Path:
+    """Return where the passages are that the queries of a file of examples search, if it has some:
+    `test_data_corpus.jsonl` beside `test_data.json`."""
+    return Path(examples).with_name(f"{Path(examples).stem}_corpus.jsonl")
+
+
 def replace_surrogates(value: Any) -> Any:
     """Return a text, or a JSON value with all its texts, with U+FFFD for each half of a surrogate pair: escapes in JSON
     and names of files that are not UTF-8 bring them in, and UTF-8 and tokenizers cannot hold them."""
@@ -187,6 +205,32 @@ def read_examples(path: str | Path) -> list[TrainingExample]:
     return examples
 
 
+def read_passages(examples_file: str | Path, examples: Sequence[TrainingExample]) -> list[Passage]:
+    """Read the passages that were written beside a file of examples, see `corpus_file`; none where there are none.
+
+    Raises:
+        ValueError: broken JSON or a missing field; or the passages are others than those that the examples are of.
+        OSError: the file cannot be read.
+    """
+    path = corpus_file(examples_file)
+    if not path.exists():
+        return []
+    passages = []
+    for place, value in read_json_records(path):
+        try:
+            passages.append(Passage.model_validate(value))
+        except ValidationError as error:
+            raise ValueError(f"{place}: {describe_error(error)}") from None
+    known = {(passage.passage_id, passage.passage) for passage in passages}
+    for example in examples:
+        if (example.positive_id, example.positive_document) not in known:
+            raise ValueError(
+                f"{path}: is not of the same run as {examples_file}: it lacks the positive document of "
+                f"'{example.query[:60]}'; make both anew, or remove this file to search the documents of the examples"
+            )
+    return passages
+
+
 def describe_error(error: ValidationError) -> str:
     """Return the first thing that is wrong, as `field 'query': Field required`."""
     first = error.errors()[0]
@@ -195,9 +239,9 @@ def describe_error(error: ValidationError) -> str:
     return f"field '{'.'.join(str(part) for part in first['loc'][:2])}': {first['msg']}"
 
 
-def write_examples(path: str | Path, examples: Sequence[TrainingExample]) -> None:
-    """Write examples as a JSON list or, by `.jsonl`, as JSON Lines, one at a time. Fields that were never set are left
-    out."""
+def write_examples(path: str | Path, examples: Sequence[Record]) -> None:
+    """Write examples, or passages, as a JSON list or, by `.jsonl`, as JSON Lines, one at a time. Fields that were never
+    set are left out."""
     lines = Path(path).suffix == ".jsonl"
     with open_atomic(path) as file:
         for number, example in enumerate(examples):

@@ -2,8 +2,8 @@
 
 import pytest
 
-from utils.evaluation.collection import pool_examples, read_collection
-from utils.records import TrainingExample
+from utils.evaluation.collection import keep_nearest, pool_examples, read_collection
+from utils.records import Passage, TrainingExample
 
 
 def test_a_collection_keeps_judged_queries(beir):
@@ -59,3 +59,24 @@ def test_pooled_examples_judge_all_that_was_made_from_a_passage():
     passage = {"the body", "the rest of the body"}
     assert judged == {"title": passage | {"a second answer"}, "a sentence": passage, "another": {"elsewhere"}}
     assert set(texts.values()) == passage | {"a stranger", "elsewhere", "a second answer", "asked by nobody"}
+
+
+def test_the_collection_of_examples_is_their_passages_and_further_documents_each_once():
+    passages = [Passage(passage_id=name, passage=text) for name, text in (("p1", "one"), ("p2", "two"), ("p3", "two"))]
+    rows = [TrainingExample(query="first", positive_document="one", positive_id="p1", negative_documents=["two", "no"])]
+    pooled = pool_examples(rows, passages)
+    assert [document.text for document in pooled.documents] == ["one", "two", "no"]
+    assert pooled.qrels == {"q0": {"d0": 1}}
+
+
+def test_the_nearest_documents_are_the_judged_ones_and_the_first_ranks_of_all_queries():
+    words = ("engine", "brake")
+    texts = [f"{word} " * (9 - i) + f"w{i} " * 3 * i for i in range(9) for word in words] + ["neither of them"] * 4
+    passages = [Passage(passage_id=None, passage=f"{text} n{i}") for i, text in enumerate(texts)]
+    answers = [passages[-1].passage, passages[-2].passage]
+    rows = [TrainingExample(query=word, positive_document=text) for word, text in zip(words, answers)]
+    data = pool_examples(rows, passages)
+    nearest = [document.text for document in keep_nearest(data, 7).documents]
+    assert nearest == [passage.passage for passage in passages[:5]] + [passages[-2].passage, passages[-1].passage]
+    assert keep_nearest(data, 22) == data and len(keep_nearest(data, 21).documents) == 20
+    assert [document.text for document in keep_nearest(data, 1).documents] == answers[::-1]

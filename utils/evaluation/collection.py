@@ -1,13 +1,16 @@
 """Test collections: documents, queries, and judgments of which documents answer which query."""
 
+import itertools
 from collections.abc import Iterable
 from pathlib import Path
 from typing import NamedTuple
 
 from utils.console import print_skipped
 from utils.documents.reading import read_documents
-from utils.records import Document, TrainingExample, read_json_records
+from utils.records import Document, Passage, TrainingExample, read_json_records
+from utils.search.lexical import BM25Index
 
+NEAREST_DEPTH = 100  # BM25's ranks that `keep_nearest` looks at
 QRELS_HEADERS = {"score", "relevance", "rel", "label", "grade"}  # names of the last column, on a first line of names
 
 
@@ -19,10 +22,13 @@ class Collection(NamedTuple):
     qrels: dict[str, dict[str, int]]
 
 
-def pool_examples(examples: Iterable[TrainingExample]) -> Collection:
-    """Make a test collection of examples: all their documents, each once. Relevant to a query are its positives, and
-    the positives of other examples that were made from the same passage."""
+def pool_examples(examples: Iterable[TrainingExample], passages: Iterable[Passage] = ()) -> Collection:
+    """Make a test collection of examples: the passages, if there are some, and all documents of the examples, each
+    once. Relevant to a query are its positives, and the positives of other examples that were made from the same
+    passage."""
     ids: dict[str, str] = {}  # text -> id
+    for passage in passages:
+        ids.setdefault(passage.passage.strip(), f"d{len(ids)}")
     queries: dict[str, str] = {}  # text -> id
     qrels: dict[str, dict[str, int]] = {}
     passages: dict[str, dict[str, int]] = {}  # positive_id -> grade by id of each text made from it
@@ -40,6 +46,22 @@ def pool_examples(examples: Iterable[TrainingExample]) -> Collection:
         qrels.setdefault(query, {}).update(own)
     documents = [Document(id=name, text=text) for text, name in ids.items()]
     return Collection(documents, {name: text for text, name in queries.items()}, qrels)
+
+
+def keep_nearest(data: Collection, count: int) -> Collection:
+    """Return the collection with its judged documents and, up to `count` in all, those that BM25 ranks highest for the
+    queries: all first ranks, then all second ones, down to NEAREST_DEPTH."""
+    if len(data.documents) <= count:
+        return data
+    kept = {document for grades in data.qrels.values() for document in grades}
+    hits = BM25Index([document.full_text for document in data.documents]).search(
+        list(data.queries.values()), NEAREST_DEPTH
+    )
+    ranked = [[data.documents[position].id for position, _ in ranking] for ranking in hits]
+    for document in itertools.chain.from_iterable(itertools.zip_longest(*ranked)):
+        if document and len(kept) < count:
+            kept.add(document)
+    return data._replace(documents=[document for document in data.documents if document.id in kept])
 
 
 def read_collection(folder: str | Path, documents: str | Path | None = None, split: str = "test") -> Collection:

@@ -4,7 +4,7 @@ Open `extractive.py` first, which cuts queries out of the passages themselves. Q
 (`model_queries.py`, through the client in `language_model.py`, whose replies `chat_replies.py` reads), a local
 doc2query model (`seq2seq.py`) and recorded relevance judgments (`feedback.py`); `bootstrap.py` generates the documents,
 too. `passages.py` cuts and groups them. `quality.py` filters examples, `splitting.py` splits them by document,
-`augmentation.py` adds variants of their queries, `negatives_bm25.py` and `negatives_mined.py` mine hard negatives;
-`summary.py` and `data_report.py` show what was made, `costs.py` what a language model's work costs; `plan.py` checks
-the arguments for all this.
+`held_out.py` makes the collection that validation and test queries search, `augmentation.py` adds variants of training
+queries, `negatives_bm25.py` and `negatives_mined.py` mine hard negatives; `summary.py` and `data_report.py` show what
+was made, `costs.py` what a language model's work costs; `plan.py` checks the arguments for all this.
 """

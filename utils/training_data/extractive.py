@@ -19,6 +19,7 @@ from utils.records import Chunk, TrainingExample
 
 MIN_REMAINING_WORDS = 5  # words left of a passage once the query is removed; with fewer it makes no example
 CROP_WORD_RANGE = (4, 32)  # words of a `sentence` query; sentences outside this range are skipped
+CUT_OUT_TYPES = ("title", "sentence", "passage")  # of queries whose words stand in a row in the passage
 MAX_PASSAGE_SENTENCES = 5  # sentences of a `passage` query, as of a long question
 # List markers, block quotes, bold and code marks, which people do not type in queries.
 MARKUP = re.compile(r"^\s*(?:[-*+>]|\d+[.)])\s+|\*\*|`", re.MULTILINE)

@@ -17,7 +17,7 @@ from utils.training_data.augmentation import DEFAULT_SHARE, VARIANT_KINDS
 from utils.training_data.language_model import Request
 from utils.training_data.model_queries import QUERY_TYPES, build_requests, load_template
 from utils.training_data.passages import chunk_and_group
-from utils.training_data.splitting import output_files, report_file
+from utils.training_data.splitting import all_outputs, output_files, report_file
 
 GENERATORS = ("auto", "openai", "seq2seq", "extractive")
 
@@ -58,9 +58,10 @@ def make_plan(args: ScriptArguments) -> Plan:
             raise FileNotFoundError(f"{name}: no such file or folder")
     outputs = output_files(Path(args.output_file), args.validation_file, args.test_file, args.split)
     report = report_file(outputs["training"])
-    for file in (*outputs.values(), report):
+    written = all_outputs(outputs)
+    for file in (*written, report):
         refuse_overwriting(file, args.input_dir, args.feedback_file, args.synonyms, args.template)
-    if report.resolve() in {file.resolve() for file in outputs.values()}:
+    if report.resolve() in {file.resolve() for file in written}:
         raise ValueError(f"{report}: the report goes there; name another file for the examples")
     resolve_device(args.device)
     generator = _choose_generator(args) if args.input_dir or args.domain else None

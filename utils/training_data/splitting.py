@@ -8,7 +8,7 @@ from pathlib import Path
 
 from utils.console import print_line
 from utils.files import check_writable
-from utils.records import TrainingExample, read_examples, write_examples
+from utils.records import Passage, TrainingExample, corpus_file, read_examples, write_examples
 
 SPLITS = ("training", "validation", "test")
 DEFAULT_STEM = "training_data"  # of the file of training examples; the files beside it have names without it
@@ -55,21 +55,35 @@ def output_files(training: Path, validation: str | None, test: str | None, share
     files = {
         part: Path(file or part_file(training, part)) for (part, file), share in zip(named.items(), shares) if share
     }
-    if len({file.resolve() for file in files.values()}) < len(files):
+    written = all_outputs(files)
+    if len({file.resolve() for file in written}) < len(written):
         raise ValueError(f"{training}: two parts of the examples cannot go to the same file")
-    for file in files.values():
+    for file in written:
         check_writable(file)
     return files
 
 
-def write_parts(parts: Mapping[str, Sequence[TrainingExample]], files: Mapping[str, Path]) -> None:
-    """Write the parts that have a file. Where one has no examples, a file that holds an earlier run's, which do not
-    match this split, is removed; any other stays. Either is printed."""
+def all_outputs(files: Mapping[str, Path]) -> list[Path]:
+    """Return the file of each part, and those of the passages that its queries search."""
+    return [*files.values(), *(corpus_file(file) for part, file in files.items() if part != "training")]
+
+
+def write_parts(
+    parts: Mapping[str, Sequence[TrainingExample]],
+    files: Mapping[str, Path],
+    corpora: Mapping[str, Sequence[Passage]],
+) -> None:
+    """Write the parts that have a file, and beside one, for each part of `corpora`, the passages that its queries
+    search. Where a part has no examples, a file that holds an earlier run's, which do not match this split, is removed
+    with its passages; any other stays. Either is printed."""
     for name, path in files.items():
         if parts[name]:
+            if name in corpora:
+                write_examples(corpus_file(path), corpora[name])
             write_examples(path, parts[name])
         elif _holds_generated_examples(path):
             path.unlink()
+            corpus_file(path).unlink(missing_ok=True)
             print_line(f"removed     {path}: it held the {name} examples of an earlier run, and there are none now")
         elif path.exists():
             print_line(f"kept        {path}: there are no {name} examples, and it holds none that were generated")

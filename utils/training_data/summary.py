@@ -25,7 +25,7 @@ def summarize(
     examples = [example for part in parts.values() for example in part]
     empty = len(documents) - len({chunk.document_id for chunk in chunks})
     written = {
-        name: f"{len(parts[name]):,} -> {path}" if parts[name] else "none: there are too few documents"
+        name: f"{len(parts[name]):,} -> {path}" if parts[name] else "none: too few documents, or no queries that fit"
         for name, path in files.items()
     }
     copies, boilerplate = len(families.copy_of), len(families.boilerplate)
