@@ -37,9 +37,10 @@ from utils.arguments import (
 from utils.console import is_main_process, print_line, print_truncated, quiet_libraries, run_script
 from utils.device import compute_dtype, resolve_device
 from utils.documents.normalization import NORMALIZATIONS, normalizing_tokenizer
-from utils.evaluation.collection import pool_examples
+from utils.evaluation.collection import keep_nearest, pool_examples
 from utils.files import check_writable, lock_folder, write_json, write_text
 from utils.models import load_config
+from utils.records import read_passages
 from utils.splade.encoder import SpladeEncoder
 from utils.splade.model_folder import read_model_folder
 from utils.training.batches import StepBatchSampler
@@ -73,6 +74,7 @@ from utils.training.tokenization import corpus_idf, tokenize_examples
 from utils.training.trainer import EncoderTrainer
 
 LOGS_FOLDER = "runs"  # TensorBoard's, in the output folder
+VALIDATION_DOCUMENTS = 1000  # documents that the validation queries search; each evaluation encodes them all
 
 
 class SpladeTrainer:
@@ -129,6 +131,7 @@ class SpladeTrainer:
             if found.count == len(self.validation):
                 print_line(f"no validation: {val_file}: {found.reason}, or use --best-by {VALIDATION_METRIC}")
                 self.validation = []
+        self.validation_passages = read_passages(val_file, self.validation) if self.validation else []
         check_combination(given, self.given, bool(self.validation))
         self.output_dir = Path(given.output_dir)
         check_writable(self.output_dir, folder=True)
@@ -227,7 +230,7 @@ class SpladeTrainer:
         arguments = training_arguments(settings, checkpoints, self.device, self.dtype, bool(validation))
         rank_and_world = arguments.process_index, arguments.world_size
         batches = StepBatchSampler(examples.keys, settings.batch_sizes, settings.epochs, settings.seed, *rank_and_world)
-        collection = pool_examples(self.validation)
+        collection = keep_nearest(pool_examples(self.validation, self.validation_passages), VALIDATION_DOCUMENTS)
         if settings.lora_rank:
             torch.manual_seed(settings.seed)
             add_adapters(encoder.model, settings.lora_rank)

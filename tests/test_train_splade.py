@@ -26,6 +26,7 @@ from sentence_transformers import SparseEncoder
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from train_splade import SpladeTrainer
+from utils.evaluation.metrics import evaluate_model
 from utils.models import resolve_model
 from utils.splade import vnni
 from utils.splade.encoder import SpladeEncoder
@@ -971,3 +972,22 @@ def test_more_tokens_than_the_model_has_room_for_are_refused_where_they_are_aske
     with pytest.raises(ValueError, match=r"`query_max_length`: 65 tokens are more .* 64"):
         trainer(data, max_length=64, query_max_length=65).load()
     assert trainer(data, max_length=64).load().query_max_length == 64
+
+
+def test_validation_queries_search_the_nearest_of_the_passages_beside_them(data, monkeypatch):
+    positives = [(row["positive_id"], row["positive_document"]) for row in examples(6)]
+    near = [(f"near-{topic}", f"The {topic} of another truck, number nine.") for topic in TOPICS[:2]]
+    far = [(f"far-{i}", f"Sea and sky are blue on day {i}.") for i in range(9)]
+    with (data / "validation_data_corpus.jsonl").open("w") as file:
+        for name, text in (*far, *near, *positives):
+            file.write(json.dumps({"passage_id": name, "passage": text}) + "\n")
+    searched = []
+
+    def remember(name, model, collection, metrics):
+        searched.append([document.text for document in collection.documents])
+        return evaluate_model(name, model, collection, metrics)
+
+    monkeypatch.setattr("utils.training.trainer.evaluate_model", remember)
+    monkeypatch.setattr("train_splade.VALIDATION_DOCUMENTS", 8)
+    trainer(data, epochs=1).train()
+    assert searched == [[text for _, text in (*near, *positives)]]
