@@ -374,6 +374,134 @@ def test_of_html_no_content_is_taken_for_what_is_around_it(tmp_path, html, found
     assert page(tmp_path, "a.html", html) == found
 
 
+# Pages in the form of each generator. What must go reads "no" in one word or another, and no more than this is left.
+NAVIGATION = {
+    "DocBook": """<html><head><title>36.2. Oil</title></head><body><div class="navheader"><table><tr>
+        <th colspan="5">36.2. Oil (no)</th></tr><tr><td><a accesskey="p" href="a">Prev</a></td><td><a accesskey="u"
+        href="b">Up</a></td><th>Chapter 36. Engine (no)</th><td><a accesskey="n" href="c">Next</a></td></tr></table>
+        <hr></div><div class="sect1"><div class="titlepage"><h1>Oil</h1></div><p>Check it.</p><div class="note"><h3
+        class="title">Note</h3><p>When cold.</p></div></div><div class="navfooter"><hr><table><tr><td><a accesskey="p"
+        href="a">Prev</a></td></tr><tr><td>36.1. Fuel (no)</td></tr></table></div></body></html>""",
+    "Publican": """<body><h1>Oil</h1><p>Check it.<h3>Note</h3><p>When cold.<ul class="docnav"><li class="previous"><a
+        accesskey="p" href="a"><strong>Zurück</strong>5. (no)</a><li class="next"><a accesskey="n">Weiter</a></ul>""",
+    "Sphinx": """<body><div class="related" role="navigation"><h3>Navigation (no)</h3><ul><li><a href="x"
+        accesskey="N">next</a> |<li>Manual 1.0 »</ul></div><div class="document"><div class="documentwrapper"><div
+        class="bodywrapper"><div class="body"><h1>Oil<a class="headerlink" href="#oil">¶</a></h1><p>Check it.<div
+        class="admonition note"><h3>Note</h3><p>When cold.</div></div></div></div><div class="sphinxsidebar"><h4>Next
+        topic (no)</h4><a href="x">Tyres</a></div></div><div class="footer">© us (no)</div>""",
+    "AsciiDoc": """<body><div id="header"><h1>Oil</h1><div id="toc" class="toc"><div id="toctitle">Table of Contents
+        </div><ul><li><a href="#a">Note</a><li><a href="#b">1. Level</a><li><a href="#c">2. Change</a></ul></div></div>
+        <div id="content"><p>Check it.<h3 id="a">Note</h3><p>When cold.<h3>Level</h3><h3>2. Change</h3></div>
+        <div id="footer"><div id="footer-text">Last updated 2024-05-31 (no)</div></div>""",
+    "Texinfo": """<body><div class="header"><p>Next: <a href="c" accesskey="n" rel="next">Tyres (no)</a>, Previous:
+        <a href="a" rel="prev">Fuel (no)</a>, Up: <a href="b" rel="up">Engine (no)</a> &nbsp; [<a>Contents</a>][<a>Index
+        </a>]</p></div><h1>Oil</h1><p>Check it.<h3>Note</h3><p>When cold.""",
+    "MkDocs": """<body><div class="navbar fixed-top"><a class="navbar-brand">Site (no)</a></div><div class="container">
+        <div class="col-md-3"><div class="bs-sidebar" role="complementary"><a href="#a">(no)</a></div></div><div
+        class="col-md-9" role="main"><h1>Oil</h1><p>Check it.<h3>Note</h3><p>When cold.</div></div><footer>(no)</footer>
+        <div class="modal" id="mkdocs_search_modal" role="dialog"><h4>Search (no)</h4></div>""",
+    "Material for MkDocs": """<body><header class="md-header"><nav><a>Site (no)</a></nav></header><main class="md-main">
+        <div class="md-sidebar"><a>Fuel (no)</a></div><div class="md-content"><article class="md-content__inner"><a
+        class="md-content__button" href="e">Edit (no)</a><h1>Oil<a class="headerlink">¶</a></h1><p>Check it.<h3>Note
+        </h3><p>When cold.</article></div></main><footer class="md-footer"><a rel="next">Tyres (no)</a></footer>""",
+    "Docusaurus": """<body><div role="region"><a class="skipToContent_x">Skip (no)</a></div><nav class="navbar">Site
+        </nav><div class="main-wrapper"><aside class="theme-doc-sidebar-container"><ul><li>Fuel (no)</ul></aside><main>
+        <div class="row"><div class="col"><article><nav class="theme-doc-breadcrumbs">Engine (no)</nav><header><h1>Oil
+        </h1></header><p>Check it.<h3>Note<a class="hash-link" href="#n">​</a></h3><p>When cold.</article><nav
+        class="pagination-nav"><a>Next Tyres (no)</a></nav></div><div class="col col--3"><div
+        class="theme-doc-toc-desktop"><ul><li><a href="#n">Note</a></ul></div></div></div></main></div>
+        <footer>(no)</footer>""",
+    "javadoc": """<body><noscript>(no)</noscript><div class="topNav"><div class="skipNav"><a href="#skip">Skip (no)</a>
+        </div><ul class="navList"><li>Overview (no)<li>Class (no)</ul></div><div class="subNav"><ul class="navList"><li>
+        <a>Prev Class (no)</a></ul></div><div class="header"><h1>Oil</h1></div><ul class="blockList"><li><p>Check it.
+        <ul class="blockList"><li><h3>Note</h3><p>When cold.</ul></ul><div class="bottomNav"><ul class="navList"><li>
+        Overview (no)</ul></div><p class="legalCopy"><small>© us (no)</small></p>""",
+    "hand-written": """<body><center><table><tr><td><a href="a">&lt;&lt; Previous</a><td>Chapter 2 (no)<td><a href="c">
+        Next</a></table></center><hr><h1>Oil</h1><p>Check it.<h3>Note</h3><p>When cold.<hr>[<a href="a">Previous page
+        </a>] | [<a href="c">Next page</a>] | <a href="i"><img alt="up"></a>""",
+}
+
+
+@pytest.mark.parametrize("generator", NAVIGATION)
+def test_of_a_site_navigation_goes_and_content_stays(tmp_path, generator):
+    found = page(tmp_path, "a.html", NAVIGATION[generator])
+    text = "Check it.\n\n### Note\n\nWhen cold."
+    assert found == ("Oil", text + "\n\n### Level\n\n### 2. Change" * (generator == "AsciiDoc"))
+
+
+@pytest.mark.parametrize(
+    ("html", "text"),
+    [
+        ("<p>See the <a href=b>next</a> or <a rel=prev href=a>first</a> part.", "See the next or first part."),
+        ("<ul><li><a>current</a><li><a>next</a><li><a>prev</a></ul>", "* current\n* next\n* prev"),
+        ("<h2 id=pagination>Paging</h2><div id=footer><h3>Footers</h3>x</div>", "## Paging\n\n### Footers\n\nx"),
+        ("<table><tr><th>a<th>b<tr class=footer><td>All<td>3</table>", "| a | b |\n| --- | --- |\n| All | 3 |"),
+        ("<ul><li><a href=#a>A</a><li><a href=#b>B</a><li><a href=#c>C</a></ul><h2>A</h2>", "* A\n* B\n* C\n\n## A"),
+        ("<blockquote>Oil!<footer>A. Uthor</footer></blockquote>", "> Oil!\n>\n> A. Uthor"),
+        ("<header><h1>Our site</h1></header><p>x", "x"),
+        ("<div><h3><a href=#a>A</a></h3><h3><a href=#b>B</a></h3><h3><a href=#c>C</a></h3></div>",
+         "### A\n\n### B\n\n### C"),
+    ],
+)  # fmt: skip
+def test_content_is_not_taken_for_navigation(tmp_path, html, text):
+    assert page(tmp_path, "a.html", f"<title>T</title>{html}") == ("T", text)
+
+
+def test_notes_and_hidden_tabs_are_kept(tmp_path):
+    html = (
+        "<p>One.<aside>Mind the <b>gap</b>.</aside><ul role=tablist><li role=tab>Linux<li role=tab>Windows</ul>"
+        '<div role=tabpanel>ls</div><div role=tabpanel hidden>dir</div><div style="display:none">Two.</div>'
+    )
+    text = "One.\n\nMind the **gap**.\n\n* Linux\n* Windows\n\nls\n\ndir\n\nTwo."
+    assert page(tmp_path, "a.html", html).text == text
+
+
+@pytest.mark.parametrize("suffix", ["", "<main><h2>Oil</h2><p>Check it.</main>"])
+def test_text_around_an_article_is_kept(tmp_path, suffix):
+    text = page(tmp_path, "a.html", f"<p>Before.<article><p>In it.</article><p>After.{suffix}").text
+    assert text.startswith("Before.\n\nIn it.\n\nAfter.") and ("Check it." in text) == bool(suffix)
+
+
+def test_a_page_within_a_form_is_read_and_a_search_form_is_not(tmp_path):
+    html = (
+        '<form id="aspnetForm"><input type="hidden" name="__VIEWSTATE"><div><span>Opening hours</span><table><tr>'
+        "<td>Monday<td>8 to 5<tr><td>Tuesday<td>8 to 6</table></div></form>"
+    )
+    text = "Opening hours\n\n| Monday | 8 to 5 |\n| --- | --- |\n| Tuesday | 8 to 6 |"
+    assert page(tmp_path, "a.html", f"<form>Find <input name=q></form>{html}").text == text
+
+
+def test_what_a_table_cannot_hold_is_not_squeezed_into_one(tmp_path):
+    html = (
+        "<table><tr><td><h2>Oil</h2><ul><li>check<li>change</ul><td><table><tr><th>a<td>1<tr><th>b<td>2</table>"
+        "<tr><td><pre>run\n  it</pre></table>"
+    )
+    text = "## Oil\n\n* check\n* change\n\n| a | 1 |\n| --- | --- |\n| b | 2 |\n\n```\nrun\n  it\n```"
+    assert page(tmp_path, "a.html", html).text == text
+
+
+@pytest.mark.parametrize(
+    "text", ["1. Open", "- dash", "# not", "+ a", "C:\\_a\\(b\\)", "a_b *c* [d](e)", "\\# a", "5 < 6 & x", "`a\\(b`"]
+)
+def test_no_character_of_html_is_escaped(tmp_path, text):
+    html = text.replace("&", "&amp;").replace("<", "&lt;")
+    found = page(tmp_path, "a.html", f"<p>It is:<p>{html}<pre>{html}").text
+    assert found == f"It is:\n\n{text}\n\n```\n{text}\n```"
+
+
+@pytest.mark.parametrize(
+    "part",
+    [*("<a rel=next>x</a>", "<p><a>next</a>", "<a href=#a>a", "<h2>a</h2><a href=#a>a</a>", "<form>x</form>"),
+     *("<ul><li><a href=#a>a</ul>", "<header>x</header>", "<table><tr><td><pre>x</pre></table>", "<a>» «", "<p>\\")],
+)  # fmt: skip
+def test_html_is_read_in_linear_time(tmp_path, part):
+    started = time.perf_counter()
+    page(tmp_path, "a.html", f"<p>x</p>{part * 900}<p>y")
+    once = time.perf_counter() - started
+    page(tmp_path, "a.html", f"<p>x</p>{part * 900 * 8}<p>y")
+    assert time.perf_counter() - started < 40 * once + 2
+
+
 @pytest.mark.parametrize("part", ["<aside>x", "<form><div>x"])
 def test_html_that_is_nested_too_deep_is_refused_in_linear_time(tmp_path, part):
     started = time.perf_counter()

@@ -91,7 +91,7 @@ def test_asciidoc_keeps_headings_code_tables_and_notes(tmp_path):
         "The pump",
         "Read [this]. Use our site and the part on care.\n\n# Care\n\nNote\n\nKeep it **dry**.\n\n"
         "```\n# no heading\nrun(1)\n```\n\n"
-        "| Part | Torque |\n| --- | --- |\n| Bolt | 20 Nm |\n| Nut | 9 Nm |\n\n---\n\n1. Or call.",
+        "| Part | Torque |\n| --- | --- |\n| Bolt | 20 Nm |\n| Nut | 9 Nm |\n\n1. Or call.",
     )
 
 

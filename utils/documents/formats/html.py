@@ -1,21 +1,66 @@
-"""Parse HTML: the content of a page as Markdown, without navigation, banners, forms and scripts."""
+"""Parse HTML: the content of a page as Markdown, without navigation, banners, search forms and scripts."""
 
+import functools
 import re
+import string
+from collections.abc import Iterator
 from pathlib import Path
 
-from bs4 import BeautifulSoup, Tag
-from markdownify import MarkdownConverter
+import html_to_markdown as h2m
+from lxml import etree
+from lxml.html import HtmlElement, HTMLParser, document_fromstring
 
 from utils.documents.formats.page import Page, decode, page_from_markdown, read_text_bytes
-from utils.documents.segments import fence_code
 
-BOILERPLATE_TAGS = {
-    *("head", "title", "script", "style", "noscript", "template", "svg", "iframe", "form", "button"),
-    *("nav", "header", "footer", "aside"),
+UNSEEN_TAGS = (
+    *("script", "style", "noscript", "noframes", "template", "svg", "iframe"),
+    *("button", "select", "datalist", "hr"),
+)
+BOILERPLATE_ROLES = {"navigation", "banner", "contentinfo", "search", "dialog", "doc-noteref", "doc-backlink"}
+# Classes, in lower case, of what generators of sites put around the content of a page and into it.
+BOILERPLATE_CLASSES = {
+    *("headerlink", "viewcode-link", "linenos", "lineno", "sphinxsidebar", "related", "related-pages"),  # Sphinx
+    *("prev-next-area", "prev-next-footer", "bottom-of-page", "back-to-top", "toc-drawer", "bd-sidebar"),
+    *("rst-footer-buttons", "rst-versions", "wy-nav-side", "wy-nav-top", "wy-breadcrumbs"),
+    *("navheader", "navfooter", "docnav", "nav-panel"),  # DocBook, Publican, Texinfo
+    *("md-header", "md-footer", "md-sidebar", "md-skip", "md-source-file", "md-content__button"),  # MkDocs
+    *("navbar", "bs-sidebar"),
+    *("hash-link", "pagination-nav", "theme-doc-sidebar-container", "theme-doc-breadcrumbs"),  # Docusaurus
+    *("theme-doc-footer", "theme-doc-toc-mobile", "theme-doc-toc-desktop", "theme-edit-this-page"),
+    *("topnav", "bottomnav", "subnav", "skipnav", "navlist", "subnavlist", "navbarcell1", "legalcopy"),  # javadoc
+    *("breadcrumb", "breadcrumbs", "pagination", "skip-link"),
 }
-CONTENT_TAGS = ["main", "article", "h1", "h2", "p"]  # of which a form to search has none, and one around a page some
-BOILERPLATE_ROLES = {"navigation", "banner", "contentinfo", "search", "doc-noteref", "doc-backlink"}
-BOILERPLATE_CLASSES = {"headerlink", "sphinxsidebar", "related"}
+HEADINGS = ("h1", "h2", "h3", "h4", "h5", "h6")
+CONTENT_TAGS = (*HEADINGS, "p", "pre", "li", "dd", "table")  # a form to fill in has none, one around a page some
+MAX_FORM_WORDS = 20  # words of a form to fill in
+MAX_DEPTH = 1000  # elements within each other
+TOO_DEEP = etree.XPath(f"boolean({'/*' * (MAX_DEPTH + 1)})")
+BLOCK_TAGS = {"p", "div", "ul", "ol", "dl", "table", "center", "section"}
+PART_TAGS = {"li", "dd", "tr", "td"}  # of what may hold content elsewhere
+# Links to the pages before and after this one: what they read, and what stands between them and others beside them.
+STEP = re.compile(r"\b(?:prev|previous|next)\b", re.IGNORECASE)
+PAGER_LINK = re.compile(
+    r"[\W_]*(?:prev|previous|next|up|home|top|contents|table of contents|index|back)?"
+    r"(?: (?:page|chapter|section|topic))?(?:[\W_]*|\W*[:»→>]\s.*)",
+    re.IGNORECASE | re.DOTALL,
+)
+PAGER_TEXT = re.compile(r"(?:[\W_]|\b(?:prev|previous|next|up|page|chapter|section|topic)\b)*", re.IGNORECASE)
+MAX_PAGER_LINKS, MAX_PAGER_LENGTH = 8, 400  # length in characters, of titles too
+MIN_CONTENTS_LINKS = 3  # links to headings of the same page; fewer are no table of contents
+CONTENTS_TITLES = {"", "contents", "tableofcontents", "onthispage"}
+BACKSLASH = "\ufdd0"  # no character, so in no text; stands for a backslash of the page, beside those that escape
+ESCAPE = re.compile(r"\\(?![|`~])")  # other than of what would be a cell or a fence
+_OPTIONS = h2m.ConversionOptions(
+    extract_metadata=False,
+    skip_images=True,
+    strip_tags=["a"],
+    bullets="*",
+    compact_tables=True,
+    highlight_style="none",
+    expand_abbreviations=False,
+    hidden_content="reachable",
+    preprocessing=h2m.PreprocessingOptions(enabled=False),
+)
 
 
 def read_html(path: Path) -> Page:
@@ -51,81 +96,201 @@ def decode_html(path: Path) -> str:
     return decode(data, path, declared[1].decode() if declared else "")
 
 
-def _is_main(element: Tag) -> bool:
-    return element.name == "main" or element.get("role") == "main"
-
-
-def _find_boilerplate(body: Tag) -> list[Tag]:
-    """Return the elements of a page that are boilerplate."""
-    # Elements, by id; a look at all that is around each, or in it, would be quadratic.
-    around_content: set[int] = set()
-    in_main: set[int] = set()
-    for element in body.find_all(CONTENT_TAGS):
-        for parent in element.parents:
-            if id(parent) in around_content:
-                break
-            around_content.add(id(parent))
-    boilerplate = []
-    for element in body.find_all(True):
-        parent = element.parent
-        if id(parent) in in_main or _is_main(parent) or parent.name == "article":
-            in_main.add(id(element))
-        if not _is_content(element, id(element) in in_main, id(element) in around_content):
-            boilerplate.append(element)
-    return boilerplate
-
-
-def _is_content(element: Tag, in_main: bool, around_content: bool) -> bool:
-    """Return whether an element is no boilerplate. A header or an aside in the main content holds its title or a
-    remark, and a form may be around the whole content."""
-    attributes = element.attrs
-    tag_is_content = (
-        element.name not in BOILERPLATE_TAGS
-        or (element.name in ("header", "aside") and in_main)
-        or (element.name == "form" and around_content)
-    )
-    return (
-        tag_is_content
-        and attributes.get("role") not in BOILERPLATE_ROLES
-        and "hidden" not in attributes
-        and BOILERPLATE_CLASSES.isdisjoint(attributes.get("class", ()))
-    )
-
-
-def _code_language(pre: Tag) -> str:
-    """Return the language in the class of a <pre> or of its <code>, as in `language-python`; "" if there is none."""
-    classes = " ".join(c for element in (pre, *pre.find_all("code")) for c in element.get("class", []))
-    language = re.search(r"\blang(?:uage)?-(\w+)", classes)
-    return language[1] if language else ""
-
-
-class _Converter(MarkdownConverter):
-    """Converter whose fences around code are longer than those in it."""
-
-    def convert_pre(self, el: Tag, text: str, parent_tags: set[str]) -> str:
-        code = re.sub(r"\A[ \n]*\n", "", text).rstrip()
-        return f"\n\n{fence_code(code, _code_language(el))}\n\n" if text else ""
-
-
-_TO_MARKDOWN = _Converter(heading_style="ATX", strip=["a", "img"], escape_asterisks=False, escape_underscores=False)
-
-
 def html_to_markdown(html: str) -> str:
-    """Convert the content of a page to Markdown: its <main> or <article> if it has exactly one, with text, else its
-    body, without navigation, banners, forms and scripts. The page's title comes first, unless the content begins with
-    an <h1>.
+    """Convert the content of a page to Markdown: its <main> if it has exactly one, with text, and no article beside it,
+    else its body; without scripts, navigation, banners, search forms, links to neighboring pages, and a table of
+    contents of the page itself. The page's title comes first, unless the content begins with an <h1>.
 
     Raises:
         ValueError: its elements are nested too deep.
     """
-    soup = BeautifulSoup(re.sub(r"\A\s*<\?xml[^>]*>", "", html), "lxml")  # It warns of XML, though XHTML is read well.
-    title = " ".join(soup.title.get_text().split()) if soup.title else ""
-    mains = soup.find_all(_is_main) or soup.find_all("article")
-    body = mains[0] if len(mains) == 1 and mains[0].get_text().strip() else soup.body or soup
-    for element in _find_boilerplate(body):
-        element.decompose()
-    try:
-        text = _TO_MARKDOWN.convert_soup(body).strip()
-    except RecursionError:
-        raise ValueError("its elements are nested too deep") from None
+    parser = HTMLParser(encoding="utf-8", remove_comments=True, remove_pis=True, huge_tree=True)
+    root = document_fromstring(f"<html>{html}".encode("utf-8", "replace"), parser)
+    if TOO_DEEP(root):
+        raise ValueError("its elements are nested too deep")
+    title = " ".join(root.findtext(".//title", "").split())
+    etree.strip_elements(root, *UNSEEN_TAGS, with_tail=False)
+    body = root.find("body")
+    text = "" if body is None else _convert(_main_content(body))
     return text if text.startswith("# ") or not title else f"# {title}\n\n{text}"
+
+
+def _convert(body: HtmlElement) -> str:
+    """Convert an element to Markdown; what is no content is removed from it, in place."""
+    for find in (_boilerplate, _pagers, _tables_of_contents):
+        for element in list(find(body)):
+            element.drop_tree()
+    _unwrap_layout(body)
+    html = etree.tostring(body, encoding="unicode", method="html", with_tail=False).replace("\\", BACKSLASH)
+    return ESCAPE.sub("", h2m.convert(html, _OPTIONS).content).replace(BACKSLASH, "\\").strip()
+
+
+def _main_content(body: HtmlElement) -> HtmlElement:
+    """Return the <main> of a page if it has exactly one, with text, and no article beside it; else its body."""
+    outside = "not(ancestor::main or ancestor::*[@role='main'])"
+    mains = body.xpath(f"descendant::*[(self::main or @role='main') and {outside}]")
+    if len(mains) != 1 or not mains[0].text_content().strip():
+        return body
+    beside = f"descendant::article[{outside} and not(descendant::main or descendant::*[@role='main'])]"
+    return body if body.xpath(f"boolean({beside})") else mains[0]
+
+
+def _boilerplate(body: HtmlElement) -> Iterator[HtmlElement]:
+    """Yield the elements within `body` whose own names and attributes tell that they are no content."""
+    with_title = _headers_with_title(body)
+    for element in body.iterdescendants():
+        if element.tag == "nav" or element.get("role") in BOILERPLATE_ROLES:
+            dropped = True
+        elif element.tag == "footer":
+            dropped = not element.xpath("boolean(ancestor::blockquote)")  # where it names the source
+        elif element.tag == "header":
+            in_content = body.tag != "body" or element.xpath("boolean(ancestor::article)")
+            dropped = not in_content and element not in with_title
+        elif element.tag == "form":
+            filled_in = next(element.iterdescendants(*CONTENT_TAGS), None) is None
+            dropped = filled_in and len(element.text_content().split()) <= MAX_FORM_WORDS
+        else:
+            names = element.get("class") or ""
+            dropped = _has_boilerplate_class(names) and element.find(".//h1") is None
+            if element.tag == "div" and "footer" in (element.get("id"), *names.split()):  # and no section on footers
+                dropped = next(element.iter(*HEADINGS), None) is None
+        if dropped:
+            yield element
+
+
+def _headers_with_title(body: HtmlElement) -> set[HtmlElement]:
+    """Return the headers, which may be those of a site, that hold the only <h1> of a page, with which its <title>
+    begins."""
+    headings, titles = list(body.iter("h1")), list(body.getroottree().iter("title"))
+    if len(headings) == 1 and all(_letters(title).startswith(_letters(headings[0])) for title in titles):
+        return set(headings[0].iterancestors("header"))
+    return set()
+
+
+@functools.lru_cache(maxsize=10_000)
+def _has_boilerplate_class(names: str) -> bool:
+    return not BOILERPLATE_CLASSES.isdisjoint(names.lower().split())
+
+
+def _pagers(body: HtmlElement) -> Iterator[HtmlElement]:
+    """Yield the elements that hold nothing but links to the pages before and after this one, up, and the like."""
+    judged: set[HtmlElement] = set()
+    for link in body.iter("a"):
+        if not _is_step(link):
+            continue
+        pager, element = link, link.getparent()
+        while element is not body and element not in judged and _is_pager(element):
+            judged.add(element)
+            pager, element = element, element.getparent()
+        judged.add(element)
+        if pager.tag in BLOCK_TAGS or (_is_marked(link) if pager.tag in PART_TAGS else _stands_alone(pager)):
+            yield pager
+
+
+def _is_step(link: HtmlElement) -> bool:
+    """Return whether a link leads to the page before or after this one."""
+    text = link.text_content()
+    if _is_marked(link) or (len(text) <= MAX_PAGER_LENGTH and STEP.search(text) and _leads_around(link)):
+        return True
+    return bool(re.search(r"\b(?:prev|previous|next)\b\W*\Z", _before(link)[-MAX_PAGER_LENGTH:], re.IGNORECASE))
+
+
+def _is_marked(link: HtmlElement) -> bool:
+    relations = link.get("rel", "").split()
+    return link.get("accesskey", "").lower() in ("p", "n") or not {"prev", "next"}.isdisjoint(relations)
+
+
+def _is_pager(element: HtmlElement) -> bool:
+    """Return whether an element around a link to a neighboring page holds no content."""
+    links = list(element.iter("a"))
+    if len(element.text_content()) > MAX_PAGER_LENGTH or len(links) > MAX_PAGER_LINKS:
+        return False
+    if next(element.iterdescendants("h1", "h2", "h3", "pre"), None) is not None:
+        return False
+    if element.tag in ("table", "tbody", "tr") and sum(_is_step(a) or _leads_around(a) for a in links) > 1:
+        return True  # Beside the links stands the title of the page.
+    between = "".join(element.xpath("descendant::text()[not(ancestor::a)]"))
+    known = STEP.search(between) or any(map(_is_marked, links)) or all(map(_leads_around, links))
+    return bool(known and PAGER_TEXT.fullmatch(between))
+
+
+def _leads_around(link: HtmlElement) -> bool:
+    return bool(PAGER_LINK.fullmatch(link.text_content().strip()))
+
+
+def _stands_alone(element: HtmlElement) -> bool:
+    """Return whether there is no word before and after an element, up to the next ones beside it; then also remove what
+    there is, such as a bar between two links."""
+    if re.search(r"\w", f"{_before(element)} {element.tail or ''}"):
+        return False
+    element.tail, previous = " ", element.getprevious()
+    if previous is None:
+        element.getparent().text = " "
+    else:
+        previous.tail = " "
+    return True
+
+
+def _before(element: HtmlElement) -> str:
+    """Return the text between an element and what is before it."""
+    previous = element.getprevious()
+    return (element.getparent().text if previous is None else previous.tail) or ""
+
+
+def _tables_of_contents(body: HtmlElement) -> Iterator[HtmlElement]:
+    """Yield the elements that hold nothing but links to headings of the page itself."""
+    headings = {_letters(heading).lstrip(string.digits) for heading in body.iter(*HEADINGS)} - {""}
+    judged: set[HtmlElement] = set()
+    for link in body.iter("a"):
+        contents, element = None, link
+        while element is not body and element not in judged and _is_contents(element, headings):
+            judged.add(element)
+            contents, element = element, element.getparent()
+        judged.add(element)
+        if contents is not None and len(list(contents.iter("a"))) >= MIN_CONTENTS_LINKS:
+            yield contents
+
+
+def _is_contents(element: HtmlElement, headings: set[str]) -> bool:
+    """Return whether an element holds links to headings of the page alone, maybe below the word "Contents"."""
+    links = [link for link in element.iter("a") if _letters(link).lower() not in CONTENTS_TITLES]
+    texts = [_letters(link) for link in links]
+    titles = {_letters(heading).lower() for heading in element.iter(*HEADINGS)}
+    if not headings.issuperset(text.lstrip(string.digits) for text in texts) or not all(
+        link.get("href", "").startswith("#") for link in links
+    ):
+        return False
+    if not CONTENTS_TITLES.issuperset(titles):  # It is the section itself, with links to its headings in these.
+        return False
+    text, linked = _letters(element), "".join(texts)
+    return text.endswith(linked) and text.removesuffix(linked).lower() in CONTENTS_TITLES
+
+
+def _letters(element: HtmlElement) -> str:
+    return re.sub(r"[\W_]", "", element.text_content())
+
+
+def _unwrap_layout(body: HtmlElement) -> None:
+    """Replace, in place, tables and lists that hold what Markdown's cannot by the blocks in them."""
+    layout = {table for table in body.iter("table") if _is_layout(table)}
+    for block in body.iter(*HEADINGS, "pre", "table"):
+        around = block.iterancestors(*(("table", "ul", "ol") if block.tag in HEADINGS else ("table",)))
+        layout.update(around)
+    for element in layout:
+        parts = "*[not(self::caption)]|*/tr|tr/*|*/tr/*" if element.tag == "table" else "li"
+        for part in (element, *element.xpath(parts)):
+            part.tag = "div"
+    for media in body.iter("video", "audio"):
+        media.tag = "div"
+    for pre in list(body.iter("pre")):
+        for code in list(pre.iterancestors("code", "tt", "kbd", "samp")):
+            code.drop_tag()
+
+
+def _is_layout(table: HtmlElement) -> bool:
+    """Return whether a table without headings of columns or rows is one of a single row, or holds lists."""
+    if table.get("role") in ("presentation", "none"):
+        return True
+    if next(table.iter("th"), None) is not None:
+        return False
+    return len(list(table.iter("tr"))) < 2 or next(table.iter("ul", "ol", "dl", "blockquote"), None) is not None
