@@ -26,6 +26,7 @@ from utils.arguments import ScriptArguments, ScriptParser, language_code, number
 from utils.console import print_line, print_skipped, run_script
 from utils.documents.chunking import MAX_CHUNK_SIZE, MAX_OVERLAP, MIN_CHUNK_SIZE, MIN_OVERLAP
 from utils.documents.reading import read_documents
+from utils.documents.repetition import REPEATED
 from utils.files import write_text
 from utils.journal import JOURNAL_SUFFIX, Journal, lock_journal
 from utils.languages import language_name
@@ -121,7 +122,8 @@ def generate(args: ScriptArguments, plan: Plan, journal: Journal | None, model: 
         summary["searched"] = f"passages: {', '.join(sizes)}"
     page = report_file(plan.outputs["training"])
     title = replace_surrogates(args.domain or Path(args.input_dir or args.feedback_file).name)
-    cases = [*rejected, *rejected_chunks(chunks, families), *(Rejected("unread file", r, "") for r in skipped)]
+    unread = [Rejected("repeated text" if REPEATED in reason else "unread file", reason, "") for reason in skipped]
+    cases = [*rejected, *rejected_chunks(chunks, families), *unread]
     written_examples = [example for part in parts.values() for example in part]
     write_text(page, render_data_report(title, summary, written_examples, cases, args.seed))
     for name, value in (summary | {"report": str(page)}).items():

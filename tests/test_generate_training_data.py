@@ -1,5 +1,6 @@
 """Training data from documents, through the script."""
 
+import html
 import json
 import os
 import re
@@ -317,6 +318,19 @@ def test_a_section_of_most_documents_is_in_no_example_and_leaves_the_shares_as_t
     assert "helpdesk" not in json.dumps([example.model_dump() for part in parts for example in part])
     report = (tmp_path / "data_report.html").read_text()
     assert "boilerplate passage: 5 of 27" in report and "is shared by 27 documents" in report
+
+
+def test_what_pages_share_is_printed_and_in_the_report(tmp_path):
+    for part in ("axle", "belt", "door", "fuel", "horn", "lamp", "lock", "pump", "seat", "wheel"):
+        (tmp_path / "docs").mkdir(exist_ok=True)
+        text = f"Look at the {part} of the truck every week. A {part} that is old has to be replaced at once."
+        (tmp_path / "docs" / f"{part}.html").write_text(f"<p>Trucks & more<h1>About the {part}</h1><p>{text}")
+    done = run(SCRIPT, "--input-dir", tmp_path / "docs", "--output-file", tmp_path / "training_data.json")
+    line = "text that many pages share, left out of 10 of 10 .html files: “Trucks & more” (10)"
+    assert done.returncode == 0 and f"skipped {line}\n" in done.stdout
+    report = html.unescape((tmp_path / "data_report.html").read_text())
+    assert "repeated text: 1 of 1" in report and line in report
+    assert "Trucks" not in (tmp_path / "training_data.json").read_text()
 
 
 def test_shares_that_a_family_does_not_allow_are_said(tmp_path):

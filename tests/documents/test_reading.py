@@ -59,6 +59,64 @@ def test_lines_around_every_page_are_left_out(tmp_path):
     assert texts[1] == "# Part 1\n\nText 1." and not any("Copyright" in text for text in texts)
 
 
+MENU = "<ul><li>Home<li>Docs<ul><li>Engine<li>Tyres<li>Brakes</ul><li>Downloads<li>About us</ul>"
+OFFER = "Our workshop in the old harbor checks your truck before every long journey, at any time."
+PARTS = ["axle", "belt", "door", "fuel", "horn", "lamp", "lock", "oil", "pump", "seat", "wheel"]
+
+
+def write_site(folder, content):
+    """Write pages, one a part of a truck, with a banner, a menu, an offer within the text and a license."""
+    folder.mkdir(parents=True)
+    for day, part in enumerate(PARTS, 1):
+        (folder / f"{part}.html").write_text(
+            f"<title>{part}</title><div>Trucks of ours</div><div>{MENU}</div><h2>About the {part}</h2>"
+            f"<p>Check the {part}.<p>{OFFER}<p>Example:<p>{content.format(part)}"
+            f"<p>© us<p>Page last updated May {day}, 2024"
+        )
+
+
+def test_what_half_of_the_pages_of_a_site_share_is_left_out_wherever_it_stands(tmp_path):
+    write_site(tmp_path / "site", "The {} of a truck that we had here.")
+    for i in range(20):
+        (tmp_path / f"{i}.html").write_text(f"<p>Page {i} of another kind.")
+    documents, skipped = read_documents(tmp_path)
+    texts = {document.id: document.text for document in documents}
+    kept = "## About the {0}\n\nCheck the {0}.\n\n{1}Example:\n\nThe {0} of a truck that we had here."
+    assert texts["site/wheel.html"] == kept.format("wheel", "")
+    assert texts["site/axle.html"] == kept.format("axle", f"{OFFER}\n\n")  # for nothing else holds it any more
+    assert texts["7.html"] == "Page 7 of another kind."
+    (reason,) = skipped
+    assert reason.startswith("text that many pages share, left out of 11 of 11 .html files in site: “Trucks of ours * ")
+    assert "“© us Page last changed” (11)" in reason and "“Our workshop in the old harbor" in reason
+
+
+def test_editions_of_a_page_do_not_lose_what_they_share(tmp_path):
+    write_site(tmp_path / "site", "This is the same text in all of the pages. " * 20)
+    assert all("This is the same" in document.text for document in read_documents(tmp_path).documents)
+
+
+def test_within_documents_of_other_formats_what_is_shared_stays(tmp_path):
+    for part in PARTS:
+        clauses = "".join(f"Clause {i}, as all have it.\n\n" for i in range(9))
+        (tmp_path / f"{part}.md").write_text(
+            f"The {part} is sold.\n\n{OFFER}\n\n{f'For 10 euros, a {part}. ' * 20}\n\n{clauses}"
+        )
+    texts = [document.text for document in read_documents(tmp_path).documents]
+    assert all(OFFER in text and "Clause 5" in text and "Clause 6" not in text for text in texts)
+
+
+@pytest.mark.parametrize("end", ["```\nrun()\n```", "| a | b |\n| --- | --- |\n| 1 | 2 |", "## Care"])
+def test_shared_code_tables_and_headings_of_what_stays_are_kept(tmp_path, end):
+    for part in PARTS:
+        (tmp_path / f"{part}.md").write_text(
+            f"Banner\n\n## Care\n\nAuthor:\n\nThe {part} breaks.\n\n{end}\n\nThis {part}."
+        )
+        (tmp_path / f"{part}.txt").write_text(f"The {part} breaks.\n\n{end}")
+    texts = {document.id: document.text for document in read_documents(tmp_path).documents}
+    assert texts["axle.md"] == f"## Care\n\nAuthor:\n\nThe axle breaks.\n\n{end}\n\nThis axle."
+    assert texts["axle.txt"] == ("The axle breaks." if end == "## Care" else f"The axle breaks.\n\n{end}")
+
+
 def test_a_folder_of_hostile_files_is_read_with_a_report(tmp_path):
     folder = tmp_path / "a folder"
     (folder / "deep" / "er").mkdir(parents=True)

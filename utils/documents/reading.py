@@ -10,6 +10,7 @@ from typing import Any, NamedTuple
 from utils.console import progress_bar
 from utils.documents.formats.registry import READERS, read_page
 from utils.documents.normalization import normalize
+from utils.documents.repetition import drop_repeated_text
 from utils.documents.tables import read_table_records
 from utils.journal import JOURNAL_SUFFIX
 from utils.records import OUTPUT_FIELDS, REPORT_MARK, Document, read_json_records, replace_surrogates
@@ -26,8 +27,6 @@ PACKAGE_FOLDERS = {"node_modules", "site-packages", "__pycache__"}  # of install
 REPORT_MARK_BYTES = 1000  # bytes at the start of a page in which the mark stands
 MAX_OUTPUTS_NAMED = 5  # of the scripts' outputs in a folder; of more, the number is said
 MAX_UNREAD_SUFFIXES = 20  # suffixes named of a folder's other files, the most frequent; the rest is added up
-EDGE_LINES = 3  # lines at the start and at the end of a text that may be those of every page of a site
-MIN_EDGE_DOCUMENTS = 10  # documents; a line is taken for such a line in at least this many, and in half of them
 
 
 class OutputError(ValueError):
@@ -36,7 +35,8 @@ class OutputError(ValueError):
 
 class Documents(NamedTuple):
     """Documents that were read, and a line for each file, or kind of file, that was not, or in part only; the first are
-    for the files of all kinds that nothing here reads, and for those that the scripts wrote."""
+    for what the pages of a folder share, for the files of all kinds that nothing here reads, and for those that the
+    scripts wrote."""
 
     documents: list[Document]
     skipped: list[str]
@@ -48,9 +48,9 @@ def read_documents(path: str | Path) -> Documents:
 
     A document's id is its own `id` or `_id`, as `FILE#ID` where records of two files have the same, else its file's
     path within the folder, with `#N` for the Nth record of a file. What a record holds beside id, title and text is the
-    document's metadata. Lines at the start or the end of half of a folder's files (a banner, a license) are dropped. A
-    file in a folder that cannot be read is reported in `skipped`; a file given by name raises. Broken records among
-    others of a file are reported in `skipped`, however the file was given.
+    document's metadata. What half of a folder's pages share (a banner, a menu, a license; see `drop_repeated_text`) is
+    dropped and reported in `skipped`, and so is a file in a folder that cannot be read; a file given by name raises.
+    Broken records among others of a file are reported in `skipped`, however the file was given.
 
     Of a folder, hidden files and folders and those of PACKAGE_FOLDERS are left out; model folders and what the scripts
     themselves wrote are reported in `skipped`. Names of files that are not UTF-8 have U+FFFD for what is not.
@@ -89,7 +89,8 @@ def read_documents(path: str | Path) -> Documents:
             skipped.insert(0, _list_outputs(outputs))
         if unread:
             skipped.insert(0, f"{_tally_suffixes(unread)}: kinds of files that are not read")
-        _drop_repeated_edges([page for name, pages in read for page in pages if Path(name).suffix.lower() in READERS])
+        pages = [page for name, of_file in read for page in of_file if Path(name).suffix.lower() in READERS]
+        skipped[:0] = drop_repeated_text(pages)
         if not any(documents for _, documents in read):
             reason = "; ".join(skipped[:3]) or f"it holds no file of {' '.join(sorted(SUFFIXES))}"
             raise ValueError(f"{path}: no documents in this folder: {reason}")
@@ -206,23 +207,6 @@ def _read_file(file: Path, name: str, skipped: list[str]) -> list[Document]:
 def _is_report(file: Path) -> bool:
     with file.open("rb") as page:
         return REPORT_MARK in page.read(REPORT_MARK_BYTES)
-
-
-def _drop_repeated_edges(documents: list[Document]) -> None:
-    """Remove, in place, the lines at the start and end of texts that stand there in half of them."""
-    counts: Counter[str] = Counter()
-    for document in documents:
-        lines = [line for line in document.text.splitlines() if line.strip()]
-        counts.update({*lines[:EDGE_LINES], *lines[-EDGE_LINES:]})
-    min_count = max(MIN_EDGE_DOCUMENTS, len(documents) / 2)
-    repeated = {line for line, count in counts.items() if count >= min_count}
-    for document in documents if repeated else ():
-        lines = document.text.splitlines()
-        while lines and (not lines[0].strip() or lines[0] in repeated):
-            lines.pop(0)
-        while lines and (not lines[-1].strip() or lines[-1] in repeated):
-            lines.pop()
-        document.text = "\n".join(lines)
 
 
 def _parse_json_document(value: object, place: str, name: str) -> Document:
