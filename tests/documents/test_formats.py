@@ -386,8 +386,9 @@ NAVIGATION = {
         accesskey="p" href="a"><strong>Zurück</strong>5. (no)</a><li class="next"><a accesskey="n">Weiter</a></ul>""",
     "Sphinx": """<body><div class="related" role="navigation"><h3>Navigation (no)</h3><ul><li><a href="x"
         accesskey="N">next</a> |<li>Manual 1.0 »</ul></div><div class="document"><div class="documentwrapper"><div
-        class="bodywrapper"><div class="body"><h1>Oil<a class="headerlink" href="#oil">¶</a></h1><p>Check it.<div
-        class="admonition note"><h3>Note</h3><p>When cold.</div></div></div></div><div class="sphinxsidebar"><h4>Next
+        class="bodywrapper"><div class="body"><h1>Oil<a class="headerlink" href="#o">¶</a></h1><p>Check it.<div
+        class="admonition note"><h3><a href="#i" role="doc-backlink">Note</a></h3>
+        <p>When cold.</div></div></div></div><div class="sphinxsidebar"><h4>Next
         topic (no)</h4><a href="x">Tyres</a></div></div><div class="footer">© us (no)</div>""",
     "AsciiDoc": """<body><div id="header"><h1>Oil</h1><div id="toc" class="toc"><div id="toctitle">Table of Contents
         </div><ul><li><a href="#a">Note</a><li><a href="#b">1. Level</a><li><a href="#c">2. Change</a></ul></div></div>
@@ -439,6 +440,9 @@ def test_of_a_site_navigation_goes_and_content_stays(tmp_path, generator):
         ("<ul><li><a href=#a>A</a><li><a href=#b>B</a><li><a href=#c>C</a></ul><h2>A</h2>", "* A\n* B\n* C\n\n## A"),
         ("<blockquote>Oil!<footer>A. Uthor</footer></blockquote>", "> Oil!\n>\n> A. Uthor"),
         ("<header><h1>Our site</h1></header><p>x", "x"),
+        ("<main>x</main>", "x"),  # which lxml takes for a part of the head
+        ("<nav><a href=a>Oil</a> <a href=b>Fuel</a></nav>", "Oil Fuel"),  # a page of nothing else
+        ("<frameset><frame src=a><noframes>Old</noframes></frameset>", ""),
         ("<div><h3><a href=#a>A</a></h3><h3><a href=#b>B</a></h3><h3><a href=#c>C</a></h3></div>",
          "### A\n\n### B\n\n### C"),
     ],

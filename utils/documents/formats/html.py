@@ -99,29 +99,36 @@ def decode_html(path: Path) -> str:
 def html_to_markdown(html: str) -> str:
     """Convert the content of a page to Markdown: its <main> if it has exactly one, with text, and no article beside it,
     else its body; without scripts, navigation, banners, search forms, links to neighboring pages, and a table of
-    contents of the page itself. The page's title comes first, unless the content begins with an <h1>.
+    contents of the page itself, unless it holds nothing else. The page's title comes first, unless the content begins
+    with an <h1>.
 
     Raises:
         ValueError: its elements are nested too deep.
     """
+    title, content = _parse(html)
+    for find in (_boilerplate, _pagers, _tables_of_contents):
+        for element in list(find(content)):
+            element.drop_tree()
+    text = _convert(content) or _convert(_parse(html)[1])
+    return text if text.startswith("# ") or not title else f"# {title}\n\n{text}"
+
+
+def _parse(html: str) -> tuple[str, HtmlElement]:
+    """Return the title of a page and the element with its content."""
     parser = HTMLParser(encoding="utf-8", remove_comments=True, remove_pis=True, huge_tree=True)
-    root = document_fromstring(f"<html>{html}".encode("utf-8", "replace"), parser)
+    root = document_fromstring(f"<html><body>{html}".encode("utf-8", "replace"), parser)  # else <main> may be in <head>
     if TOO_DEEP(root):
         raise ValueError("its elements are nested too deep")
     title = " ".join(root.findtext(".//title", "").split())
     etree.strip_elements(root, *UNSEEN_TAGS, with_tail=False)
-    body = root.find("body")
-    text = "" if body is None else _convert(_main_content(body))
-    return text if text.startswith("# ") or not title else f"# {title}\n\n{text}"
+    return title, _main_content(root.find("body"))
 
 
-def _convert(body: HtmlElement) -> str:
-    """Convert an element to Markdown; what is no content is removed from it, in place."""
-    for find in (_boilerplate, _pagers, _tables_of_contents):
-        for element in list(find(body)):
-            element.drop_tree()
-    _unwrap_layout(body)
-    html = etree.tostring(body, encoding="unicode", method="html", with_tail=False).replace("\\", BACKSLASH)
+def _convert(content: HtmlElement) -> str:
+    """Convert an element to Markdown."""
+    etree.strip_elements(content, "title", with_tail=False)
+    _unwrap_layout(content)
+    html = etree.tostring(content, encoding="unicode", method="html", with_tail=False).replace("\\", BACKSLASH)
     return ESCAPE.sub("", h2m.convert(html, _OPTIONS).content).replace(BACKSLASH, "\\").strip()
 
 
@@ -140,7 +147,7 @@ def _boilerplate(body: HtmlElement) -> Iterator[HtmlElement]:
     with_title = _headers_with_title(body)
     for element in body.iterdescendants():
         if element.tag == "nav" or element.get("role") in BOILERPLATE_ROLES:
-            dropped = True
+            dropped = element.getparent().tag not in HEADINGS  # whose text Sphinx links to the table of contents
         elif element.tag == "footer":
             dropped = not element.xpath("boolean(ancestor::blockquote)")  # where it names the source
         elif element.tag == "header":
