@@ -1,5 +1,6 @@
 """The benchmarks run to their end, at the smallest sizes; and what a command is called when it explains itself."""
 
+import json
 import runpy
 import subprocess
 import sys
@@ -47,3 +48,25 @@ def test_a_script_names_itself_as_it_was_started(way, tmp_path):
     assert done.stdout.startswith(f"usage: {way} [flags]\n")
     done = subprocess.run([*command, "--none"], cwd=tmp_path, capture_output=True, text=True)
     assert done.returncode == 2 and done.stderr.endswith(f"(see: {way} --help)\n")
+
+
+@pytest.mark.parametrize("name", ["awsdocs", "covidqa", "gitbugs"])
+def test_queries_that_a_model_wrote_are_added_to_training_data(name, tmp_path, monkeypatch, capsys):
+    queries = ROOT / "benchmarks" / "model_queries" / f"{name}.jsonl"
+    records = [json.loads(line) for line in queries.read_text(encoding="utf-8").splitlines()]
+    assert len({record["positive_id"] for record in records}) == len({r["query"] for r in records}) == 300
+    corpus = [{"_id": record["positive_id"], "text": f"Document {i}. " * 9000} for i, record in enumerate(records)]
+    (tmp_path / "corpus.jsonl").write_text("\n".join(map(json.dumps, corpus)))
+    example = {"query": "q", "positive_document": "d", "source": "other"}
+    (tmp_path / "train.json").write_text(json.dumps([example]))
+    (tmp_path / "test.json").write_text(json.dumps([example | {"source": records[0]["positive_id"]}]))
+    options = {"collection": tmp_path, "queries": queries, "train-file": tmp_path / "train.json"}
+    options |= {"held-out": tmp_path / "test.json", "output-file": tmp_path / "all.json"}
+    monkeypatch.setattr(sys, "argv", ["add", *(str(part) for k, v in options.items() for part in (f"--{k}", v))])
+    runpy.run_module("benchmarks.add_model_queries", run_name="__main__")
+    assert "1 examples and 299 queries of a model" in capsys.readouterr().out
+    added = json.loads((tmp_path / "all.json").read_text())[1]
+    own = records[1]
+    assert (added["query"], added["source"]) == (own["query"], own["positive_id"])
+    start, end = own.get("span", (0, None))
+    assert added["positive_document"] == corpus[1]["text"][start:end].strip()
