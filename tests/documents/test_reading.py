@@ -319,7 +319,7 @@ def test_what_the_scripts_wrote_is_no_document(docs, tiny):
     documents, skipped = read_documents(docs)
     assert documents == before
     assert skipped == [
-        "made/t.json, made/t.jsonl, made/t_report.html, made/t_test.json, made/t_test.jsonl and 4 more: written by "
+        "made/t.json, made/t.jsonl, made/t_report.html, made/t_test.json, made/t_test.jsonl and 6 more: written by "
         "these scripts, or a model; no documents"
     ]
     with pytest.raises(ValueError, match=r"t\.json: record 1: output of one of these scripts, such as a training"):
