@@ -19,6 +19,7 @@ import contextlib
 import inspect
 import os
 import shutil
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -53,15 +54,17 @@ from utils.training.checkpoints import (
 )
 from utils.training.distillation import BatchTeacher, check_batch_teachers
 from utils.training.examples import find_validation_file, read_usable_examples
-from utils.training.guards import find_uncompared
+from utils.training.guards import find_uncompared, starts_dense
 from utils.training.lora import add_adapters, merge_adapters
 from utils.training.losses import BATCH_TEACHER_LOSS, RankingLoss
 from utils.training.model_card import model_card
+from utils.training.neighborhoods import NeighborhoodSampler
 from utils.training.refresh import NegativeRefresher
+from utils.training.selection import copy_weights, describe_selection, keep_best
 from utils.training.settings import (
     AUTO_BATCH_SIZE,
     BERT_WIDTH,
-    DISTILLATION_LOSSES,
+    JUDGED_LOSSES,
     QUERY_ENCODERS,
     VAL_FILE,
     VALIDATION_METRIC,
@@ -70,8 +73,9 @@ from utils.training.settings import (
     training_arguments,
 )
 from utils.training.sparsity import REGULARIZERS
-from utils.training.tokenization import corpus_idf, tokenize_examples
+from utils.training.tokenization import TokenizedExamples, corpus_idf, tokenize_examples
 from utils.training.trainer import EncoderTrainer
+from utils.training_data.extractive import CUT_OUT_TYPES
 
 LOGS_FOLDER = "runs"  # TensorBoard's, in the output folder
 VALIDATION_DOCUMENTS = 1000  # documents that the validation queries search; each evaluation encodes them all
@@ -90,6 +94,7 @@ class SpladeTrainer:
     Attributes:
         encoder: the model; None until it is loaded.
         history: one record an epoch, see `train`.
+        selection: after a training with validation examples, see utils.training.selection.keep_best.
 
     Raises:
         ValueError, OSError: a setting, a file or a model's name that cannot work; it is checked before anything is
@@ -109,12 +114,12 @@ class SpladeTrainer:
         if given.precision == "int8":
             raise ValueError("precision 'int8' is for encoding; train in auto, bfloat16, float16 or float32")
         self.objective = RankingLoss(given.losses, given.temperature)
-        if (BATCH_TEACHER_LOSS in self.objective.weights) != bool(given.teacher):
+        if (BATCH_TEACHER_LOSS in self.objective.weights) != bool(given.teachers):
             raise ValueError(f"loss '{BATCH_TEACHER_LOSS}' and a teacher need each other: name both or none")
         if given.refresh_negatives and self.objective.teacher_losses:
             name = self.objective.teacher_losses[0]
             raise ValueError(f"loss '{name}' needs stored scores, which refreshed negatives lack; use kl-batch")
-        check_batch_teachers(given.teacher)
+        check_batch_teachers(given.teachers)
         self.device = _training_device(given.device)
         self.dtype = compute_dtype(self.device, given.precision)
         self.examples = read_usable_examples(given.train_file, self.objective.teacher_losses)
@@ -140,6 +145,7 @@ class SpladeTrainer:
         self.data = {"train_file": fingerprint(given.train_file), "val_file": fingerprint(val_file)}
         self.encoder: SpladeEncoder | None = None
         self.history: list[dict[str, Any]] = []
+        self.selection: dict[str, Any] | None = None
         with self._locked():  # else the checkpoints of a training at work would look like those of a killed one
             checkpoint = self._find_checkpoint()
         if given.resume and not checkpoint:
@@ -201,36 +207,58 @@ class SpladeTrainer:
         resume = self.settings.resume and not self.history
         return find_checkpoint(self.output_dir, self.settings.to_json(), self.data, resume)
 
+    def _losses_and_teachers(self, dense: bool) -> tuple[list[str], list[str]]:
+        """Return the losses and the teachers of this training, of a model whose vectors are `dense` before it."""
+        settings = self.settings
+        if settings.loss is None and settings.teacher is None and dense:
+            return ["contrastive"], []
+        cut_out = sum(example.query_type in CUT_OUT_TYPES for example in self.examples)
+        if settings.loss is None and cut_out < len(self.examples) / 2:
+            return JUDGED_LOSSES, settings.teachers
+        return settings.losses, settings.teachers
+
     def _train(self) -> list[dict[str, Any]]:
         settings = self.settings
         checkpoint = self._find_checkpoint()
         if checkpoint:
             print_line(f"resuming from {checkpoint}")
         encoder = self.encoder if self.encoder and not checkpoint else self.load()
-        self.history = []
-        tokenized = tokenize_examples([*self.examples, *self.validation], encoder)
+        self.history, self.selection = [], None
+        dense = starts_dense(encoder, [example.positive_document for example in self.examples])
+        losses, teachers = self._losses_and_teachers(dense)
+        self.objective = RankingLoss(losses, settings.temperature)
+        # What a teacher says of a passage does not depend on the query that was cut out of it.
+        by_passage = list(self.objective.weights) == [BATCH_TEACHER_LOSS]
+        tokenized = tokenize_examples([*self.examples, *self.validation], encoder, share_passages=by_passage)
         documents, queries = tokenized.documents, tokenized.queries
         print_truncated(documents.truncated, len(documents.texts), "documents", encoder.max_length)
         print_truncated(queries.truncated, len(queries.texts), "queries", encoder.query_max_length)
         examples, validation = tokenized.split(len(self.examples))
         if not examples:
             raise ValueError(f"`max_length={encoder.max_length}` leaves no token of any example's document or query")
+        teacher = refresher = None
+        if teachers:
+            texts = queries.texts, documents.texts
+            options = settings.device, settings.threads, settings.language
+            teacher = BatchTeacher(teachers, None if dense else encoder, *texts, *options)
+            self.objective.teacher = teacher
         if settings.query_encoder == "idf" and encoder.query_weights is None:
             encoder.query_weights = torch.nn.Parameter(corpus_idf(examples, encoder).to(self.device))
-
-        teacher = refresher = None
-        if settings.teacher:
-            texts = queries.texts, documents.texts
-            teacher = BatchTeacher(settings.teacher, *texts, settings.device, settings.threads, settings.language)
-            self.objective.teacher = teacher
         if settings.refresh_negatives:
             refresher = NegativeRefresher(encoder, examples, settings.refresh_negatives, teacher and teacher.scorer)
 
         checkpoints = self.output_dir / CHECKPOINTS_FOLDER
         arguments = training_arguments(settings, checkpoints, self.device, self.dtype, bool(validation))
         rank_and_world = arguments.process_index, arguments.world_size
-        batches = StepBatchSampler(examples.keys, settings.batch_sizes, settings.epochs, settings.seed, *rank_and_world)
+
+        def sample(part: TokenizedExamples, sizes: Sequence[int], epochs: int) -> StepBatchSampler:
+            options = sizes, epochs, settings.seed, *rank_and_world
+            if by_passage and part:
+                return NeighborhoodSampler(part, teacher.document_vectors, *options)
+            return StepBatchSampler(part.keys, *options)
+
         collection = keep_nearest(pool_examples(self.validation, self.validation_passages), VALIDATION_DOCUMENTS)
+        untuned_weights = copy_weights(encoder)
         if settings.lora_rank:
             torch.manual_seed(settings.seed)
             add_adapters(encoder.model, settings.lora_rank)
@@ -238,7 +266,8 @@ class SpladeTrainer:
             encoder,
             arguments,
             settings,
-            batches,
+            sample(examples, settings.batch_sizes, settings.epochs),
+            sample(validation, settings.batch_sizes[-1:], 1),
             examples,
             validation,
             collection,
@@ -263,7 +292,13 @@ class SpladeTrainer:
         encoder.eval()
         self.history = trainer.history
         if arguments.should_save:
-            write_model_folder(self.output_dir, trainer, settings.to_json(), len(self.examples))
+            if validation:
+                targets = settings.target_doc_terms, settings.target_query_terms
+                free = not (dense or any(targets) or settings.query_encoder == "idf")
+                self.selection = keep_best(encoder, None if dense else untuned_weights, collection, free)
+                print_line(describe_selection(self.selection))
+            notes = settings.to_json() | {"loss": losses, "teacher": teachers}
+            write_model_folder(self.output_dir, trainer, notes, len(self.examples), self.selection)
             remove_checkpoints(checkpoints)
         return self.history
 
@@ -280,18 +315,25 @@ def set_dropout(model: torch.nn.Module, probability: float) -> None:
                 part.p = 0.0 if is_attention else probability
 
 
-def write_model_folder(folder: Path, trainer: EncoderTrainer, settings: dict[str, Any], examples: int) -> None:
-    """Write the model with its card, its history and the curves of its training on `examples` examples."""
+def write_model_folder(
+    folder: Path,
+    trainer: EncoderTrainer,
+    settings: dict[str, Any],
+    examples: int,
+    selection: dict[str, Any] | None,
+) -> None:
+    """Write the model with its card, its history and the curves of its training on `examples` examples; for
+    `selection` see utils.training.selection.keep_best."""
     from utils.training.curves import save_curves  # matplotlib takes half a second to import
 
     history, best = trainer.history, trainer.best_epoch
-    trainer.model.training_notes = {**settings, "examples": examples, "best_epoch": best}
+    trainer.model.training_notes = {**settings, "examples": examples, "best_epoch": best, "selection": selection}
     trainer.model.save_pretrained(folder)
-    write_json(folder / HISTORY_NAME, {"settings": settings, "epochs": history})
+    write_json(folder / HISTORY_NAME, {"settings": settings, "epochs": history, "selection": selection})
     steps = [record for record in trainer.state.log_history if "doc_terms" in record]
     same_sizes = {*trainer.batches.sizes} == {*trainer.validation_batches.sizes}
     save_curves(folder / "training_curves.png", steps, history, VALIDATION_METRIC, same_sizes)
-    write_text(folder / "README.md", model_card(settings, history, best, examples, trainer.model.activation))
+    write_text(folder / "README.md", model_card(settings, history, best, examples, trainer.model.activation, selection))
 
 
 def _training_device(name: str | None) -> torch.device:
@@ -335,13 +377,15 @@ def parse_args() -> ScriptArguments:
     add("--seed", type=int, default=42, help="seed of the order of examples and of dropout")
 
     add = parser.add_argument_group("ranking loss").add_argument
-    losses = "losses to sum: contrastive, margin; kl-batch, which needs --teacher; margin-mse, kl, which need 'scores' "
-    losses += f"in the examples; default: contrastive, with --teacher {' '.join(DISTILLATION_LOSSES)}"
+    losses = "losses to sum: contrastive, margin; kl-batch, which learns from --teacher; margin-mse, kl, which need "
+    losses += f"'scores' in the examples; default: {BATCH_TEACHER_LOSS}, unless queries are not cut from documents: "
+    losses += " ".join(JUDGED_LOSSES)
     add("--loss", nargs="+", default=None, metavar="NAME[=WEIGHT]", help=losses)
     teachers = (
-        "what scores a batch's documents to learn from: minilm (all-MiniLM-L6-v2), bm25, a model; several are fused"
+        "what scores a batch's documents to learn from, fused with the model as it comes: bm25 (default), minilm "
+        "(all-MiniLM-L6-v2), a model"
     )
-    add("--teacher", nargs="+", default=[], metavar="NAME[=WEIGHT]", help=teachers)
+    add("--teacher", nargs="+", default=None, metavar="NAME[=WEIGHT]", help=teachers)
     temperature = "divides the teacher's scores in kl and kl-batch; default: 1"
     add("--temperature", type=float, default=None, help=temperature)
     refresh = "hard negatives per example, mined with the current model before each epoch but the first"

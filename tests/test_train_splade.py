@@ -24,6 +24,7 @@ from conftest import ROOT, fails_with_one_line, run
 from safetensors.torch import load_file
 from sentence_transformers import SparseEncoder
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+from transformers import AutoTokenizer, BertConfig, BertForMaskedLM
 
 from train_splade import SpladeTrainer
 from utils.evaluation.metrics import evaluate_model
@@ -542,7 +543,7 @@ def test_a_call_after_one_that_ended_before_its_first_step_trains_adapters(data)
     assert len(training.train()) == 1
 
 
-def raise_interrupt(*arguments):
+def raise_interrupt(*arguments, **options):
     raise KeyboardInterrupt
 
 
@@ -686,7 +687,36 @@ def test_a_teachers_view_of_the_batch_is_learned(data):
     np.testing.assert_allclose(scores, expected, rtol=1e-5)
     both = trainer(data, teacher=["bm25"], language="German", output_dir=data / "both")
     assert both.settings.language == "de"
-    assert both.settings.losses == ["contrastive=0.5", "kl-batch=0.5"]
+    both.train()
+    notes = SpladeEncoder.from_pretrained(data / "both", "cpu").training_notes
+    assert notes["loss"] == ["contrastive=0.5", "kl-batch=0.5"] and notes["teacher"] == ["bm25"]  # queries of no type
+
+
+def test_queries_cut_out_of_the_documents_are_taught_by_the_model_as_it_comes_and_bm25(data):
+    rows = [{**row, "query_type": "sentence"} for row in examples(16)]
+    (data / "training_data.json").write_text(json.dumps(rows))
+    training = trainer(data, epochs=1, batch_size=8)
+    training.train()
+    assert training.objective.weights == {"kl-batch": 1.0}
+    scorer = training.objective.teacher.scorer
+    assert [part.name for part in scorer.scorers] == ["untuned", "bm25"]
+    untuned = SpladeEncoder.from_pretrained("splade-tiny", "cpu")
+    query = untuned.encode_query(rows[0]["query"])
+    expected = np.zeros(untuned.vocabulary_size, np.float32)
+    expected[query.indices] = query.values
+    np.testing.assert_allclose(scorer.scorers[0].queries[[0]].toarray()[0], expected, rtol=0.05, atol=0.05)
+
+
+def test_a_model_that_makes_no_sparse_vectors_yet_is_trained_without_a_teacher(data, tmp_path):
+    config = BertConfig(vocab_size=30522, hidden_size=32, num_hidden_layers=1, num_attention_heads=2)
+    BertForMaskedLM(config).save_pretrained(tmp_path / "plain")
+    AutoTokenizer.from_pretrained(resolve_model("splade-tiny")).save_pretrained(tmp_path / "plain")
+    rows = [{**row, "query_type": "sentence"} for row in examples(16)]
+    (data / "training_data.json").write_text(json.dumps(rows))
+    training = trainer(data, model_name=tmp_path / "plain", epochs=1)
+    training.train()
+    assert training.objective.weights == {"contrastive": 1.0} and training.objective.teacher is None
+    assert training.selection["kept"] == "tuned" and "over_untuned" not in training.selection
 
 
 def test_a_cross_encoder_does_not_teach_batches(data, cross_encoder):
@@ -728,7 +758,7 @@ def test_texts_that_the_limits_cut_are_counted(data):
 def test_refreshed_negatives_need_more_documents_than_are_left_out(data):
     (data / "training_data.json").write_text(json.dumps(examples(4)))
     with pytest.raises(ValueError, match=r"refresh_negatives: 8 documents are too few"):
-        trainer(data, refresh_negatives=2, val_file=None).train()
+        trainer(data, refresh_negatives=2, loss=["contrastive"], val_file=None).train()
 
 
 @pytest.fixture(scope="module")
@@ -864,7 +894,6 @@ BAD = {
     "a teacher's loss without scores": (["--loss", "kl"], "have no field 'scores'"),
     "float16 on the CPU": (["--precision", "float16"], "for cuda and mps"),
     "a target for queries without a model": (["--query-encoder", "idf", "--target-query-terms", "9"], "own tokens"),
-    "a batch's loss without a teacher": (["--loss", "kl-batch"], "name both or none"),
     "a teacher without its loss": (["--teacher", "bm25", "--loss", "contrastive"], "name both or none"),
     "a teacher that cannot be had": (["--teacher", "{tmp}/none"], "no such model folder"),
     "unknown language": (["--teacher", "bm25", "--language", "moonish"], "unknown language 'moonish'"),
@@ -938,7 +967,6 @@ IDLE = {
     "refresh_negatives": {"refresh_negatives": 2, "epochs": 1},
     "best_by": {"best_by": "loss", "val_file": None},
     "early_stopping_patience": {"early_stopping_patience": 2},
-    "teacher": {"teacher": ["bm25=0.5"]},
     "language": {"language": "de", "teacher": ["minilm"]},
 }
 

@@ -69,7 +69,7 @@ def test_losses_of_a_teacher_have_finite_gradients_where_a_query_has_fewer_negat
 def test_a_sum_of_losses_weighs_them_and_takes_each_querys_own_documents():
     queries, documents = torch.tensor([[1.0, 0.0], [0.0, 1.0]]), torch.tensor([[3.0, 0.0], [0.0, 2.0], [1.0, 2.0]])
     teacher = torch.tensor([[4.0, 1.0], [2.0, -math.inf]])
-    step = LossInputs(queries, documents, NONE, own_documents=torch.tensor([[0, 2], [1, 0]]), teacher=teacher)
+    step = LossInputs(queries, documents, 2, NONE, own_documents=torch.tensor([[0, 2], [1, 0]]), teacher=teacher)
     scores = queries @ documents.T
     own = torch.tensor([[3.0, 1.0], [2.0, 0.0]])
     expected = 2 * contrastive_loss(scores, NONE) + 0.5 * kl_loss(own, teacher, 3.0) + margin_mse_loss(own, teacher)

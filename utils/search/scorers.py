@@ -270,8 +270,11 @@ def _model_options(device: str | None) -> dict:
 
 def splade_scorer(name: str, encoder: SpladeEncoder, queries: Sequence[str], documents: Sequence[str]) -> VectorScorer:
     """Encode queries and documents with a loaded SPLADE model, and return their scorer."""
-    bar = progress_bar(queries, desc="queries", unit="queries", leave=False)
-    query_vectors = [encoder.encode_query(query) for query in bar]
+    encoder.eval()
+    if encoder.query_weights is None:
+        query_vectors = encoder.encode(queries, encoder.query_max_length, show_progress=True)
+    else:
+        query_vectors = [encoder.encode_query(query) for query in queries]
     document_vectors = encoder.encode(documents, show_progress=True)
     size = encoder.vocabulary_size
     return VectorScorer(name, to_csr(query_vectors, size), to_csr(document_vectors, size))

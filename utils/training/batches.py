@@ -48,11 +48,15 @@ class StepBatchSampler(Sampler[list[int]]):
     ) -> None:
         self.texts, self.seed, self.rank, self.world = texts, seed, rank, world
         sizes = [max(1, min(size, len(texts) // world)) for size in sizes]
-        share = len(texts) * epochs / len(sizes)
+        share = self._examples_per_epoch() * epochs / len(sizes)
         steps = [size for size in sizes for _ in range(math.ceil(share / (size * world)))]
         self.steps_per_epoch = -(-len(steps) // epochs)
         self.sizes = steps + [sizes[-1]] * (self.steps_per_epoch * epochs - len(steps))
         self.epoch = 0
+
+    def _examples_per_epoch(self) -> int:
+        """Return how many examples are drawn in an epoch."""
+        return len(self.texts)
 
     def __len__(self) -> int:
         return self.steps_per_epoch
@@ -104,22 +108,25 @@ class StepBatchSampler(Sampler[list[int]]):
 def collate(
     examples: Sequence[TokenizedExample], encoder: SpladeEncoder, micro_batch: int | None = None
 ) -> dict[str, Any]:
-    """Collate a step's B queries, B positives and N negatives into parts of similar lengths.
+    """Collate a step's B queries, S further queries of their positives, B positives and N negatives into parts of
+    similar lengths.
 
     Returns:
         texts: inputs of the encoder's forward, in parts of at most `micro_batch` texts, the longest first.
-        places: [2 B + N], the position among the parts' texts of each query, positive and negative, in this order.
+        places: [2 B + S + N], the position among the parts' texts of each query, further query, positive and negative,
+            in this order.
         keys: [B + N], which documents they are, see TokenizedExample.
-        answers: [A], keys of the documents that are positives of a query, one query's after the other's.
-        answer_owners: [A], the query that each of them answers.
+        queries: of the B queries, what their rows of the loss are made of, see `_query_tensors`.
+        siblings: of the S further queries, the same.
         owners: [N], the query that each negative belongs to.
         teacher: where all examples have scores, [B + N], the teacher's of each document.
-        query_indices, document_indices: [B] and [B + N], the numbers of the texts.
+        document_indices: [B + N], the numbers of the documents.
     """
     negatives = [(i, j) for i, example in enumerate(examples) for j in range(1, len(example.documents))]
     documents = [(i, 0) for i in range(len(examples))] + negatives
     texts = [examples[i].documents[j] for i, j in documents]
-    queries = [example.query for example in examples]
+    siblings = [(i, sibling) for i, example in enumerate(examples) for sibling in example.siblings]
+    queries = [example.query for example in examples] + [sibling.ids for _, sibling in siblings]
     if encoder.query_weights is None:
         texts = queries + texts
     order = sorted(range(len(texts)), key=lambda i: -len(texts[i]))
@@ -138,10 +145,11 @@ def collate(
         "texts": parts,
         "places": places,
         "keys": torch.tensor([examples[i].keys[j] for i, j in documents]),
-        "answers": torch.tensor([key for example in examples for key in example.answers]),
-        "answer_owners": torch.tensor([i for i, example in enumerate(examples) for _ in example.answers]),
+        "queries": _query_tensors([(e.query_index, e.answers, e.document_indices[0], e.copied) for e in examples]),
+        "siblings": _query_tensors(
+            [(s.index, s.answers, examples[i].document_indices[0], s.copied) for i, s in siblings]
+        ),
         "owners": torch.tensor([i for i, _ in negatives], dtype=torch.long),
-        "query_indices": torch.tensor([example.query_index for example in examples]),
         "document_indices": torch.tensor([examples[i].document_indices[j] for i, j in documents]),
     }
     if all(example.scores is not None for example in examples):
@@ -149,35 +157,57 @@ def collate(
     return batch
 
 
+def _query_tensors(queries: Sequence[tuple[int, list[int], int, bool]]) -> dict[str, torch.Tensor]:
+    """Return tensors of queries, each given as its number, the keys of all documents that are a positive of it, the
+    number of the document that it is here with, and whether it stands in that one.
+
+    Returns:
+        indices, documents, copied: [queries].
+        answers: [A], keys of the documents that are positives of a query, one query's after the other's.
+        answer_owners: [A], the query that each of them answers.
+    """
+    return {
+        "indices": torch.tensor([index for index, *_ in queries], dtype=torch.long),
+        "documents": torch.tensor([document for _, _, document, _ in queries], dtype=torch.long),
+        "copied": torch.tensor([copied for *_, copied in queries], dtype=torch.bool),
+        "answers": torch.tensor([key for _, keys, _, _ in queries for key in keys], dtype=torch.long),
+        "answer_owners": torch.tensor([i for i, query in enumerate(queries) for _ in query[1]], dtype=torch.long),
+    }
+
+
 def gather_step(weights: torch.Tensor, batch: dict[str, Any]) -> LossInputs:
     """Gather the batches of all processes as the loss's inputs; gradients reach this process's rows alone.
 
     Args:
-        weights: [2 B + N, V] term weights of the batch's parts, concatenated in their order.
+        weights: [2 B + S + N, V] term weights of the batch's parts, concatenated in their order.
         batch: as `collate` made it.
     """
-    count = len(batch["places"]) - len(batch["keys"])
-    queries, positives, negatives = weights[batch["places"]].tensor_split([count, 2 * count])
+    count, extra = len(batch["queries"]["indices"]), len(batch["siblings"]["indices"])
+    rows = weights[batch["places"]].tensor_split([count, count + extra, 2 * count + extra])
+    queries, siblings, positives, negatives = rows
     keys, negative_keys = batch["keys"].tensor_split([count])
-    owners, answers, answer_owners = batch["owners"], batch["answers"], batch["answer_owners"]
-    indices = [batch["query_indices"], batch["document_indices"]]
+    document_indices, negative_indices = batch["document_indices"].tensor_split([count])
+    own, further, owners = batch["queries"], batch["siblings"], batch["owners"]
     teacher, negative_teacher = batch["teacher"].tensor_split([count]) if "teacher" in batch else (None, None)
     if torch.distributed.is_initialized() and torch.distributed.get_world_size() > 1:
         keys, negative_keys = _gather(keys), _gather(negative_keys)
-        first = sum(_rows_per_process(queries)[: torch.distributed.get_rank()])
-        answers, answer_owners = _gather(answers), _gather(answer_owners + first)
+        document_indices, negative_indices = _gather(document_indices), _gather(negative_indices)
+        own, further = _gather_queries(own), _gather_queries(further)
         if teacher is not None:
-            owners = _gather(owners + first)
+            owners = _gather(owners + sum(_rows_per_process(queries)[: torch.distributed.get_rank()]))
             teacher, negative_teacher = _gather(teacher), _gather(negative_teacher)
-        of_positives, of_negatives = indices[1].tensor_split([count])
-        indices = [_gather(indices[0]), torch.cat([_gather(of_positives), _gather(of_negatives)])]
-        queries, positives, negatives = _gather(queries), _gather(positives), _gather(negatives)
+        queries, siblings = _gather(queries), _gather(siblings)
+        positives, negatives = _gather(positives), _gather(negatives)
     keys, count = torch.cat([keys, negative_keys]), len(queries)
+    document_indices = torch.cat([document_indices, negative_indices])
     own_positive = torch.eye(count, len(keys), dtype=torch.bool, device=keys.device)
-    hits = (answers[:, None] == keys).int()  # (A, B + N)
-    answered = hits.new_zeros(count, len(keys)).index_add_(0, answer_owners, hits) > 0
-    false_negatives = answered & ~own_positive
-    inputs = LossInputs(queries, torch.cat([positives, negatives]), false_negatives, None, None, *indices)
+    positive_of_siblings = further["documents"][:, None] == document_indices
+    false_negatives = torch.cat(
+        [_false_negatives(own, own_positive, keys), _false_negatives(further, positive_of_siblings, keys)]
+    )
+    queries, indices = torch.cat([queries, siblings]), torch.cat([own["indices"], further["indices"]])
+    documents = torch.cat([positives, negatives])
+    inputs = LossInputs(queries, documents, count, false_negatives, None, None, indices, document_indices)
     if teacher is None:
         return inputs
     # [N]: each negative's column in its query's row, 1 + the number of that query's earlier negatives.
@@ -189,6 +219,26 @@ def gather_step(weights: torch.Tensor, batch: dict[str, Any]) -> LossInputs:
     scores[:, 0] = teacher
     scores[owners, columns] = negative_teacher
     return inputs._replace(own_documents=own_documents, teacher=scores)
+
+
+def _false_negatives(queries: dict[str, torch.Tensor], positives: torch.Tensor, keys: torch.Tensor) -> torch.Tensor:
+    """Return [queries, documents], True for documents that no row is to be compared with: positives of the query other
+    than its own one here, and that one where the query stands in it.
+
+    Args:
+        queries: see `_query_tensors`.
+        positives: [queries, documents], True for a query's own positive.
+        keys: [documents].
+    """
+    hits = (queries["answers"][:, None] == keys).int()  # (A, documents)
+    answered = hits.new_zeros(positives.shape).index_add_(0, queries["answer_owners"], hits) > 0
+    return answered & ~positives | positives & queries["copied"][:, None]
+
+
+def _gather_queries(queries: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+    """Gather `_query_tensors` of all processes."""
+    first = sum(_rows_per_process(queries["indices"])[: torch.distributed.get_rank()])
+    return {name: _gather(rows + first if name == "answer_owners" else rows) for name, rows in queries.items()}
 
 
 def _rows_per_process(rows: torch.Tensor) -> list[int]:

@@ -1,11 +1,19 @@
-"""A teacher for the loss over the whole batch: the scores of a fused scorer, at one scale whatever the scorers."""
+"""A teacher for the loss over the whole batch: the scores of a fused scorer, at one scale whatever the scorers.
+
+The model that the training begins with is one of the scorers: what it knows of language in general is kept so, while
+the others add what it does not know of these documents.
+"""
 
 from collections.abc import Sequence
 
 import numpy as np
+import scipy.sparse
 
-from utils.search.scorers import FusedScorer, is_cross_encoder, open_fused_scorer, parse_teachers
+from utils.arguments import parse_weights
+from utils.search.scorers import FusedScorer, is_cross_encoder, open_scorer, splade_scorer
+from utils.splade.encoder import SpladeEncoder
 
+UNTUNED = "untuned"  # name of the model that the training begins with, among the teachers
 TEACHER_DEVIATION = 2.0  # standard deviation that a teacher's scores are scaled to: how peaked its softmax is
 
 
@@ -16,8 +24,8 @@ def check_batch_teachers(names: Sequence[str]) -> None:
         ValueError: a wrong weight, a name twice, or a cross-encoder, which is too slow to read each pair of a batch.
         ValueError, OSError: there is no model of that name.
     """
-    for name in parse_teachers(names):
-        if name != "bm25" and is_cross_encoder(name):
+    for name in parse_weights(names, "teacher"):
+        if name not in ("bm25", UNTUNED) and is_cross_encoder(name):
             raise ValueError(
                 f"teacher '{name}' is a cross-encoder, too slow for all of a batch; use score_training_data.py and the "
                 "loss kl"
@@ -29,8 +37,10 @@ class BatchTeacher:
 
     Args:
         names: scorers, `name` or `name=weight`, that `check_batch_teachers` has checked.
+        encoder: the model that the training begins with, which is a further scorer, of weight 1 unless `untuned=weight`
+            is among the names; None for one whose vectors are worth nothing yet.
         queries, documents: all texts that batches are made of.
-        device, threads: where the scorers run.
+        device, threads: where the other scorers run.
         language: of the texts, for BM25.
 
     Attributes:
@@ -43,13 +53,30 @@ class BatchTeacher:
     def __init__(
         self,
         names: Sequence[str],
+        encoder: SpladeEncoder | None,
         queries: Sequence[str],
         documents: Sequence[str],
         device: str | None = None,
         threads: int | None = None,
         language: str | None = None,
     ) -> None:
-        self.scorer: FusedScorer = open_fused_scorer(names, queries, documents, device, threads, language=language)
+        weights = parse_weights(names, "teacher")
+        if encoder is None:
+            weights.pop(UNTUNED, None)
+        else:
+            weights = {UNTUNED: 1.0} | weights
+        scorers = [
+            splade_scorer(name, encoder, queries, documents)
+            if name == UNTUNED
+            else open_scorer(name, queries, documents, device, threads, language=language)
+            for name in weights
+        ]
+        self.scorer = FusedScorer(scorers, list(weights.values()), len(queries), len(documents))
+
+    @property
+    def document_vectors(self) -> np.ndarray | scipy.sparse.csr_array:
+        """[documents, dimensions] vectors of the first scorer."""
+        return self.scorer.scorers[0].documents
 
     def __call__(self, queries: np.ndarray, documents: np.ndarray) -> np.ndarray:
         """Return [queries, documents] scores; both are given as positions in the lists of all texts."""

@@ -6,11 +6,14 @@ from typing import Any, NamedTuple
 
 from utils.documents.normalization import text_key
 from utils.records import TrainingExample
+from utils.splade.encoder import SpladeEncoder
 from utils.training.losses import TEACHER_LOSSES
 
 PATIENCE_STEPS = 5  # steps in a row with the same trouble, after which the training stops
 MIN_TERMS = 1.0  # mean active terms of a text below which vectors count as empty
 MAX_VOCABULARY_SHARE = 0.5  # share of the vocabulary above which vectors count as not sparse
+
+SAMPLE_TEXTS = 8  # texts whose vectors show whether the model makes sparse ones
 
 
 class Uncompared(NamedTuple):
@@ -45,6 +48,14 @@ def find_uncompared(examples: Sequence[TrainingExample], losses: Collection[str]
     count = sum(not any(map(str.strip, example.negatives)) for example in examples)
     reason = f"{count:,} of {len(examples):,} examples have no negative_documents, and {reason}"
     return Uncompared(count, reason, by_setting=not alike)
+
+
+def starts_dense(encoder: SpladeEncoder, texts: Sequence[str]) -> bool:
+    """Return whether the model's vectors of the first few texts are as dense as those of a plain masked language model,
+    which has not been trained to make sparse ones."""
+    vectors = encoder.encode(texts[:SAMPLE_TEXTS])
+    terms = sum(len(vector.indices) for vector in vectors) / len(vectors)
+    return terms > MAX_VOCABULARY_SHARE * encoder.vocabulary_size
 
 
 class TrainingGuard:

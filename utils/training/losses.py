@@ -22,20 +22,24 @@ MARGIN = 1.0  # dot product; how far ahead of a negative the hinge wants the pos
 
 
 class LossInputs(NamedTuple):
-    """What a step's loss is computed from: B queries and B + N documents, of all processes.
+    """What a step's loss is computed from: B queries, S further queries of their positives, and B + N documents, of all
+    processes.
 
     Attributes:
-        queries: [B, V] weights.
+        queries: [B + S, V] weights.
         documents: [B + N, V] weights; document i is query i's positive, the others are hard negatives.
-        false_negatives: [B, B + N], True for documents that are a positive of the query, but for the row's own one.
+        examples: B.
+        false_negatives: [B + S, B + N], True for documents that the query is not compared with: its positives but for
+            the row's own one, and that one where the query stands in it.
         own_documents: with teacher's scores in the examples, [B, 1 + most negatives], positions of the query's own
             documents, the positive first.
         teacher: [B, 1 + most negatives] its scores of them, -inf where a query has fewer.
-        query_indices, document_indices: [B] and [B + N], the numbers of the texts among all.
+        query_indices, document_indices: [B + S] and [B + N], the numbers of the texts among all.
     """
 
     queries: torch.Tensor
     documents: torch.Tensor
+    examples: int
     false_negatives: torch.Tensor
     own_documents: torch.Tensor | None = None
     teacher: torch.Tensor | None = None
@@ -69,7 +73,11 @@ def margin_mse_loss(own_scores: torch.Tensor, teacher: torch.Tensor) -> torch.Te
 def kl_loss(own_scores: torch.Tensor, teacher: torch.Tensor, temperature: float = 1.0) -> torch.Tensor:
     """Return the mean over queries of KL(teacher || model) between their softmax distributions over the query's
     documents; the teacher's scores are divided by `temperature` (distillation, Hinton et al., arXiv 1503.02531; as in
-    SPLADE-v3, arXiv 2403.06789)."""
+    SPLADE-v3, arXiv 2403.06789). Queries with fewer than two documents count for nothing."""
+    compared = teacher.isfinite().sum(1) > 1
+    own_scores, teacher = own_scores[compared], teacher[compared]
+    if not len(teacher):
+        return own_scores.sum()
     present = teacher.isfinite()
     target = (teacher / temperature).log_softmax(1)
     student = own_scores.masked_fill(~present, float("-inf")).log_softmax(1)
@@ -111,16 +119,17 @@ class RankingLoss:
     def __call__(self, inputs: LossInputs) -> torch.Tensor:
         """Return the weighted sum, a scalar with a gradient."""
         scores = inputs.queries @ inputs.documents.T
+        own_scores = scores[: inputs.examples]
         total = scores.new_zeros(())
         for name, weight in self.weights.items():
             if name in BATCH_LOSSES:
-                value = BATCH_LOSSES[name](scores, inputs.false_negatives)
+                value = BATCH_LOSSES[name](own_scores, inputs.false_negatives[: inputs.examples])
             elif name == BATCH_TEACHER_LOSS:
                 indices = inputs.query_indices.cpu().numpy(), inputs.document_indices.cpu().numpy()
                 teacher = torch.from_numpy(self.teacher(*indices)).to(scores)
                 value = kl_loss(scores, teacher.masked_fill(inputs.false_negatives, float("-inf")), self.temperature)
             else:
                 options = {"temperature": self.temperature} if name == "kl" else {}
-                value = TEACHER_LOSSES[name](scores.gather(1, inputs.own_documents), inputs.teacher, **options)
+                value = TEACHER_LOSSES[name](own_scores.gather(1, inputs.own_documents), inputs.teacher, **options)
             total = total + weight * value
         return total

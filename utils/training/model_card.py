@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from utils.console import format_table
+from utils.training.selection import describe_selection
 
 PATH_SETTINGS = ("model_name", "train_file", "val_file")  # shown by their last part, without the machine's folders
 HIDDEN_SETTINGS = ("output_dir", "device", "threads", *PATH_SETTINGS)
@@ -20,6 +21,7 @@ def model_card(
     best_epoch: int,
     examples: int,
     activation: str,
+    selection: dict[str, Any] | None = None,
 ) -> str:
     """Return Markdown with the front matter that model hubs read.
 
@@ -29,6 +31,7 @@ def model_card(
         best_epoch: the epoch whose weights are in the folder.
         examples: number of training examples.
         activation: see `utils.splade.model_folder.ModelConfig`.
+        selection: see `utils.training.selection.keep_best`; None without validation examples.
     """
     base = str(settings["model_name"])
     base = Path(base).name if Path(base).exists() else base
@@ -65,7 +68,7 @@ SparseEncoder("path/to/this/folder").encode(["a text"])
 
 ## Training
 
-Epoch {best_epoch} of {len(history)} is the one kept.
+{_format_selection(selection, best_epoch, len(history))}
 
 ```
 {format_table(history)}
@@ -79,6 +82,12 @@ Epoch {best_epoch} of {len(history)} is the one kept.
 {format_table(rows)}
 ```
 """
+
+
+def _format_selection(selection: dict[str, Any] | None, best_epoch: int, epochs: int) -> str:
+    """Return what was kept, and what tuning gained."""
+    best = f"Epoch {best_epoch} of {epochs} is the {'best' if selection else 'one kept'}."
+    return f"{best} Of it, the training {describe_selection(selection)}." if selection else best
 
 
 def _format_setting(value: Any) -> str:

@@ -21,7 +21,9 @@ VAL_FILE = "validation_data.json"
 QUERY_ENCODERS = ("model", "idf")
 VALIDATION_METRIC = "nDCG@10"
 AUTO_BATCH_SIZE = 32  # queries per step; the ablation in docs/training.md compares sizes
-DISTILLATION_LOSSES = ["contrastive=0.5", f"{BATCH_TEACHER_LOSS}=0.5"]  # the default loss where there is a teacher
+DEFAULT_TEACHERS = ["bm25"]  # beside the model as it comes
+# The default where a teacher's view is not all that the examples tell: their queries have been judged by someone.
+JUDGED_LOSSES = ["contrastive=0.5", f"{BATCH_TEACHER_LOSS}=0.5"]
 TEMPERED_LOSSES = {BATCH_TEACHER_LOSS, "kl"}  # that `temperature` is for
 IDF_QUERIES = "idf queries have their own tokens, and nothing makes them sparser"
 BERT_RATE, BERT_WIDTH = 5e-5, 768  # learning rate and hidden size of BERT-base, from which other widths are scaled
@@ -58,13 +60,15 @@ class TrainingSettings:
         query_encoder: `model`, or `idf` for queries that do not pass the model: a query's vector is the weights of its
             own tokens, which start as inverse document frequencies and are trained. None for what the model has.
         teacher: names, or `name=weight`, of the scorers whose scores of all documents of a batch the loss `kl-batch`
-            learns from, see utils.search.scorers; they are fused and scaled, see utils.training.distillation.
+            learns from, see utils.search.scorers; the model as it comes is always one more, see
+            utils.training.distillation. None for `bm25` where the loss is `kl-batch`.
         language: of the texts, for the teacher bm25, such as `de` or `german`; None to detect it.
         refresh_negatives: hard negatives per example, mined with the current model before each epoch but the first;
             where there is a teacher, none that it takes for an answer.
         loss: a sum of losses by weight, such as ["contrastive=0.5", "kl=0.5"]; see
-            utils.training.losses.RankingLoss. None for `contrastive`, with half the weight on `kl-batch` where there
-            is a teacher.
+            utils.training.losses.RankingLoss. None for `kl-batch` where the queries were cut out of the documents, for
+            half of it and half of `contrastive` where they were not, and for `contrastive` alone where the model is no
+            SPLADE model yet and no teacher is named.
         temperature: divides the teacher's scores in the losses `kl` and `kl-batch`.
         regulariser: flops or l1.
         target_doc_terms, target_query_terms: mean number of active terms of a document and of a query to arrive at;
@@ -103,7 +107,7 @@ class TrainingSettings:
     gradient_checkpointing: bool = False
     lora_rank: PositiveInt | None = None
     query_encoder: Literal[QUERY_ENCODERS] | None = None
-    teacher: Sequence[str] = ()
+    teacher: Sequence[str] | None = None
     language: Annotated[str, AfterValidator(parse_language)] | None = None
     refresh_negatives: PositiveInt | None = None
     loss: Sequence[str] | None = None
@@ -122,8 +126,15 @@ class TrainingSettings:
 
     @property
     def losses(self) -> list[str]:
-        """The ranking losses, the default ones where none are named."""
-        return list(self.loss or (DISTILLATION_LOSSES if self.teacher else ["contrastive"]))
+        """The ranking losses, those of a SPLADE model and queries cut out of the documents where none are named."""
+        return list(self.loss or [BATCH_TEACHER_LOSS])
+
+    @property
+    def teachers(self) -> list[str]:
+        """The teachers beside the model as it comes, the default ones where none are named and the loss has one."""
+        if self.teacher is None:
+            return DEFAULT_TEACHERS if BATCH_TEACHER_LOSS in parse_weights(self.losses, "loss") else []
+        return list(self.teacher)
 
     @property
     def batch_sizes(self) -> list[int]:
@@ -140,7 +151,7 @@ class TrainingSettings:
     def to_json(self) -> dict[str, Any]:
         """Return the settings by name but for `resume`, in types that JSON has, as a model and its checkpoints store
         them."""
-        values = asdict(self) | {"loss": self.losses}
+        values = asdict(self)
         del values["resume"]
         return {
             name: str(value) if isinstance(value, Path) else list(value) if isinstance(value, tuple) else value
@@ -170,7 +181,7 @@ def check_combination(settings: TrainingSettings, given: Collection[str], valida
         ("regulariser", unregularized, "`lambda_d` and `lambda_q` are 0"),
         ("batch_size", settings.batch_size_schedule, "`batch_size_schedule` sets it"),
         ("temperature", not losses & TEMPERED_LOSSES, f"it is for the losses {' and '.join(sorted(TEMPERED_LOSSES))}"),
-        ("language", "bm25" not in parse_weights(settings.teacher, "teacher"), "it is for the teacher bm25"),
+        ("language", "bm25" not in parse_weights(settings.teachers, "teacher"), "it is for the teacher bm25"),
         ("refresh_negatives", settings.epochs == 1, "it is done before each epoch but the first, and there is one"),
         ("best_by", not validated, "there are no validation examples"),
         ("early_stopping_patience", not validated, "there are no validation examples"),

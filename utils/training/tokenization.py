@@ -1,8 +1,10 @@
 """Training examples as token ids: each text once, the ids of all texts in one flat array."""
 
+import functools
 from array import array
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -12,6 +14,7 @@ from utils.records import TrainingExample
 from utils.splade.encoder import SpladeEncoder
 from utils.training.identity import identify
 
+QUERIES_PER_DOCUMENT = 8  # most queries of a document that a step has, the example's own included
 PART_TEXTS = 1024  # texts tokenized at a time: until then a tokenizer holds about 230 bytes for each of their tokens
 
 
@@ -36,6 +39,22 @@ class TokenizedTexts:
         return self.ids[self.starts[number] : self.starts[number + 1]].tolist()
 
 
+class TokenizedQuery(NamedTuple):
+    """A further query of an example's positive document.
+
+    Attributes:
+        ids: its token ids.
+        index: its number among all queries.
+        answers: keys of all documents that are a positive of the query.
+        copied: see TokenizedExample.
+    """
+
+    ids: list[int]
+    index: int
+    answers: list[int]
+    copied: bool
+
+
 @dataclass
 class TokenizedExample:
     """A training example as token ids; of all lists over documents, the positive comes first, then the negatives.
@@ -48,6 +67,8 @@ class TokenizedExample:
         origin: names of the passage and the document that the example was made from.
         scores: a teacher's, of each document, where the example has them.
         query_index, document_indices: numbers of the query and the documents among all texts.
+        copied: whether the query stands in the text that its passage has here, having been cut out of another one.
+        siblings: further queries of the passage, where examples share it.
     """
 
     query_text: str
@@ -61,6 +82,8 @@ class TokenizedExample:
     scores: list[float] | None
     query_index: int
     document_indices: list[int]
+    copied: bool
+    siblings: list[TokenizedQuery]
 
 
 @dataclass
@@ -77,6 +100,8 @@ class TokenizedExamples(Sequence[TokenizedExample]):
         document_numbers, scores: numbers in `documents` and a teacher's scores (NaN: none) of the first example's
             documents, the positive first, then the second's, and so on.
         starts: [examples + 1] where each example's documents begin in these, and where the last one's end.
+        copied: [examples] see TokenizedExample.
+        shared: whether the examples of a passage share one text for it.
     """
 
     queries: TokenizedTexts
@@ -90,6 +115,8 @@ class TokenizedExamples(Sequence[TokenizedExample]):
     document_numbers: np.ndarray
     scores: np.ndarray
     starts: np.ndarray
+    copied: np.ndarray
+    shared: bool
 
     def __len__(self) -> int:
         return len(self.records)
@@ -112,7 +139,32 @@ class TokenizedExamples(Sequence[TokenizedExample]):
             scores=None if np.isnan(self.scores[own]).any() else self.scores[own].tolist(),
             query_index=query,
             document_indices=numbers,
+            copied=bool(self.copied[index]),
+            siblings=self._siblings(index) if self.shared else [],
         )
+
+    def _siblings(self, index: int) -> list[TokenizedQuery]:
+        """Return the queries of the examples that follow, in a circle, among those of the same passage."""
+        members = self.members[int(self.positive_numbers[index])]
+        place = members.index(index)
+        others = (members[place + 1 :] + members[:place])[: QUERIES_PER_DOCUMENT - 1]
+        return [
+            TokenizedQuery(
+                self.queries[self.query_numbers[i]],
+                int(self.query_numbers[i]),
+                self.answers[int(self.query_keys[i])],
+                bool(self.copied[i]),
+            )
+            for i in others
+        ]
+
+    @functools.cached_property
+    def members(self) -> dict[int, list[int]]:
+        """Examples by the number of their positive document."""
+        members: dict[int, list[int]] = {}
+        for index, number in enumerate(self.positive_numbers.tolist()):
+            members.setdefault(number, []).append(index)
+        return members
 
     @property
     def positive_numbers(self) -> np.ndarray:
@@ -141,6 +193,7 @@ class TokenizedExamples(Sequence[TokenizedExample]):
             document_numbers=self.document_numbers[documents],
             scores=self.scores[documents],
             starts=self.starts[first : end + 1] - self.starts[first],
+            copied=self.copied[first:end],
         )
 
     def set_negatives(self, negatives: Sequence[Sequence[int]]) -> None:
@@ -154,14 +207,22 @@ class TokenizedExamples(Sequence[TokenizedExample]):
         self.scores = np.full(len(document_numbers), np.nan, np.float32)
 
 
-def tokenize_examples(examples: Sequence[TrainingExample], encoder: SpladeEncoder) -> TokenizedExamples:
-    """Tokenize examples, without those whose query or positive has no tokens, and without negatives that have none."""
+def tokenize_examples(
+    examples: Sequence[TrainingExample], encoder: SpladeEncoder, share_passages: bool = False
+) -> TokenizedExamples:
+    """Tokenize examples, without those whose query or positive has no tokens, and without negatives that have none.
+
+    With `share_passages` all examples of a passage, by their `positive_id`, have the longest of their positive
+    documents as its text.
+    """
+    positives = _longest_of_passages(examples) if share_passages else [e.positive_document for e in examples]
+    copied = np.array([text != e.positive_document for text, e in zip(positives, examples)])
     query_numbers: dict[str, int] = {}
     document_numbers: dict[str, int] = {}
     of_queries, of_documents = array("i"), array("i")
-    for example in examples:
+    for positive, example in zip(positives, examples):
         of_queries.append(query_numbers.setdefault(example.query, len(query_numbers)))
-        for text in (example.positive_document, *example.negatives):
+        for text in (positive, *example.negatives):
             of_documents.append(document_numbers.setdefault(text, len(document_numbers)))
     of_queries, of_documents = np.asarray(of_queries), np.asarray(of_documents)
     identities = identify(examples)
@@ -190,7 +251,19 @@ def tokenize_examples(examples: Sequence[TrainingExample], encoder: SpladeEncode
         document_numbers=of_documents[kept],
         scores=np.array(scores, np.float32)[kept],
         starts=_starts(np.bincount(owners[kept], minlength=len(examples))[usable]),
+        copied=copied[usable],
+        shared=share_passages,
     )
+
+
+def _longest_of_passages(examples: Sequence[TrainingExample]) -> list[str]:
+    """Return the longest of the texts that each example's passage has among the examples."""
+    longest: dict[str, str] = {}
+    for example in examples:
+        if example.positive_id:
+            texts = longest.get(example.positive_id, ""), example.positive_document
+            longest[example.positive_id] = max(texts, key=len)
+    return [longest.get(example.positive_id or "", example.positive_document) for example in examples]
 
 
 def _tokenize(

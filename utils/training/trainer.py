@@ -42,7 +42,7 @@ class EncoderTrainer(Trainer):
         model: what is trained.
         arguments: transformers' settings, see `training_arguments`.
         settings: ours, with a learning rate.
-        batches: which examples make each step. Validation batches are of the same kind, and of their last size.
+        batches, validation_batches: which examples make each step, and each step of the validation.
         examples, validation: tokenized examples.
         collection: what `validation`'s queries search after each epoch.
         objective: the ranking loss.
@@ -61,6 +61,7 @@ class EncoderTrainer(Trainer):
         arguments: TrainingArguments,
         settings: TrainingSettings,
         batches: StepBatchSampler,
+        validation_batches: StepBatchSampler,
         examples: TokenizedExamples,
         validation: TokenizedExamples,
         collection: Collection,
@@ -78,9 +79,7 @@ class EncoderTrainer(Trainer):
             data_collator=lambda part: collate(part, model, self.micro_batch),
         )
         self.batches, self.collection, self.settings = batches, collection, settings
-        rank_and_world = arguments.process_index, arguments.world_size
-        sizes = settings.batch_sizes[-1:]
-        self.validation_batches = StepBatchSampler(validation.keys, sizes, 1, settings.seed, *rank_and_world)
+        self.validation_batches = validation_batches
         self.objective, self.refresh, self.data = objective, refresh, data
         self.steps_per_epoch = len(batches)
         lambdas = {"query": settings.lambda_q, "doc": settings.lambda_d}
