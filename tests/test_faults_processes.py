@@ -46,9 +46,9 @@ def test_generation(run_two, pages, tmp_path):
     for seed in (1, 2):
         whole = tmp_path / f"seed {seed}" / output.name
         assert run("generate_training_data.py", *generation, "--output-file", whole, "--seed", seed).returncode == 0
-        wholes.append({path.name: path.read_text() for path in whole.parent.glob("*.json")})
-    assert {path.name: path.read_text() for path in output.parent.glob("*.json")} in wholes
-    assert {path.suffix for path in output.parent.iterdir()} == {".json", ".html"}
+        wholes.append({path.name: path.read_text() for path in whole.parent.glob("*.json*")})
+    assert {path.name: path.read_text() for path in output.parent.glob("*.json*")} in wholes
+    assert {path.suffix for path in output.parent.iterdir()} == {".json", ".jsonl", ".html"}
 
 
 def test_generation_by_a_language_model(run_two, pages, tmp_path, monkeypatch):

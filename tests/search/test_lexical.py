@@ -114,7 +114,7 @@ def test_the_baseline_the_teacher_and_the_filter_have_the_same_index():
     assert len(expected) == 2  # by two stems
     scorer = open_scorer("bm25", ["das Haus am Fluss"], texts, language="german")
     assert {i: pytest.approx(s) for i, s in expected} == dict(enumerate(scorer.block_scores([0], range(5))[0][:2]))
-    teacher = BatchTeacher(["bm25"], ["das Haus am Fluss"], texts, language="german")
+    teacher = BatchTeacher(["bm25"], None, ["das Haus am Fluss"], texts, language="german")
     assert [score > 0 for score in teacher([0], range(5))[0]] == [True, True, False, False, False]
     data = Collection([Document(id=str(i), text=text) for i, text in enumerate(texts)], {"q": "Haus"}, {"q": {"0": 1}})
     assert evaluate_bm25(data, ["P@1"], "german")["P@1"] == 1 and evaluate_bm25(data, ["P@1"], "english")["P@1"] == 0
