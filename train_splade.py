@@ -41,7 +41,7 @@ from utils.documents.normalization import NORMALIZATIONS, normalizing_tokenizer
 from utils.evaluation.collection import keep_nearest, pool_examples
 from utils.files import check_writable, lock_folder, write_json, write_text
 from utils.models import load_config
-from utils.records import read_passages
+from utils.records import corpus_file, read_passages
 from utils.splade.encoder import SpladeEncoder
 from utils.splade.model_folder import read_model_folder
 from utils.training.batches import StepBatchSampler
@@ -143,6 +143,8 @@ class SpladeTrainer:
         config = load_config(given.model_name, read_model_folder(given.model_name).subfolder)
         self.settings = given.with_learning_rate(getattr(config, "hidden_size", BERT_WIDTH))
         self.data = {"train_file": fingerprint(given.train_file), "val_file": fingerprint(val_file)}
+        if self.validation_passages:
+            self.data["val_corpus"] = fingerprint(corpus_file(val_file))
         self.encoder: SpladeEncoder | None = None
         self.history: list[dict[str, Any]] = []
         self.selection: dict[str, Any] | None = None
@@ -211,9 +213,10 @@ class SpladeTrainer:
         """Return the losses and the teachers of this training, of a model whose vectors are `dense` before it."""
         settings = self.settings
         if settings.loss is None and settings.teacher is None and dense:
+            print_line(f"{settings.model_name} makes no sparse vectors yet: training with the loss contrastive alone")
             return ["contrastive"], []
-        cut_out = sum(example.query_type in CUT_OUT_TYPES for example in self.examples)
-        if settings.loss is None and cut_out < len(self.examples) / 2:
+        made = sum(example.query_type in (*CUT_OUT_TYPES, "keywords") for example in self.examples)
+        if settings.loss is None and settings.teachers and made < len(self.examples) / 2:
             return JUDGED_LOSSES, settings.teachers
         return settings.losses, settings.teachers
 
@@ -257,11 +260,15 @@ class SpladeTrainer:
                 return NeighborhoodSampler(part, teacher.document_vectors, *options)
             return StepBatchSampler(part.keys, *options)
 
-        collection = keep_nearest(pool_examples(self.validation, self.validation_passages), VALIDATION_DOCUMENTS)
-        untuned_weights = copy_weights(encoder)
+        collection = keep_nearest(
+            pool_examples(self.validation, self.validation_passages), VALIDATION_DOCUMENTS, settings.language
+        )
+        compared = validation and arguments.should_save and not dense and settings.query_encoder != "idf"
+        untuned_weights = copy_weights(encoder) if compared else None
         if settings.lora_rank:
             torch.manual_seed(settings.seed)
             add_adapters(encoder.model, settings.lora_rank)
+            encoder.forget_trace()
         trainer = EncoderTrainer(
             encoder,
             arguments,
@@ -289,13 +296,20 @@ class SpladeTrainer:
         finally:
             if settings.lora_rank:
                 merge_adapters(encoder.model)
+                encoder.forget_trace()
         encoder.eval()
         self.history = trainer.history
         if arguments.should_save:
             if validation:
-                targets = settings.target_doc_terms, settings.target_query_terms
-                free = not (dense or any(targets) or settings.query_encoder == "idf")
-                self.selection = keep_best(encoder, None if dense else untuned_weights, collection, free)
+                # A sparsity that was asked for is kept, whatever it costs.
+                free = not self.given & {
+                    "target_doc_terms",
+                    "target_query_terms",
+                    "lambda_d",
+                    "lambda_q",
+                    "regulariser",
+                }
+                self.selection = keep_best(encoder, untuned_weights, collection, free, settings.language)
                 print_line(describe_selection(self.selection))
             notes = settings.to_json() | {"loss": losses, "teacher": teachers}
             write_model_folder(self.output_dir, trainer, notes, len(self.examples), self.selection)

@@ -287,10 +287,27 @@ def assert_same_training(first, second):
     ]
 
 
+def cut_out_examples(passages):
+    """Three queries cut out of each passage."""
+    parts = ["how the {} works", "where the {} is", "what the {} costs"]
+    return [
+        {
+            "query": query.format(topic),
+            "positive_document": f"Page {i} says " + " and ".join(p.format(topic) for p in parts if p != query) + ".",
+            "positive_id": f"{topic}-{i}",
+            "query_type": "sentence",
+        }
+        for i, topic in zip(range(passages), TOPICS * 8)
+        for query in parts
+    ]
+
+
 @pytest.mark.slow
-@pytest.mark.parametrize(("step", "extra"), STOPPED_AT, ids=str)
+@pytest.mark.parametrize(("step", "extra"), [*STOPPED_AT, (2, {"cut_out": True, "checkpoint_minutes": 0})], ids=str)
 def test_an_interrupted_training_resumes_to_the_same_weights(data, step, extra, capsys):
     options = EXACT | extra
+    if options.pop("cut_out", False):
+        (data / "training_data.json").write_text(json.dumps(cut_out_examples(8)))
     trainer(data, **options, output_dir=data / "whole").train()
     with pytest.MonkeyPatch.context() as patch:
         stop_at(patch, step)
@@ -559,6 +576,23 @@ def test_adapters_are_trained_again_by_a_second_call(data, val_file, monkeypatch
     after = training.encoder.model.state_dict()
     assert before.keys() == after.keys()
     assert any("query.weight" in name and not torch.equal(before[name], after[name]) for name in before)
+
+
+@pytest.mark.parametrize("kept", ["tuned", "untuned"])
+def test_queries_are_encoded_by_the_weights_that_are_kept_after_adapters_too(data, kept, monkeypatch):
+    pytest.importorskip("peft")
+    better = {"tuned": 1.0, "untuned": 0.0}[kept]
+    values = iter([better, 0.0, 1 - better])  # of the tuned model, the average and the untuned one
+    monkeypatch.setattr(
+        "utils.training.selection.values_by_query", lambda data, *rest: np.full(len(data.queries), next(values, 0.5))
+    )
+    training = trainer(data, lora_rank=4, learning_rate=1e-2, precision="float32", epochs=1)
+    training.train()
+    assert training.selection["kept"] == kept
+    written = SpladeEncoder.from_pretrained(data / "model", "cpu", precision="float32")
+    query, expected = (model.encode_query("the engine of the page") for model in (training.encoder, written))
+    assert query.indices.tolist() == expected.indices.tolist()
+    np.testing.assert_allclose(query.values, expected.values, rtol=1e-3)
 
 
 def test_the_curves_and_the_logs_are_left_behind(data):

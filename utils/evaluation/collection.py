@@ -48,15 +48,14 @@ def pool_examples(examples: Iterable[TrainingExample], passages: Iterable[Passag
     return Collection(documents, {name: text for text, name in queries.items()}, qrels)
 
 
-def keep_nearest(data: Collection, count: int) -> Collection:
+def keep_nearest(data: Collection, count: int, language: str | None = None) -> Collection:
     """Return the collection with its judged documents and, up to `count` in all, those that BM25 ranks highest for the
-    queries: all first ranks, then all second ones, down to NEAREST_DEPTH."""
+    queries: all first ranks, then all second ones, down to NEAREST_DEPTH. `language` is that of the texts."""
     if len(data.documents) <= count:
         return data
     kept = {document for grades in data.qrels.values() for document in grades}
-    hits = BM25Index([document.full_text for document in data.documents]).search(
-        list(data.queries.values()), NEAREST_DEPTH
-    )
+    index = BM25Index([document.full_text for document in data.documents], language)
+    hits = index.search(list(data.queries.values()), NEAREST_DEPTH)
     ranked = [[data.documents[position].id for position, _ in ranking] for ranking in hits]
     for document in itertools.chain.from_iterable(itertools.zip_longest(*ranked)):
         if document and len(kept) < count:

@@ -5,6 +5,7 @@ from typing import NamedTuple
 import numpy as np
 from scipy.stats import bootstrap
 
+BATCH = 100  # resamples at a time; bounds memory, [batch, queries]
 RESAMPLES = 10_000  # of the bootstrap; the ends of an interval then vary by about a hundredth of its width
 
 
@@ -27,5 +28,5 @@ def paired_difference(values: np.ndarray, baseline: np.ndarray) -> Difference:
     if not differences.std():
         return Difference(mean, mean, mean)
     rng = np.random.default_rng(0)
-    found = bootstrap((differences,), np.mean, n_resamples=RESAMPLES, method="percentile", rng=rng)
+    found = bootstrap((differences,), np.mean, n_resamples=RESAMPLES, batch=BATCH, method="percentile", rng=rng)
     return Difference(mean, *map(float, found.confidence_interval))

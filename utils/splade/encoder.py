@@ -226,6 +226,10 @@ class SpladeEncoder(TokenizationMixin, torch.nn.Module):
             hidden = self._traced_forward(torch.tensor(tokens))
             return self._sparse_vectors(hidden, [len(tokens)], projection.weight, projection.bias)[0]
 
+    def forget_trace(self) -> None:
+        """Trace the model anew for the next query; to be called when layers have been replaced."""
+        self._traced_forward = None
+
     def tokenize_queries(self, texts: Sequence[str]) -> list[list[int]]:
         """Tokenize as `tokenize` does, up to `query_max_length`; without special tokens if there are query weights."""
         return self.tokenize_and_count_queries(texts)[0]

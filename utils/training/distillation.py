@@ -65,6 +65,8 @@ class BatchTeacher:
             weights.pop(UNTUNED, None)
         else:
             weights = {UNTUNED: 1.0} | weights
+        if not weights:
+            raise ValueError(f"teacher '{UNTUNED}': the model makes no sparse vectors yet; name another, such as bm25")
         scorers = [
             splade_scorer(name, encoder, queries, documents)
             if name == UNTUNED

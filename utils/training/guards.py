@@ -12,6 +12,7 @@ from utils.training.losses import TEACHER_LOSSES
 PATIENCE_STEPS = 5  # steps in a row with the same trouble, after which the training stops
 MIN_TERMS = 1.0  # mean active terms of a text below which vectors count as empty
 MAX_VOCABULARY_SHARE = 0.5  # share of the vocabulary above which vectors count as not sparse
+UNTRAINED_SHARE = 0.05  # the same for a model that has not learned to make sparse ones; SPLADE models are at 0.01
 
 SAMPLE_TEXTS = 8  # texts whose vectors show whether the model makes sparse ones
 
@@ -54,8 +55,8 @@ def starts_dense(encoder: SpladeEncoder, texts: Sequence[str]) -> bool:
     """Return whether the model's vectors of the first few texts are as dense as those of a plain masked language model,
     which has not been trained to make sparse ones."""
     vectors = encoder.encode(texts[:SAMPLE_TEXTS])
-    terms = sum(len(vector.indices) for vector in vectors) / len(vectors)
-    return terms > MAX_VOCABULARY_SHARE * encoder.vocabulary_size
+    terms = [len(vector.indices) for vector in vectors if len(vector.indices)]
+    return bool(terms) and sum(terms) / len(terms) > UNTRAINED_SHARE * encoder.vocabulary_size
 
 
 class TrainingGuard:

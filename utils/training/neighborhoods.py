@@ -2,7 +2,7 @@
 
 import functools
 import itertools
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 import numpy as np
 import scipy.sparse
@@ -26,12 +26,22 @@ class NeighborhoodSampler(StepBatchSampler):
     Args:
         examples: tokenized examples, with the documents that they share.
         vectors: [documents, dimensions] of all documents that the examples number, sparse rows or a dense array.
-        options: see StepBatchSampler.
+        sizes, epochs, seed, rank, world: see StepBatchSampler; a step has no more examples than there are documents.
     """
 
-    def __init__(self, examples: TokenizedExamples, vectors: np.ndarray | scipy.sparse.csr_array, *options) -> None:
+    def __init__(
+        self,
+        examples: TokenizedExamples,
+        vectors: np.ndarray | scipy.sparse.csr_array,
+        sizes: Sequence[int],
+        epochs: int,
+        seed: int,
+        rank: int = 0,
+        world: int = 1,
+    ) -> None:
         self.numbers, self.row_of = np.unique(examples.positive_numbers, return_inverse=True)
-        super().__init__(examples.keys, *options)
+        sizes = [min(size, max(1, len(self.numbers) // world)) for size in sizes]
+        super().__init__(examples.keys, sizes, epochs, seed, rank, world)
         self.members = [examples.members[number] for number in self.numbers.tolist()]
         largest = max(self.sizes) * self.world
         self.neighbors = nearest_documents(vectors[self.numbers], NEIGHBORHOOD_STEPS * largest)

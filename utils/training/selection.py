@@ -33,7 +33,9 @@ def copy_weights(encoder: SpladeEncoder) -> Weights:
     return {name: weights.detach().cpu().clone() for name, weights in encoder.state_dict().items()}
 
 
-def keep_best(encoder: SpladeEncoder, untuned: Weights | None, data: Collection, free: bool) -> dict[str, Any]:
+def keep_best(
+    encoder: SpladeEncoder, untuned: Weights | None, data: Collection, free: bool, language: str | None = None
+) -> dict[str, Any]:
     """Give the encoder the weights that are best on the validation queries, of equal ones those that were tuned most.
 
     Args:
@@ -42,6 +44,7 @@ def keep_best(encoder: SpladeEncoder, untuned: Weights | None, data: Collection,
             language model.
         data: the validation queries and what they search.
         free: whether other weights than the best epoch's may be kept.
+        language: of the texts, for BM25.
 
     Returns:
         kept (tuned, average or untuned), queries, documents, nDCG@10 of each (by name, BM25 too), over_untuned and
@@ -58,10 +61,9 @@ def keep_best(encoder: SpladeEncoder, untuned: Weights | None, data: Collection,
         weights["untuned"] = untuned
     runs: dict[str, Run] = {}
     for name, state in weights.items():
-        if name != "untuned" or state.keys() == weights["tuned"].keys():
-            encoder.load_state_dict(state)
-            runs[name] = splade_run(data, encoder)
-    index = BM25Index([document.full_text for document in data.documents])
+        encoder.load_state_dict(state)
+        runs[name] = splade_run(data, encoder)
+    index = BM25Index([document.full_text for document in data.documents], language)
     values = {name: values_by_query(data, run, VALIDATION_METRIC) for name, run in runs.items()}
     bm25 = values_by_query(data, bm25_run(data, index), VALIDATION_METRIC)
     best = max((name for name in values if name != "untuned"), key=lambda name: values[name].mean())
@@ -86,7 +88,7 @@ def describe_selection(selection: dict[str, Any]) -> str:
     untuned, bm25 = (Difference(**selection[name]) for name in ("over_untuned", "over_bm25"))
     if selection["kept"] == "untuned":
         return f"{kept}; tuning gained nothing: {untuned}"
-    doubt = "" if untuned.low > 0 else ", which may be chance"
+    doubt = ", which may be chance" if untuned.low <= 0 <= untuned.high else ""
     return f"{kept}; over the untuned model {untuned}{doubt}, over BM25 {bm25}"
 
 

@@ -61,7 +61,8 @@ class TrainingSettings:
             own tokens, which start as inverse document frequencies and are trained. None for what the model has.
         teacher: names, or `name=weight`, of the scorers whose scores of all documents of a batch the loss `kl-batch`
             learns from, see utils.search.scorers; the model as it comes is always one more, see
-            utils.training.distillation. None for `bm25` where the loss is `kl-batch`.
+            utils.training.distillation. None for `bm25` where the loss is `kl-batch`; none of them, an empty list, for
+            the loss `contrastive`.
         language: of the texts, for the teacher bm25, such as `de` or `german`; None to detect it.
         refresh_negatives: hard negatives per example, mined with the current model before each epoch but the first;
             where there is a teacher, none that it takes for an answer.
@@ -127,7 +128,8 @@ class TrainingSettings:
     @property
     def losses(self) -> list[str]:
         """The ranking losses, those of a SPLADE model and queries cut out of the documents where none are named."""
-        return list(self.loss or [BATCH_TEACHER_LOSS])
+        without_teacher = self.teacher is not None and not self.teacher
+        return list(self.loss or (["contrastive"] if without_teacher else [BATCH_TEACHER_LOSS]))
 
     @property
     def teachers(self) -> list[str]:
