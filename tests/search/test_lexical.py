@@ -49,6 +49,11 @@ def test_the_product_of_the_matrices_is_what_search_scores():
         assert {i: pytest.approx(s) for i, s in hits} == {i: s for i, s in enumerate(row.tolist()) if s}
 
 
+def test_no_queries_find_nothing_and_no_texts_have_no_terms():
+    index = BM25Index(FRUIT, "en")
+    assert index.search([], 3) == [] and index.mean_terms([]) == 0
+
+
 def test_mean_terms_counts_distinct_terms():
     index = BM25Index(["red red apples", "sea"], "en")
     assert index.mean_terms(["red apple apples", "sea"]) == 1.5

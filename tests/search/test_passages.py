@@ -104,6 +104,12 @@ def test_a_title_that_takes_most_of_the_limit_is_text_like_any_other(model):
     assert without_space("".join(passages)) == without_space(text) and max(model.count_tokens(passages)) <= LIMIT
 
 
+@pytest.mark.parametrize("title", ["", "Oil"])
+def test_white_space_is_one_passage_where_a_tokenizer_counts_it(model, title, monkeypatch):
+    monkeypatch.setattr(model, "count_tokens", lambda texts: iter([len(text) + 2 for text in texts]))
+    assert [passage.strip() for passage in split(model, title + " " * 100, title)] == [title]
+
+
 @pytest.mark.parametrize("limit", [3, 4, 8])
 def test_the_smallest_limits_end_in_passages(model, limit, monkeypatch):
     monkeypatch.setattr(model, "max_length", limit)

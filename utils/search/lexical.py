@@ -43,8 +43,8 @@ class BM25Index:
         self._bm25.index((tokens, self._vocabulary.get_vocab_dict()), show_progress=False)
 
     def mean_terms(self, texts: Sequence[str]) -> float:
-        """Return the mean number of distinct terms of the index's vocabulary per text."""
-        return float(np.mean([len(set(row) - self._blank) for row in self._tokenize(texts)]))
+        """Return the mean number of distinct terms of the index's vocabulary per text, 0 of no text."""
+        return sum(len(set(row) - self._blank) for row in self._tokenize(texts)) / max(1, len(texts))
 
     def document_matrix(self) -> scipy.sparse.csr_array:
         """Return [texts, terms] BM25 weights: what each occurrence of a term in a query adds to a text's score."""
@@ -63,6 +63,8 @@ class BM25Index:
 
     def search(self, queries: Sequence[str], top_k: int) -> list[list[tuple[int, float]]]:
         """Return the `top_k` (position, score) of each query, best first, without texts that share no term with it."""
+        if not queries:  # bm25s fails on none
+            return []
         tokens = self._tokenize(queries)
         hits = self._bm25.retrieve(tokens, k=min(top_k, self.size), show_progress=False, n_threads=0)
         return [

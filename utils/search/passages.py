@@ -76,13 +76,14 @@ class DocumentIndex:
 
 def split_document(model: SpladeEncoder, text: str, tokens: int, title: str = "") -> list[str]:
     """Split a text of so many tokens into passages that fit the model's limit, at the largest boundaries (paragraph,
-    sentence, word). Each begins with the title, as the text does, unless that takes more than half of the limit."""
+    sentence, word); white space is one empty passage. Each begins with the title, as the text does, unless that takes
+    more than half of the limit."""
     limit, special = model.max_length, model.tokenizer.num_special_tokens_to_add()
     title = title.strip()
     title_tokens = next(model.count_tokens([title])) - special
     if not 0 < title_tokens <= (limit - special) // 2:
-        return _split(model, text, tokens, limit)
-    parts = _split(model, text.removeprefix(title), tokens - title_tokens, limit - title_tokens)
+        return _split(model, text, tokens, limit) or [""]
+    parts = _split(model, text.removeprefix(title), tokens - title_tokens, limit - title_tokens) or [""]
     return [f"{title}\n{part}" for part in parts]
 
 
