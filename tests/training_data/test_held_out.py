@@ -1,5 +1,7 @@
 """Validation and test data: queries that stand nowhere in the one collection that they search."""
 
+import time
+
 import pytest
 from conftest import fails_with_one_line, run
 
@@ -51,6 +53,21 @@ def test_a_query_is_cut_wherever_its_words_stand_in_a_row(text, left):
     kept, pool, _ = hold_out([example(SENTENCE)], families(f"{SENTENCE} {REST}", text))
     assert texts(pool) == {"d0#0": REST, "d1#0": left}
     assert [(e.positive_id, e.positive_document) for e in kept] == [("d0#0", REST)]
+
+
+def test_a_number_that_begins_a_line_may_be_a_word_of_its_sentence():
+    query = "the 3. valve opens first"
+    text = f"{REST} Then the\n3. valve opens first, and so on."
+    _, pool, _ = hold_out([example(query)], families(f"{query}. {REST}", text))
+    assert texts(pool) == {"d0#0": REST, "d1#0": f"{REST} Then and so on."}
+
+
+def test_long_rows_of_punctuation_take_no_long():
+    """The time of a pattern that is tried at each character of a row grows with its square: half a minute here."""
+    row = "-" * 40_000
+    started = time.perf_counter()
+    _, pool, _ = hold_out([example(SENTENCE)], families(f"{SENTENCE} {REST}", f"{REST} {row} {SENTENCE}"))
+    assert texts(pool)["d1#0"] == f"{REST} {row}" and time.perf_counter() - started < 5
 
 
 def test_a_part_of_a_query_is_cut_as_where_a_passage_begins_within_it():

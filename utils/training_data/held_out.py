@@ -16,7 +16,10 @@ MIN_SHARE_LEFT = 0.5  # share of a passage's words that its own queries leave: e
 # Parts of a run that is cut out: a word, or a character of a script without spaces.
 _RUN_WORD = regex.compile(rf"[{HAN_AND_KANA}{SOUTHEAST_ASIAN}]|[^\W_{HAN_AND_KANA}{SOUTHEAST_ASIAN}]+")
 # Punctuation that goes with a run: what opens before it, and what ends it.
-_OPENING, _CLOSING = regex.compile(r"[^\w\s.,;:!?%)\]}>。、]+$"), regex.compile(r"^(?:[^\w\s]+| [.,;:!?]+(?!\S))")
+_OPENING = regex.compile(
+    r"(?<![^\w\s.,;:!?%)\]}>。、])[^\w\s.,;:!?%)\]}>。、]++$"
+)  # tried once a row: linear in the text
+_CLOSING = regex.compile(r"^(?:[^\w\s]+| [.,;:!?]+(?!\S))")
 
 
 def hold_out(
@@ -124,37 +127,51 @@ class _Runs:
         return text
 
     def _find(self, text: str) -> list[tuple[int, int]]:
-        """Return the (start, end) of the parts of the text that runs cover, none of which overlap."""
-        words = _run_words(text)
-        found = [
-            (first, first + len(run) - 1)
-            for first, start in enumerate(zip(*(words[i:] for i in range(MIN_RUN_WORDS))))
-            for run in self._by_start.get(start, ())
-            if words[first : first + len(run)] == run
-        ]
-        places = _word_places(text) if found else []
+        """Return the (start, end) of the parts of the text that runs cover, none of which overlap.
+
+        Runs are found with and without MARKUP: "3." at the start of a line may be a word of its sentence.
+        """
+        found = self._match(text)
+        unmarked = MARKUP.sub("", text)
+        if unmarked != text and (matches := self._match(unmarked)):
+            places = _unmarked_places(text)
+            found += [(places[start], places[end - 1] + 1) for start, end in matches]
         spans: list[tuple[int, int]] = []
-        for first, last in found:
-            start, end = places[first][0], places[last][1]
+        for start, end in sorted(found):
             if spans and start <= spans[-1][1]:
                 earlier = spans.pop()
                 start, end = earlier[0], max(earlier[1], end)
             spans.append((start, end))
         return spans
 
+    def _match(self, text: str) -> list[tuple[int, int]]:
+        """Return the (start, end) of each run in the text, its markup taken for words and punctuation."""
+        words = _lower_words(text)
+        found = [
+            (first, first + len(run) - 1)
+            for first, start in enumerate(zip(*(words[i:] for i in range(MIN_RUN_WORDS))))
+            for run in self._by_start.get(start, ())
+            if words[first : first + len(run)] == run
+        ]
+        places = [word.span() for word in _RUN_WORD.finditer(text)] if found else []
+        return [(places[first][0], places[last][1]) for first, last in found]
+
 
 def _run_words(text: str) -> tuple[str, ...]:
     """Return the words of a text without its MARKUP, in lower case."""
-    return tuple(word.lower() for word in _RUN_WORD.findall(MARKUP.sub("", text)))
+    return _lower_words(MARKUP.sub("", text))
 
 
-def _word_places(text: str) -> list[tuple[int, int]]:
-    """Return the (start, end) of each of the `_run_words` in the text."""
-    places = list(range(len(text)))  # of the characters that are no markup
+def _lower_words(text: str) -> tuple[str, ...]:
+    return tuple(word.lower() for word in _RUN_WORD.findall(text))
+
+
+def _unmarked_places(text: str) -> list[int]:
+    """Return where each character of the text without its MARKUP stands in the text."""
+    places = list(range(len(text)))
     for mark in reversed(list(MARKUP.finditer(text))):
         del places[mark.start() : mark.end()]
-    words = _RUN_WORD.finditer(MARKUP.sub("", text))
-    return [(places[word.start()], places[word.end() - 1] + 1) for word in words]
+    return places
 
 
 def _cut_out(text: str, start: int, end: int) -> str:
