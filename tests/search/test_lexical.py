@@ -73,6 +73,13 @@ def test_terms_are_normalized_words_and_in_scripts_without_spaces_characters_and
     assert split_terms("हिन्दी") == ["हिन्दी"]
 
 
+@pytest.mark.parametrize("language", ["tr", "azerbaijani"])
+def test_turkish_and_azerbaijani_have_two_letters_i(language):
+    index = BM25Index(["\u0130stanbul", "I\u0307zmir", "ISI"], language)
+    hits = index.search(["istanbul", "izmir", "\u0131s\u0131", "isi"], 2)
+    assert [[position for position, _ in found] for found in hits] == [[0], [1], [2], []]
+
+
 def test_the_language_is_that_of_the_texts_unless_it_is_named():
     assert BM25Index(GERMAN).language == "de"
     assert [position for position, _ in BM25Index(GERMAN).search(["ein Haus"], 3)[0]] == [0]

@@ -15,6 +15,8 @@ PAIRED = rf"{HAN_AND_KANA}{SOUTHEAST_ASIAN}\p{{Hangul}}"
 PAIRED_CHARACTER = regex.compile(f"[{PAIRED}]")
 SCRIPT_RUN = regex.compile(f"[{PAIRED}]+|[^{PAIRED}]+")
 PAIRED_LANGUAGES = {"zh", "yue", "wuu", "ja", "ko", "th", "lo", "km", "my"}  # that are written in them
+TURKIC_LANGUAGES = {"tr", "az"}  # whose I without a dot and with one are two letters, in lower case, too
+TURKIC_LOWER = str.maketrans({"I": "\u0131", "\u0130": "i"})
 # What bm25s calls its lists. Of its two for English the longer one (NLTK's, as those of the other languages) is better
 # than Lucene's 33 words on four of five collections.
 STOP_WORDS = {"en": "en_plus"} | {
@@ -27,7 +29,8 @@ def open_tokenizer(language: str | None) -> Tokenizer:
     """Return bm25s' tokenizer, its vocabulary still empty, for texts in the language of this ISO 639 code; None for
     neither a stemmer nor stop words."""
     code = STANDARDS.get(language, language)
-    return Tokenizer(lower=False, splitter=split_terms, stopwords=STOP_WORDS.get(code), stemmer=_stemmer(code))
+    splitter = split_turkic_terms if code in TURKIC_LANGUAGES else split_terms
+    return Tokenizer(lower=False, splitter=splitter, stopwords=STOP_WORDS.get(code), stemmer=_stemmer(code))
 
 
 def describe_analyzer(language: str | None) -> str:
@@ -55,6 +58,12 @@ def split_terms(text: str) -> list[str]:
             characters = regex.findall(r"\X", run) if PAIRED_CHARACTER.match(run) else [run]  # \X: with their marks
             terms += [*characters, *map("".join, itertools.pairwise(characters))]
     return terms
+
+
+def split_turkic_terms(text: str) -> list[str]:
+    """Return the `split_terms` of a text in whose language I has no dot in lower case, either, as Lucene's
+    TurkishLowerCaseFilter does."""
+    return split_terms(normalize(text).translate(TURKIC_LOWER))
 
 
 def _stemmer(code: str | None) -> Stemmer.Stemmer | None:
