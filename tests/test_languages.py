@@ -2,7 +2,7 @@
 
 import pytest
 
-from utils.languages import detect_language, language_name, parse_language
+from utils.languages import base_language, detect_language, language_name, parse_language
 
 SENTENCES = {
     "en": "The pump must be bled after each change of the filter, and the pressure has to be checked.",
@@ -16,13 +16,31 @@ SENTENCES = {
 
 @pytest.mark.parametrize(
     ("text", "code"),
-    [("de", "de"), ("German", "de"), ("german", "de"), ("DEU", "de"), ("de-AT", "de"), ("EN", "en"), ("Khmer", "km")],
+    [("de", "de"), ("German", "de"), ("german", "de"), ("DEU", "de"), ("EN", "en"), ("Khmer", "km"), ("quc", "quc")],
 )
 def test_a_language_is_given_by_code_or_name(text, code):
     assert parse_language(text) == code
 
 
-@pytest.mark.parametrize("text", ["moonish", "xx", "und", "de de", "-"])
+@pytest.mark.parametrize(
+    ("text", "tag", "name"),
+    [
+        ("de-AT", "de-AT", "German (Austria)"),
+        ("zh-Hant", "zh-Hant", "Chinese (Traditional)"),
+        ("Simplified Chinese", "zh-Hans", "Chinese (Simplified)"),
+        ("Chinese (Simplified)", "zh-Hans", "Chinese (Simplified)"),
+        ("Brazilian Portuguese", "pt-BR", "Portuguese (Brazil)"),
+    ],
+)
+def test_a_variant_is_kept_in_tag_and_name_and_left_out_of_the_language(text, tag, name):
+    assert parse_language(text) == parse_language(tag) == tag and language_name(tag) == name
+    assert base_language(tag) == tag[:2]
+
+
+NOT_ONE = ["mul", "mis", "zxx", "multiple languages", "qaa", "qtz-Latn", "private use", "x-own", "und-Latn"]
+
+
+@pytest.mark.parametrize("text", ["moonish", "xx", "und", "de de", "-", "a", "e", "a1", *NOT_ONE])
 def test_an_unknown_language_is_named(text):
     with pytest.raises(ValueError, match=f"unknown language '{text}': use a code or an English name"):
         parse_language(text)

@@ -11,10 +11,16 @@ SAMPLE_CHARACTERS = 1000  # of the start of each text of the sample
 BLOCK_CHARACTERS = 500  # characters classified at a time; a few words of a short text are too little
 NO_LANGUAGE = "zxx"  # ISO 639's code for numbers, code and the like
 LETTER = regex.compile(r"\p{L}")
+# Codes of no one language: several, one without a code, an unknown one, none, and those for private use.
+NOT_ONE_LANGUAGE = regex.compile(r"(?:mul|mis|und|zxx|q[a-t][a-z]|x)\b")
+VARIANT = regex.compile(
+    r"(.+) \((.+)\)"
+)  # langcodes reads Traditional Chinese, and loses the script of Chinese (Traditional)
 
 
 def parse_language(text: str) -> str:
-    """Return the ISO 639 code, such as `de`, of a language given by code (`de`, `deu`, `de-AT`) or by name (`german`).
+    """Return the BCP 47 tag, such as `de` or `zh-Hant`, of a language given by code (`deu`, `zh-Hant`) or by English
+    name (`german`, `Traditional Chinese`); see `base_language` for the language alone.
 
     Raises:
         ValueError: there is no such language.
@@ -22,19 +28,25 @@ def parse_language(text: str) -> str:
     import langcodes  # takes a tenth of a second
 
     try:
-        found = langcodes.get(text) if langcodes.tag_is_valid(text) else langcodes.find(text)
+        found = langcodes.get(text) if langcodes.tag_is_valid(text) else langcodes.find(VARIANT.sub(r"\2 \1", text))
     except LookupError:
         found = None
-    if not found or not found.language:
+    # Langcodes takes one letter for the name of a language that resembles it.
+    if len(LETTER.findall(text)) < 2 or not found or NOT_ONE_LANGUAGE.match(found.language or "und"):
         raise ValueError(f"unknown language '{text}': use a code or an English name, such as de or german")
-    return found.language
+    return found.to_tag()
 
 
-def language_name(code: str) -> str:
-    """Return the English name of the language with this code."""
+def base_language(tag: str) -> str:
+    """Return the ISO 639 code of a tag's language, without its script and region: `zh` of `zh-Hant`."""
+    return tag.partition("-")[0]
+
+
+def language_name(tag: str) -> str:
+    """Return the English name of the language with this code or tag, such as `Chinese (Traditional)`."""
     import langcodes
 
-    return langcodes.get(code).display_name()
+    return langcodes.get(tag).display_name()
 
 
 def detect_language(texts: Sequence[str]) -> str | None:

@@ -7,7 +7,7 @@ import bm25s
 import numpy as np
 import scipy.sparse
 
-from utils.languages import detect_language, parse_language
+from utils.languages import base_language, detect_language, parse_language
 from utils.search.analyzer import describe_analyzer, open_tokenizer
 
 # bm25s' defaults. On five English collections, Lucene's k1 of 1.2 is as good on average, and Anserini's 0.9 and 0.4 are
@@ -32,7 +32,7 @@ class BM25Index:
 
     def __init__(self, texts: Sequence[str], language: str | None = None) -> None:
         self.size = len(texts)
-        self.language = parse_language(language) if language else detect_language(texts)
+        self.language = base_language(parse_language(language)) if language else detect_language(texts)
         self.description = f"BM25: k1 {K1}, b {B}; {describe_analyzer(self.language)}"
         self._vocabulary = open_tokenizer(self.language)
         self._lock = threading.Lock()  # a stemmer is for one thread at a time
