@@ -5,7 +5,7 @@ import tracemalloc
 
 import pytest
 
-from utils.records import read_examples, write_examples
+from utils.records import corpus_file, read_examples, read_passages, write_examples
 
 GOOD = {"query": "q", "positive_document": "p", "negative_documents": ["n", {"document": "m", "explanation": "no"}]}
 
@@ -51,6 +51,20 @@ def test_a_broken_file_is_named_with_the_place(tmp_path, name, content, parts):
     assert "\n" not in str(error.value)
     for part in parts:
         assert part in str(error.value)
+
+
+def test_a_file_beside_the_examples_that_is_not_of_them_says_why_it_was_read_and_what_helps(tmp_path):
+    file = write(tmp_path / "t.json", [GOOD | {"positive_id": "a"}, {"query": "my own", "positive_document": "mine"}])
+    corpus, examples = corpus_file(file), read_examples(file)
+    write(corpus, json.dumps({"_id": "1", "title": "", "text": "p"}))
+    with pytest.raises(ValueError, match=r"line 1: field 'passage_id': .* beside .*t\.json it holds .* rename it if"):
+        read_passages(file, examples)
+    lines = [json.dumps({"passage_id": "a", "passage": "p"}), json.dumps({"passage_id": None, "passage": "mine"})]
+    write(corpus, lines[0])
+    with pytest.raises(ValueError, match="the positive document of 'my own'; add it here as a line of passage_id and"):
+        read_passages(file, examples)
+    write(corpus, "\n".join(lines))
+    assert [passage.passage for passage in read_passages(file, examples)] == ["p", "mine"]
 
 
 def test_bytes_that_are_no_text_are_named(tmp_path):

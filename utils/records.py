@@ -220,13 +220,17 @@ def read_passages(examples_file: str | Path, examples: Sequence[TrainingExample]
         try:
             passages.append(Passage.model_validate(value))
         except ValidationError as error:
-            raise ValueError(f"{place}: {describe_error(error)}") from None
+            raise ValueError(
+                f"{place}: {describe_error(error)}; by its name beside {examples_file} it holds the passages that "
+                "those queries search: rename it if it does not"
+            ) from None
     known = {(passage.passage_id, passage.passage) for passage in passages}
     for example in examples:
         if (example.positive_id, example.positive_document) not in known:
             raise ValueError(
                 f"{path}: is not of the same run as {examples_file}: it lacks the positive document of "
-                f"'{example.query[:60]}'; make both anew, or remove this file to search the documents of the examples"
+                f"'{example.query[:60]}'; add it here as a line of passage_id and passage if that query is your own, "
+                "or make both anew, or remove this file to search the documents of the examples"
             )
     return passages
 

@@ -182,11 +182,12 @@ def test_the_collection_beside_a_file_is_searched_and_no_other(made, tmp_path):
     fails_with_one_line(done, f"{corpus}: it is read, too")
     corpus.write_bytes(corpus_file(home / "test_data.json").read_bytes())
     stale = f"{corpus}: is not of the same run as {file}: it lacks the positive document of '"
-    fails_with_one_line(run(*measure, "--test-file", file), stale, "remove this file")
+    fails_with_one_line(run(*measure, "--test-file", file), stale, "add it here as a line", "remove this file")
     train = "train_splade.py", "--train-file", tmp_path / "training_data.json", "--val-file", file
     fails_with_one_line(run(*train, "--model-name", "splade-tiny", "--output-dir", tmp_path / "model"), stale)
     corpus.write_text('{"passage": "of no name"}')
-    fails_with_one_line(run(*measure, "--test-file", file), f"{corpus}: line 1: field 'passage_id': Field required")
+    missing = f"{corpus}: line 1: field 'passage_id': Field required; by its name beside {file} "
+    fails_with_one_line(run(*measure, "--test-file", file), missing, "rename it")
     corpus.unlink()
     positives = {e.positive_document for e in read_examples(file)}
     assert f"{len(positives)} documents, " in run(*measure, "--test-file", file).stdout
