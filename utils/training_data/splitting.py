@@ -8,7 +8,15 @@ from pathlib import Path
 
 from utils.console import print_line
 from utils.files import check_writable
-from utils.records import Passage, TrainingExample, corpus_file, read_examples, write_examples
+from utils.records import (
+    Passage,
+    TrainingExample,
+    corpus_file,
+    read_examples,
+    read_json_records,
+    read_passages,
+    write_examples,
+)
 
 SPLITS = ("training", "validation", "test")
 DEFAULT_STEM = "training_data"  # of the file of training examples; the files beside it have names without it
@@ -74,25 +82,47 @@ def write_parts(
     corpora: Mapping[str, Sequence[Passage]],
 ) -> None:
     """Write the parts that have a file, and beside one, for each part of `corpora`, the passages that its queries
-    search. Where a part has no examples, a file that holds an earlier run's, which do not match this split, is removed
-    with its passages; any other stays. Either is printed."""
+    search. Where a part has no examples, a file that holds an earlier run's, which do not match this split, is removed,
+    and so are an earlier run's passages; any other stays. What is removed or kept is printed."""
     for name, path in files.items():
         if parts[name]:
             if name in corpora:
                 write_examples(corpus_file(path), corpora[name])
             write_examples(path, parts[name])
-        elif _holds_generated_examples(path):
+            continue
+        if _holds_generated_examples(path):
             path.unlink()
-            corpus_file(path).unlink(missing_ok=True)
             print_line(f"removed     {path}: it held the {name} examples of an earlier run, and there are none now")
         elif path.exists():
             print_line(f"kept        {path}: there are no {name} examples, and it holds none that were generated")
+        passages = corpus_file(path)
+        if name in corpora and _holds_passages(passages) and not _are_searched(path):
+            passages.unlink()
+            print_line(f"removed     {passages}: it held the passages of an earlier run, which no queries search now")
 
 
 def _holds_generated_examples(path: Path) -> bool:
     """Return whether a regular file holds examples that all have a source, as those made from documents do."""
     try:
         return path.is_file() and all(example.source for example in read_examples(path))
+    except (ValueError, OSError):
+        return False
+
+
+def _holds_passages(path: Path) -> bool:
+    """Return whether a regular file holds passages, and nothing else of them, as those written here do."""
+    try:
+        return path.is_file() and all(
+            value.keys() == Passage.model_fields.keys() for _, value in read_json_records(path)
+        )
+    except (ValueError, OSError, AttributeError):
+        return False
+
+
+def _are_searched(path: Path) -> bool:
+    """Return whether the passages beside a file are those that its examples, such as a person's own, search."""
+    try:
+        return path.is_file() and bool(read_passages(path, read_examples(path)))
     except (ValueError, OSError):
         return False
 
