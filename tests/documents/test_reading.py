@@ -95,6 +95,27 @@ def test_editions_of_a_page_do_not_lose_what_they_share(tmp_path):
     assert all("This is the same" in document.text for document in read_documents(tmp_path).documents)
 
 
+def test_long_editions_of_a_page_that_differ_in_one_line_do_not_lose_their_ends(tmp_path):
+    for i in range(12):
+        folder = tmp_path / f"v{i}"
+        folder.mkdir()
+        sections = (f"<h2>Section {k}</h2><p>{f'Edition {i}' if k == 200 else f'Text {k}'}." for k in range(600))
+        (folder / "manual.html").write_text("".join(sections))
+    documents, skipped = read_documents(tmp_path)
+    assert not skipped and all(document.text.count("## Section") == 600 for document in documents)
+
+
+def test_a_long_first_or_last_line_of_which_only_the_rest_differs_is_kept(tmp_path):
+    shared = "All of our trucks are checked in the old harbor. " * 28
+    for part in PARTS:
+        (tmp_path / f"{part}.html").write_text(
+            f"<p>{shared}The {part} is first.<p>Check the {part}.<p>The {part} is last. {shared}"
+        )
+    for document in read_documents(tmp_path).documents:
+        part = Path(document.id).stem
+        assert f"The {part} is first." in document.text and f"The {part} is last." in document.text
+
+
 def test_within_documents_of_other_formats_what_is_shared_stays(tmp_path):
     for part in PARTS:
         clauses = "".join(f"Clause {i}, as all have it.\n\n" for i in range(9))

@@ -13,7 +13,7 @@ REPEATED = "text that many pages share"  # in each line on what was left out
 MIN_PAGES, MIN_SHARE = 10, 0.5  # pages of a folder that have to share a text, and their share of all that count
 MAX_REPEATED = 0.8  # share of a page that is repeated; of more, the page is an edition of another one
 EDGE_LINES = 3  # lines at the start and at the end of a page that are compared at a time
-MAX_ROUNDS = 100  # of EDGE_LINES lines; bounds the time for large pages that are all the same
+MAX_ROUNDS = 100  # of EDGE_LINES lines; a page where they do not suffice is an edition of another one
 MAX_EDGE_LINE = 1000  # characters; a longer line is no part of a banner
 MIN_WORDS = 12  # words of what is shared within pages; less, such as "New in version 3.2.", is a remark on each page
 SAMPLES, SAMPLE_LENGTH = 5, 100  # texts of a folder that are shown, and their characters
@@ -49,7 +49,7 @@ def drop_repeated_text(documents: Sequence[Document]) -> list[str]:
         if folder.name and len(pages) == len(below[folder.parent, suffix]):
             continue
         is_html = suffix in HTML_SUFFIXES
-        removed = list(_remove(pages, functools.partial(_repeated_edges, rounds=MAX_ROUNDS if is_html else 1)))
+        removed = list(_remove(pages, functools.partial(_repeated_edges, to_the_end=is_html)))
         if is_html:
             removed += _remove(pages, _repeated_blocks)
         if removed:
@@ -99,30 +99,38 @@ def _min_count(counted: Sequence[bool]) -> float:
     return max(MIN_PAGES, MIN_SHARE * sum(counted))
 
 
-def _repeated_edges(texts: Sequence[str], counted: Sequence[bool], rounds: int) -> list[Spans]:
+def _repeated_edges(texts: Sequence[str], counted: Sequence[bool], to_the_end: bool) -> list[Spans]:
     """Return the spans at the start and at the end of texts whose lines are among EDGE_LINES there in many of those
-    that count; in further rounds, of what is left then."""
+    that count; `to_the_end`, then also of what is left, and the whole of a text of which too much is repeated."""
     starts, ends = [0] * len(texts), [len(text) for text in texts]
-    for _ in range(rounds):
-        changed = False
+    changed: set[int] = set()
+    for _ in range(MAX_ROUNDS if to_the_end else 1):
+        changed.clear()
         counts: Counter[str] = Counter()
         for text, start, end in itertools.compress(zip(texts, starts, ends), counted):
             first = itertools.islice(_lines(text, start, end), EDGE_LINES)
             last = itertools.islice(_lines_backward(text, start, end), EDGE_LINES)
             counts.update({key for key, _ in (*first, *last)})
-        repeated = {key for key, count in counts.items() if count >= _min_count(counted) and not KEPT_LINE.match(key)}
+        repeated = {
+            key for key, count in counts.items() if key and count >= _min_count(counted) and not KEPT_LINE.match(key)
+        }
         for i, text in enumerate(texts):
             for key, position in _lines(text, starts[i], ends[i]):
                 if key not in repeated:
                     break
                 if not _leads(key):
-                    starts[i], changed = position, True
+                    starts[i] = position
+                    changed.add(i)
             for key, position in _lines_backward(text, starts[i], ends[i]):
                 if key not in repeated:
                     break
-                ends[i], changed = position, True
+                ends[i] = position
+                changed.add(i)
         if not changed:
             break
+    if to_the_end:
+        for i in changed:
+            starts[i] = ends[i]
     return [
         [(a, b) for a, b in ((0, start), (end, len(text))) if text[a:b].strip()]
         for text, start, end in zip(texts, starts, ends)
@@ -135,20 +143,21 @@ def _leads(text: str) -> bool:
 
 
 def _lines(text: str, start: int, end: int) -> Iterator[tuple[str, int]]:
-    """Yield the lines of text[start:end] that are not empty, (key, position after it)."""
+    """Yield the lines of text[start:end] that are not empty, (key, position after it); the key of a line longer than
+    MAX_EDGE_LINE is empty."""
     while start < end:
         stop = text.find("\n", start, end) + 1 or end
         if not text[start:stop].isspace():
-            yield _key(text[start : min(stop, start + MAX_EDGE_LINE)]), stop
+            yield _key(text[start:stop]) if stop - start <= MAX_EDGE_LINE else "", stop
         start = stop
 
 
 def _lines_backward(text: str, start: int, end: int) -> Iterator[tuple[str, int]]:
-    """Yield the lines of text[start:end] that are not empty from the last one on, (key, position before it)."""
+    """Yield the same as `_lines` from the last line on, (key, position before it)."""
     while start < end:
         first = text.rfind("\n", start, end - 1) + 1 or start
         if not text[first:end].isspace():
-            yield _key(text[first : min(end, first + MAX_EDGE_LINE)]), first
+            yield _key(text[first:end]) if end - first <= MAX_EDGE_LINE else "", first
         end = first
 
 
