@@ -35,7 +35,11 @@ CONTENT_TAGS = (*HEADINGS, "p", "pre", "li", "dd", "table")  # a form to fill in
 MAX_FORM_WORDS = 20  # words of a form to fill in
 MAX_DEPTH = 1000  # elements within each other
 TOO_DEEP = etree.XPath(f"boolean({'/*' * (MAX_DEPTH + 1)})")
-BLOCK_TAGS = {"p", "div", "ul", "ol", "dl", "table", "center", "section"}
+BLOCK_TAGS = {
+    *("p", "div", "ul", "ol", "dl", "table", "center", "section", "article", "nav", "header", "footer", "aside"),
+    *("form", "dialog"),
+}
+TITLE_TAGS = (*HEADINGS, "dt", "summary", "caption", "th")  # of what may be a term called "next"
 PART_TAGS = {"li", "dd", "tr", "td"}  # of what may hold content elsewhere
 # Links to the pages before and after this one: what they read, and what stands between them and others beside them.
 STEP = re.compile(r"\b(?:prev|previous|next)\b", re.IGNORECASE)
@@ -44,8 +48,10 @@ PAGER_LINK = re.compile(
     r"(?: (?:page|chapter|section|topic))?(?:[\W_]*|\W*[:»→>]\s.*)",
     re.IGNORECASE | re.DOTALL,
 )
+STEP_BEFORE = re.compile(r"\b(?:prev|previous|next)\b[^\w,.]*\Z", re.IGNORECASE)  # before a title
 PAGER_TEXT = re.compile(r"(?:[\W_]|\b(?:prev|previous|next|up|page|chapter|section|topic)\b)*", re.IGNORECASE)
 MAX_PAGER_LINKS, MAX_PAGER_LENGTH = 8, 400  # length in characters, of titles too
+MAX_PAGER_ROWS = 3  # of a table
 MIN_CONTENTS_LINKS = 3  # links to headings of the same page; fewer are no table of contents
 CONTENTS_TITLES = {"", "contents", "tableofcontents", "onthispage"}
 BACKSLASH = "\ufdd0"  # no character, so in no text; stands for a backslash of the page, beside those that escape
@@ -196,10 +202,18 @@ def _pagers(body: HtmlElement) -> Iterator[HtmlElement]:
 
 def _is_step(link: HtmlElement) -> bool:
     """Return whether a link leads to the page before or after this one."""
+    if link.get("href", "").startswith("#") and not _is_marked(link):
+        return False
     text = link.text_content()
-    if _is_marked(link) or (len(text) <= MAX_PAGER_LENGTH and STEP.search(text) and _leads_around(link)):
-        return True
-    return bool(re.search(r"\b(?:prev|previous|next)\b\W*\Z", _before(link)[-MAX_PAGER_LENGTH:], re.IGNORECASE))
+    leads = len(text) <= MAX_PAGER_LENGTH and STEP.search(text) and _leads_around(link)
+    if not (leads or _is_marked(link) or _follows_step(link)):
+        return False
+    return next(link.iterancestors(*TITLE_TAGS), None) is None
+
+
+def _follows_step(link: HtmlElement) -> bool:
+    """Return whether a word such as "next" is directly before a link."""
+    return bool(STEP_BEFORE.search(_before(link)[-MAX_PAGER_LENGTH:]))
 
 
 def _is_marked(link: HtmlElement) -> bool:
@@ -210,15 +224,26 @@ def _is_marked(link: HtmlElement) -> bool:
 def _is_pager(element: HtmlElement) -> bool:
     """Return whether an element around a link to a neighboring page holds no content."""
     links = list(element.iter("a"))
-    if len(element.text_content()) > MAX_PAGER_LENGTH or len(links) > MAX_PAGER_LINKS:
+    if element.tag in TITLE_TAGS or len(element.text_content()) > MAX_PAGER_LENGTH or len(links) > MAX_PAGER_LINKS:
         return False
     if next(element.iterdescendants("h1", "h2", "h3", "pre"), None) is not None:
         return False
-    if element.tag in ("table", "tbody", "tr") and sum(_is_step(a) or _leads_around(a) for a in links) > 1:
-        return True  # Beside the links stands the title of the page.
+    if element.tag in ("table", "tbody", "tr"):
+        rows = list(element.iter("tr"))
+        if len(rows) > MAX_PAGER_ROWS:
+            return False
+        if any(map(_is_pager_row, rows)):
+            return True
     between = "".join(element.xpath("descendant::text()[not(ancestor::a)]"))
-    known = STEP.search(between) or any(map(_is_marked, links)) or all(map(_leads_around, links))
+    before = any(map(_follows_step, links)) and not between.rstrip().endswith(".")  # else it is a sentence
+    known = before or any(map(_is_marked, links)) or all(map(_leads_around, links))
     return bool(known and PAGER_TEXT.fullmatch(between))
+
+
+def _is_pager_row(row: HtmlElement) -> bool:
+    """Return whether a row of a table holds links to pages around this one, in its first or last cell too."""
+    links = [sum(_is_step(a) or _leads_around(a) for a in cell.iter("a")) for cell in row]
+    return sum(links) > 1 and bool(links[0] or links[-1])
 
 
 def _leads_around(link: HtmlElement) -> bool:
