@@ -457,12 +457,22 @@ def test_of_a_site_navigation_goes_and_content_stays(tmp_path, generator):
          "x\n\n| next |  |\n| --- | --- |\n| runs |  |\n| up | Moves up |"),
         ("x<table><tr><td><a href=n>next</a><td><a href=p>prev</a><tr><td>1<td>2<tr><td>3<td>4<tr><td>5<td>6</table>",
          "x\n\n| next | prev |\n| --- | --- |\n| 1 | 2 |\n| 3 | 4 |\n| 5 | 6 |"),
+        ("<div>one<hr>two</div>", "one\ntwo"),
+        ("<p>x<hr><p>y", "x\n\ny"),
+        ("<table><tr><td>a<td>1<hr>2<tr><td>b<td>3</table>", "| a | 1 2 |\n| --- | --- |\n| b | 3 |"),
+        ("<div>Intro<nav>menu</nav>Body</div>", "Intro Body"),
+        ("<div>one<form>q</form>two</div>", "one two"),
+        ("<pre><span class=linenos>1</span>run()</pre>", "```\nrun()\n```"),
         ("<div><h3><a href=#a>A</a></h3><h3><a href=#b>B</a></h3><h3><a href=#c>C</a></h3></div>",
          "### A\n\n### B\n\n### C"),
     ],
 )  # fmt: skip
 def test_content_is_not_taken_for_navigation(tmp_path, html, text):
     assert page(tmp_path, "a.html", f"<title>T</title>{html}") == ("T", text)
+
+
+def test_the_title_of_a_drawing_is_not_that_of_the_page(tmp_path):
+    assert page(tmp_path, "a.html", "<svg><title>Icon</title></svg><p>Text") == ("", "Text")
 
 
 def test_notes_and_hidden_tabs_are_kept(tmp_path):

@@ -14,7 +14,7 @@ from utils.documents.formats.page import Page, decode, page_from_markdown, read_
 
 UNSEEN_TAGS = (
     *("script", "style", "noscript", "noframes", "template", "svg", "iframe"),
-    *("button", "select", "datalist", "hr"),
+    *("button", "select", "datalist"),
 )
 BOILERPLATE_ROLES = {"navigation", "banner", "contentinfo", "search", "dialog", "doc-noteref", "doc-backlink"}
 # Classes, in lower case, of what generators of sites put around the content of a page and into it.
@@ -114,7 +114,7 @@ def html_to_markdown(html: str) -> str:
     title, content = _parse(html)
     for find in (_boilerplate, _pagers, _tables_of_contents):
         for element in list(find(content)):
-            element.drop_tree()
+            _drop(element)
     text = _convert(content) or _convert(_parse(html)[1])
     return text if text.startswith("# ") or not title else f"# {title}\n\n{text}"
 
@@ -125,9 +125,18 @@ def _parse(html: str) -> tuple[str, HtmlElement]:
     root = document_fromstring(f"<html><body>{html}".encode("utf-8", "replace"), parser)  # else <main> may be in <head>
     if TOO_DEEP(root):
         raise ValueError("its elements are nested too deep")
-    title = " ".join(root.findtext(".//title", "").split())
     etree.strip_elements(root, *UNSEEN_TAGS, with_tail=False)
+    for rule in root.iter("hr"):
+        rule.tag = "br"
+    title = " ".join(root.findtext(".//title", "").split())  # and not that of a drawing
     return title, _main_content(root.find("body"))
+
+
+def _drop(element: HtmlElement) -> None:
+    """Remove an element; in the place of a block stays a space between the words around it."""
+    if element.tag in BLOCK_TAGS:
+        element.tail = f" {element.tail or ''}"
+    element.drop_tree()
 
 
 def _convert(content: HtmlElement) -> str:
