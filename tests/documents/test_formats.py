@@ -457,6 +457,10 @@ def test_of_a_site_navigation_goes_and_content_stays(tmp_path, generator):
          "x\n\n| next |  |\n| --- | --- |\n| runs |  |\n| up | Moves up |"),
         ("x<table><tr><td><a href=n>next</a><td><a href=p>prev</a><tr><td>1<td>2<tr><td>3<td>4<tr><td>5<td>6</table>",
          "x\n\n| next | prev |\n| --- | --- |\n| 1 | 2 |\n| 3 | 4 |\n| 5 | 6 |"),
+        ("x<section class=pagination><h2>Pages</h2><p>Pass the cursor of the last.</section>",
+         "x\n\n## Pages\n\nPass the cursor of the last."),
+        ("<main>x<div class=related><h2>Related commands</h2><p><a>log</a> shows the whole history.</div></main>",
+         "x\n\n## Related commands\n\nlog shows the whole history."),
         ("<div>one<hr>two</div>", "one\ntwo"),
         ("<p>x<hr><p>y", "x\n\ny"),
         ("<table><tr><td>a<td>1<hr>2<tr><td>b<td>3</table>", "| a | 1 2 |\n| --- | --- |\n| b | 3 |"),
@@ -471,13 +475,28 @@ def test_content_is_not_taken_for_navigation(tmp_path, html, text):
     assert page(tmp_path, "a.html", f"<title>T</title>{html}") == ("T", text)
 
 
+@pytest.mark.parametrize(
+    "html",
+    [
+        "<aside><h4>Menu</h4><ul><li><a>The engine</a><li><a>The tyres</a><li><a>The brakes</a></ul></aside>",
+        "<dialog>Accept our cookies?</dialog>",
+        "<ul class=breadcrumb><li><a>Home</a><li>Check it</ul>",
+        "<div class=pagination><a>1</a> <span>Page 2 of 12</span></div>",
+        "<div class=related><h3>Other parts of the truck</h3>" + "<a>The engine block</a> " * 9 + "</div>",
+        "<table><tr><td><a href=a>Prev</a><td><a href=i>Up</a><td><a href=c>Next</a><tr><td>Fuel<td><td>Tyres</table>",
+    ],
+)
+def test_menus_dialogs_and_trails_go(tmp_path, html):
+    assert page(tmp_path, "a.html", f"{html}<p>x<p>y").text == "x\n\ny"
+
+
 def test_the_title_of_a_drawing_is_not_that_of_the_page(tmp_path):
     assert page(tmp_path, "a.html", "<svg><title>Icon</title></svg><p>Text") == ("", "Text")
 
 
 def test_notes_and_hidden_tabs_are_kept(tmp_path):
     html = (
-        "<p>One.<aside>Mind the <b>gap</b>.</aside><ul role=tablist><li role=tab>Linux<li role=tab>Windows</ul>"
+        "<p>One.<aside><a>Mind</a> the <b>gap</b>.</aside><ul role=tablist><li role=tab>Linux<li role=tab>Windows</ul>"
         '<div role=tabpanel>ls</div><div role=tabpanel hidden>dir</div><div style="display:none">Two.</div>'
     )
     text = "One.\n\nMind the **gap**.\n\n* Linux\n* Windows\n\nls\n\ndir\n\nTwo."

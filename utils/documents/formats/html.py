@@ -19,17 +19,20 @@ UNSEEN_TAGS = (
 BOILERPLATE_ROLES = {"navigation", "banner", "contentinfo", "search", "dialog", "doc-noteref", "doc-backlink"}
 # Classes, in lower case, of what generators of sites put around the content of a page and into it.
 BOILERPLATE_CLASSES = {
-    *("headerlink", "viewcode-link", "linenos", "lineno", "sphinxsidebar", "related", "related-pages"),  # Sphinx
+    *("headerlink", "viewcode-link", "linenos", "lineno", "sphinxsidebar", "related-pages"),  # Sphinx
     *("prev-next-area", "prev-next-footer", "bottom-of-page", "back-to-top", "toc-drawer", "bd-sidebar"),
     *("rst-footer-buttons", "rst-versions", "wy-nav-side", "wy-nav-top", "wy-breadcrumbs"),
     *("navheader", "navfooter", "docnav", "nav-panel"),  # DocBook, Publican, Texinfo
     *("md-header", "md-footer", "md-sidebar", "md-skip", "md-source-file", "md-content__button"),  # MkDocs
-    *("navbar", "bs-sidebar"),
+    *("bs-sidebar", "skip-link"),
     *("hash-link", "pagination-nav", "theme-doc-sidebar-container", "theme-doc-breadcrumbs"),  # Docusaurus
     *("theme-doc-footer", "theme-doc-toc-mobile", "theme-doc-toc-desktop", "theme-edit-this-page"),
-    *("topnav", "bottomnav", "subnav", "skipnav", "navlist", "subnavlist", "navbarcell1", "legalcopy"),  # javadoc
-    *("breadcrumb", "breadcrumbs", "pagination", "skip-link"),
+    *("topnav", "bottomnav", "skipnav", "navlist", "subnavlist", "navbarcell1", "legalcopy"),  # javadoc
 }
+# Classes that may also name a section with content; such an element is dropped if it hardly holds words but in links.
+LINK_CLASSES = {"breadcrumb", "breadcrumbs", "pagination", "navbar", "subnav", "related"}
+MAX_UNLINKED_WORDS = 4  # such as "Page 1 of 12"
+MIN_LINKED, MIN_MENU_LINKS = 0.8, 3  # share of the words of a menu that are in links; fewer links are a note's
 HEADINGS = ("h1", "h2", "h3", "h4", "h5", "h6")
 CONTENT_TAGS = (*HEADINGS, "p", "pre", "li", "dd", "table")  # a form to fill in has none, one around a page some
 MAX_FORM_WORDS = 20  # words of a form to fill in
@@ -56,6 +59,7 @@ MIN_CONTENTS_LINKS = 3  # links to headings of the same page; fewer are no table
 CONTENTS_TITLES = {"", "contents", "tableofcontents", "onthispage"}
 BACKSLASH = "\ufdd0"  # no character, so in no text; stands for a backslash of the page, beside those that escape
 ESCAPE = re.compile(r"\\(?![|`~])")  # other than of what would be a cell or a fence
+_WORD = re.compile(r"\w+")
 _OPTIONS = h2m.ConversionOptions(
     extract_metadata=False,
     skip_images=True,
@@ -161,7 +165,7 @@ def _boilerplate(body: HtmlElement) -> Iterator[HtmlElement]:
     """Yield the elements within `body` whose own names and attributes tell that they are no content."""
     with_title = _headers_with_title(body)
     for element in body.iterdescendants():
-        if element.tag == "nav" or element.get("role") in BOILERPLATE_ROLES:
+        if element.tag in ("nav", "dialog") or element.get("role") in BOILERPLATE_ROLES:
             dropped = element.getparent().tag not in HEADINGS  # whose text Sphinx links to the table of contents
         elif element.tag == "footer":
             dropped = not element.xpath("boolean(ancestor::blockquote)")  # where it names the source
@@ -171,9 +175,15 @@ def _boilerplate(body: HtmlElement) -> Iterator[HtmlElement]:
         elif element.tag == "form":
             filled_in = next(element.iterdescendants(*CONTENT_TAGS), None) is None
             dropped = filled_in and len(element.text_content().split()) <= MAX_FORM_WORDS
+        elif element.tag == "aside" and _is_menu(element):
+            dropped = True
         else:
             names = element.get("class") or ""
-            dropped = _has_boilerplate_class(names) and element.find(".//h1") is None
+            classes = _split_classes(names)
+            dropped = not BOILERPLATE_CLASSES.isdisjoint(classes) or (
+                not LINK_CLASSES.isdisjoint(classes) and _is_linked(element, MAX_UNLINKED_WORDS)
+            )
+            dropped = dropped and element.find(".//h1") is None
             if element.tag == "div" and "footer" in (element.get("id"), *names.split()):  # and no section on footers
                 dropped = next(element.iter(*HEADINGS), None) is None
         if dropped:
@@ -189,9 +199,21 @@ def _headers_with_title(body: HtmlElement) -> set[HtmlElement]:
     return set()
 
 
+def _is_menu(element: HtmlElement) -> bool:
+    """Return whether an element holds several links and hardly a word outside them."""
+    return len(list(element.iter("a"))) >= MIN_MENU_LINKS and _is_linked(element, 0)
+
+
+def _is_linked(element: HtmlElement, max_unlinked: int) -> bool:
+    """Return whether an element holds at most `max_unlinked` words outside links, or nearly all within."""
+    words = len(_WORD.findall(" ".join(element.itertext())))
+    linked = sum(len(_WORD.findall(" ".join(link.itertext()))) for link in element.iter("a"))
+    return words - linked <= max_unlinked or linked >= MIN_LINKED * words
+
+
 @functools.lru_cache(maxsize=10_000)
-def _has_boilerplate_class(names: str) -> bool:
-    return not BOILERPLATE_CLASSES.isdisjoint(names.lower().split())
+def _split_classes(names: str) -> frozenset[str]:
+    return frozenset(names.lower().split())
 
 
 def _pagers(body: HtmlElement) -> Iterator[HtmlElement]:
