@@ -22,7 +22,7 @@ CROP_WORD_RANGE = (4, 32)  # words of a `sentence` query; sentences outside this
 CUT_OUT_TYPES = ("title", "sentence", "passage")  # of queries whose words stand in a row in the passage
 MAX_PASSAGE_SENTENCES = 5  # sentences of a `passage` query, as of a long question
 # List markers, block quotes, bold and code marks, which people do not type in queries.
-MARKUP = re.compile(r"^\s*(?:[-*+>]|\d+[.)])\s+|\*\*|`", re.MULTILINE)
+MARKUP = re.compile(r"^[^\S\n]*(?:[-*+>]|\d+[.)])\s+|\*\*|`", re.MULTILINE)
 WORD = regex.compile(rf"[{HAN_AND_KANA}]{{1,2}}|[{SOUTHEAST_ASIAN}]{{1,4}}|[^\W_{HAN_AND_KANA}{SOUTHEAST_ASIAN}]{{2,}}")
 
 

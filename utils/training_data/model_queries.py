@@ -142,7 +142,7 @@ def _task(types: Sequence[str], strategies: Sequence[str], language: str | None)
     lines += [f"{number}. {kind}: {QUERY_TYPES[kind]}" for number, kind in enumerate(types, 1)]
     lines.append("They stand alone: none speaks of a passage or document, and none copies more than a few words of it.")
     lines.append(f"Write in {language or 'the language of the passage'}.")
-    examples = EXAMPLE_QUERIES.get((language or "").lower())
+    examples = EXAMPLE_QUERIES.get((language or "").partition(" (")[0].lower())  # "German (Austria)": German
     if examples:
         lines.append(f"For instance, of another topic: {' / '.join(examples)}")
     if strategies:
