@@ -227,7 +227,7 @@ class SpladeTrainer:
             print_line(f"resuming from {checkpoint}")
         encoder = self.encoder if self.encoder and not checkpoint else self.load()
         self.history, self.selection = [], None
-        dense = starts_dense(encoder, [example.positive_document for example in self.examples])
+        dense = starts_dense(encoder, self.examples)
         losses, teachers = self._losses_and_teachers(dense)
         self.objective = RankingLoss(losses, settings.temperature)
         # What a teacher says of a passage does not depend on the query that was cut out of it.

@@ -580,7 +580,6 @@ def test_adapters_are_trained_again_by_a_second_call(data, val_file, monkeypatch
 
 @pytest.mark.parametrize("kept", ["tuned", "untuned"])
 def test_queries_are_encoded_by_the_weights_that_are_kept_after_adapters_too(data, kept, monkeypatch):
-    pytest.importorskip("peft")
     better = {"tuned": 1.0, "untuned": 0.0}[kept]
     values = iter([better, 0.0, 1 - better])  # of the tuned model, the average and the untuned one
     monkeypatch.setattr(

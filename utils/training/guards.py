@@ -51,10 +51,10 @@ def find_uncompared(examples: Sequence[TrainingExample], losses: Collection[str]
     return Uncompared(count, reason, by_setting=not alike)
 
 
-def starts_dense(encoder: SpladeEncoder, texts: Sequence[str]) -> bool:
-    """Return whether the model's vectors of the first few texts are as dense as those of a plain masked language model,
-    which has not been trained to make sparse ones."""
-    vectors = encoder.encode(texts[:SAMPLE_TEXTS])
+def starts_dense(encoder: SpladeEncoder, examples: Sequence[TrainingExample]) -> bool:
+    """Return whether the model's vectors of the first few examples' documents are as dense as those of a plain masked
+    language model, which has not been trained to make sparse ones."""
+    vectors = encoder.encode([example.positive_document for example in examples[:SAMPLE_TEXTS]])
     terms = [len(vector.indices) for vector in vectors if len(vector.indices)]
     return bool(terms) and sum(terms) / len(terms) > UNTRAINED_SHARE * encoder.vocabulary_size
 
