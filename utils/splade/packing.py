@@ -96,19 +96,16 @@ def _attend(module, query, key, value, attention_mask, text_lengths=None, dropou
     # float32 is as fast on a CPU without AMX; in bfloat16 every text length would leave a compiled kernel in memory.
     dtype, wide = query.dtype, torch.promote_types(query.dtype, torch.float32)
     query, key, value = query.to(wide), key.to(wide), value.to(wide)
-    results, start = [], 0
-    for length, run in groupby(text_lengths):
-        count = len(list(run))  # neighboring texts of the same length share one call
-        if not length:
-            continue
-        q, k, v = (
-            part[0, :, start : start + count * length].unflatten(1, (count, length)).transpose(0, 1)
-            for part in (query, key, value)
-        )
+    runs = [(length, len(list(run))) for length, run in groupby(text_lengths) if length]
+    sizes = [length * count for length, count in runs]
+    # Split at once: the gradient of each slice for itself would be a zeroed copy of all tokens' gradients.
+    parts = zip(*(part[0].split(sizes, dim=1) for part in (query, key, value)))
+    results = []
+    for (length, count), run in zip(runs, parts):  # neighboring texts of the same length share one call
+        q, k, v = (part.unflatten(1, (count, length)).transpose(0, 1) for part in run)
         with torch.autocast(q.device.type, enabled=False):
             result = torch.nn.functional.scaled_dot_product_attention(q, k, v, dropout_p=dropout, scale=scaling)
         results.append(result.transpose(1, 2).flatten(0, 1))
-        start += count * length
     return torch.cat(results)[None].to(dtype), None
 
 
