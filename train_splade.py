@@ -53,7 +53,7 @@ from utils.training.checkpoints import (
     remove_checkpoints,
 )
 from utils.training.distillation import BatchTeacher, check_batch_teachers
-from utils.training.examples import find_validation_file, read_usable_examples
+from utils.training.examples import find_validation_file, read_usable_examples, sample_passages
 from utils.training.guards import find_uncompared, starts_dense
 from utils.training.lora import add_adapters, merge_adapters
 from utils.training.losses import BATCH_TEACHER_LOSS, RankingLoss
@@ -65,6 +65,7 @@ from utils.training.settings import (
     AUTO_BATCH_SIZE,
     BERT_WIDTH,
     JUDGED_LOSSES,
+    MAX_PASSAGES,
     QUERY_ENCODERS,
     VAL_FILE,
     VALIDATION_METRIC,
@@ -78,7 +79,12 @@ from utils.training.trainer import EncoderTrainer
 from utils.training_data.extractive import CUT_OUT_TYPES
 
 LOGS_FOLDER = "runs"  # TensorBoard's, in the output folder
-VALIDATION_DOCUMENTS = 1000  # documents that the validation queries search; each evaluation encodes them all
+VALIDATION_PASSAGES = 256  # most passages whose examples validate, drawn at random from more
+VALIDATION_DOCUMENTS = 512  # documents that the validation queries search; each evaluation encodes them all
+
+
+# A sparsity that was asked for is kept, whatever it costs.
+SPARSITY_SETTINGS = {"target_doc_terms", "target_query_terms", "lambda_d", "lambda_q", "regulariser"}
 
 
 class SpladeTrainer:
@@ -232,11 +238,14 @@ class SpladeTrainer:
         self.objective = RankingLoss(losses, settings.temperature)
         # What a teacher says of a passage does not depend on the query that was cut out of it.
         by_passage = list(self.objective.weights) == [BATCH_TEACHER_LOSS]
-        tokenized = tokenize_examples([*self.examples, *self.validation], encoder, share_passages=by_passage)
+        limit = settings.max_passages or (MAX_PASSAGES if by_passage else None)
+        chosen = sample_passages(self.examples, limit, settings.seed, "training") if limit else self.examples
+        validating = sample_passages(self.validation, VALIDATION_PASSAGES, settings.seed, "validating")
+        tokenized = tokenize_examples([*chosen, *validating], encoder, share_passages=by_passage)
         documents, queries = tokenized.documents, tokenized.queries
         print_truncated(documents.truncated, len(documents.texts), "documents", encoder.max_length)
         print_truncated(queries.truncated, len(queries.texts), "queries", encoder.query_max_length)
-        examples, validation = tokenized.split(len(self.examples))
+        examples, validation = tokenized.split(len(chosen))
         if not examples:
             raise ValueError(f"`max_length={encoder.max_length}` leaves no token of any example's document or query")
         teacher = refresher = None
@@ -261,14 +270,17 @@ class SpladeTrainer:
             return StepBatchSampler(part.keys, *options)
 
         collection = keep_nearest(
-            pool_examples(self.validation, self.validation_passages), VALIDATION_DOCUMENTS, settings.language
+            pool_examples(validating, self.validation_passages), VALIDATION_DOCUMENTS, settings.language
         )
-        compared = validation and arguments.should_save and not dense and settings.query_encoder != "idf"
+        compared = validation and not dense and settings.query_encoder != "idf"
         untuned_weights = copy_weights(encoder) if compared else None
         if settings.lora_rank:
             torch.manual_seed(settings.seed)
             add_adapters(encoder.model, settings.lora_rank)
             encoder.forget_trace()
+        # A number of terms that is asked for may need some that no text has yet.
+        targets = settings.target_doc_terms or settings.target_query_terms
+        terms = teacher.terms(tokenized) if teacher and not targets else None
         trainer = EncoderTrainer(
             encoder,
             arguments,
@@ -281,6 +293,7 @@ class SpladeTrainer:
             self.objective,
             refresher,
             self.data,
+            terms,
         )
         # Imported late: before the console is set up, it would print tqdm's advice in a notebook.
         from transformers.integrations import TensorBoardCallback, is_tensorboard_available
@@ -299,20 +312,13 @@ class SpladeTrainer:
                 encoder.forget_trace()
         encoder.eval()
         self.history = trainer.history
+        if validation:
+            free = not self.given & SPARSITY_SETTINGS
+            self.selection = keep_best(encoder, untuned_weights, collection, free, settings.language, trainer.best_run)
+            print_line(describe_selection(self.selection))
         if arguments.should_save:
-            if validation:
-                # A sparsity that was asked for is kept, whatever it costs.
-                free = not self.given & {
-                    "target_doc_terms",
-                    "target_query_terms",
-                    "lambda_d",
-                    "lambda_q",
-                    "regulariser",
-                }
-                self.selection = keep_best(encoder, untuned_weights, collection, free, settings.language)
-                print_line(describe_selection(self.selection))
             notes = settings.to_json() | {"loss": losses, "teacher": teachers}
-            write_model_folder(self.output_dir, trainer, notes, len(self.examples), self.selection)
+            write_model_folder(self.output_dir, trainer, notes, len(chosen), self.selection)
             remove_checkpoints(checkpoints)
         return self.history
 
@@ -382,6 +388,9 @@ def parse_args() -> ScriptArguments:
     add("--epochs", type=positive_int, default=3, help="passes over the training examples")
     rate = "peak learning rate; default: 5e-5 for a model as wide as BERT-base, more for narrower ones"
     add("--learning-rate", type=number_in_range(float, 0), default=None, help=rate)
+    passages = "passages to train on, drawn at random from more; "
+    passages += f"default: {MAX_PASSAGES:,} where queries are cut out of them, else all"
+    add("--max-passages", type=positive_int, default=None, metavar="N", help=passages)
     add("--warmup-ratio", type=number_in_range(float, 0, 1), default=0.1, help="share of the steps that warm up")
     add("--batch-size", type=auto_or_positive_int, default="auto", help=f"queries per step; auto: {AUTO_BATCH_SIZE}")
     schedule = "sizes to grow through, such as 8 16 32, in place of --batch-size"

@@ -12,7 +12,7 @@ import argparse
 from utils.arguments import ScriptParser
 from utils.console import format_table, print_line, run_script
 from utils.evaluation.collection import read_collection
-from utils.evaluation.runs import bm25_run, splade_run, values_by_query
+from utils.evaluation.runs import bm25_run, run_model, values_by_query
 from utils.evaluation.significance import paired_difference
 from utils.search.lexical import BM25Index
 from utils.splade.encoder import SpladeEncoder
@@ -30,7 +30,7 @@ def main(args: argparse.Namespace) -> None:
     first = None
     for name in args.model:
         model = SpladeEncoder.from_pretrained(name, args.device, threads=args.threads)
-        values = values_by_query(data, splade_run(data, model), METRIC)
+        values = run_model(data, model, METRIC).values
         row = {"system": name, METRIC: float(values.mean()), "over BM25": str(paired_difference(values, baseline))}
         if first is not None:
             row["over the first model"] = str(paired_difference(values, first))

@@ -27,7 +27,7 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 from transformers import AutoTokenizer, BertConfig, BertForMaskedLM
 
 from train_splade import SpladeTrainer
-from utils.evaluation.metrics import evaluate_model
+from utils.evaluation.runs import ModelRun, run_model
 from utils.models import resolve_model
 from utils.splade import vnni
 from utils.splade.encoder import SpladeEncoder
@@ -75,6 +75,11 @@ def trainer(data, **options):
         "device": "cpu",
     }
     return SpladeTrainer(**{name: value for name, value in (defaults | options).items() if value is not DEFAULT})
+
+
+def model_run(metric, doc_terms=9, query_terms=9):
+    """What validation finds, with a metric of all queries."""
+    return ModelRun({f"q{i}": {} for i in range(6)}, np.full(6, metric), doc_terms, query_terms)
 
 
 def test_training_lowers_the_loss_and_writes_a_folder_that_opens(data, tiny):
@@ -204,10 +209,8 @@ def test_the_best_epoch_on_the_validation_examples_is_kept(data, best_by):
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(SpladeEncoder, "save_pretrained", remember)
         patch.setattr(EncoderTrainer, "prediction_step", losses)
-        patch.setattr(
-            "utils.training.trainer.evaluate_model",
-            lambda *arguments: {"nDCG@10": next(metrics), "query_terms": 9, "doc_terms": 9},
-        )
+        patch.setattr("utils.training.trainer.run_model", lambda *arguments: model_run(next(metrics)))
+        patch.setattr("utils.training.selection.run_model", lambda *arguments: model_run(0.1))
         training.train()
     best = {"loss": 2, "nDCG@10": 3}[best_by]
     checkpoints = sorted((name for name in saved if "checkpoint-" in name), key=lambda name: int(name.rsplit("-")[-1]))
@@ -219,8 +222,7 @@ def test_the_best_epoch_on_the_validation_examples_is_kept(data, best_by):
 def test_an_epoch_off_its_target_is_not_the_best(data):
     epochs = iter([(0.9, 60, 30), (0.7, 54, 21), (0.8, 51, 28), (0.6, 49, 19)])
     with pytest.MonkeyPatch.context() as patch:
-        names = ("nDCG@10", "doc_terms", "query_terms")
-        patch.setattr("utils.training.trainer.evaluate_model", lambda *arguments: dict(zip(names, next(epochs))))
+        patch.setattr("utils.training.trainer.run_model", lambda *arguments: model_run(*next(epochs)))
         trainer(data, epochs=4, target_doc_terms=50, target_query_terms=20, best_by="nDCG@10").train()
     assert SpladeEncoder.from_pretrained(data / "model", "cpu").training_notes["best_epoch"] == 2
 
@@ -228,10 +230,7 @@ def test_an_epoch_off_its_target_is_not_the_best(data):
 def test_training_stops_early_without_a_better_epoch(data):
     metrics = iter([0.5, 0.6, 0.6, 0.5, 0.9])
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(
-            "utils.training.trainer.evaluate_model",
-            lambda *arguments: {"nDCG@10": next(metrics), "query_terms": 9, "doc_terms": 9},
-        )
+        patch.setattr("utils.training.trainer.run_model", lambda *arguments: model_run(next(metrics)))
         history = trainer(data, epochs=5, early_stopping_patience=2, best_by="nDCG@10").train()
     assert len(history) == 4
 
@@ -240,8 +239,7 @@ def test_a_training_that_stopped_early_and_was_not_written_is_written_when_it_is
     metrics = iter([0.5, 0.4])
     options = {"epochs": 5, "early_stopping_patience": 1, "best_by": "nDCG@10"}
     with pytest.MonkeyPatch.context() as patch:
-        found = {"query_terms": 9, "doc_terms": 9}
-        patch.setattr("utils.training.trainer.evaluate_model", lambda *arguments: found | {"nDCG@10": next(metrics)})
+        patch.setattr("utils.training.trainer.run_model", lambda *arguments: model_run(next(metrics)))
         with patch.context() as full:
             full.setattr("train_splade.write_json", fill_disk)
             with pytest.raises(OSError, match="No space left"):
@@ -455,8 +453,7 @@ def test_no_more_checkpoints_are_kept_than_the_last_and_the_best(data):
         seen.append(sorted(int(p.name.rpartition("-")[2]) for p in (data / "model" / "checkpoints").iterdir()))
 
     with pytest.MonkeyPatch.context() as patch:
-        found = {"query_terms": 9, "doc_terms": 9}
-        patch.setattr("utils.training.trainer.evaluate_model", lambda *arguments: found | {"nDCG@10": next(metrics)})
+        patch.setattr("utils.training.trainer.run_model", lambda *arguments: model_run(next(metrics)))
         patch.setattr(EncoderTrainer, "_save_checkpoint", count)
         trainer(data, epochs=4, batch_size=16, best_by="nDCG@10").train()
     assert seen == [[1], [1, 2], [1, 3], [1, 4]]
@@ -581,10 +578,9 @@ def test_adapters_are_trained_again_by_a_second_call(data, val_file, monkeypatch
 @pytest.mark.parametrize("kept", ["tuned", "untuned"])
 def test_queries_are_encoded_by_the_weights_that_are_kept_after_adapters_too(data, kept, monkeypatch):
     better = {"tuned": 1.0, "untuned": 0.0}[kept]
-    values = iter([better, 0.0, 1 - better])  # of the tuned model, the average and the untuned one
-    monkeypatch.setattr(
-        "utils.training.selection.values_by_query", lambda data, *rest: np.full(len(data.queries), next(values, 0.5))
-    )
+    monkeypatch.setattr("utils.training.trainer.run_model", lambda *arguments: model_run(better))
+    others = iter([0.0, 1 - better])  # the average and the untuned model
+    monkeypatch.setattr("utils.training.selection.run_model", lambda *arguments: model_run(next(others)))
     training = trainer(data, lora_rank=4, learning_rate=1e-2, precision="float32", epochs=1)
     training.train()
     assert training.selection["kept"] == kept
@@ -1044,11 +1040,11 @@ def test_validation_queries_search_the_nearest_of_the_passages_beside_them(data,
             file.write(json.dumps({"passage_id": name, "passage": text}) + "\n")
     searched = []
 
-    def remember(name, model, collection, metrics):
+    def remember(collection, *rest):
         searched.append([document.text for document in collection.documents])
-        return evaluate_model(name, model, collection, metrics)
+        return run_model(collection, *rest)
 
-    monkeypatch.setattr("utils.training.trainer.evaluate_model", remember)
+    monkeypatch.setattr("utils.training.trainer.run_model", remember)
     monkeypatch.setattr("train_splade.VALIDATION_DOCUMENTS", 8)
     trainer(data, epochs=1).train()
     assert searched == [[text for _, text in (*near, *positives)]]

@@ -304,3 +304,24 @@ def test_a_model_that_cannot_be_traced_runs_eagerly(monkeypatch):
     monkeypatch.setattr(torch.jit, "trace", refuse)
     query = SpladeEncoder(*family_model("Bert"), precision="float32").encode_query("a b c")
     np.testing.assert_allclose(query.values, expected.values, rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("activation", ["log1p_relu", "log1p_log1p_relu"])
+@pytest.mark.parametrize("query_encoder", ["model", "idf"])
+def test_weights_of_some_terms_are_those_columns_and_their_gradients(activation, query_encoder):
+    model, tokenizer = family_model("Bert")
+    encoder = SpladeEncoder(model, tokenizer, query_weights=torch.rand(64) if query_encoder == "idf" else None)
+    encoder.activation = activation
+    batch = encoder.pad(encoder.tokenize(["a b c d e", "f", "g h"]))
+    if query_encoder == "idf":
+        batch["query_ids"] = torch.tensor([[5, 6], [7, 0]])
+    terms = torch.arange(3, 64, 5)
+    results = []
+    for columns, options in ((terms, {}), (slice(None), {"terms": terms})):
+        encoder.zero_grad()
+        weights = encoder(**batch, **options)[:, columns]
+        weights.square().sum().backward()
+        results.append((weights, *(part.grad for part in encoder.parameters() if part.grad is not None)))
+    assert (results[0][0] > 0).sum() > 5
+    for full, partial in zip(*results, strict=True):
+        torch.testing.assert_close(partial, full)

@@ -102,7 +102,7 @@ def evaluate_model(
         return [(hit.document, hit.score) for hit in index.search(vector, depth)]
 
     row, query_vectors = _measure(name, data, metrics, model.encode_query, search)
-    terms = {"doc_terms": _mean_terms(index.vectors), "query_terms": _mean_terms(query_vectors)}
+    terms = {"doc_terms": mean_terms(index.vectors), "query_terms": mean_terms(query_vectors)}
     return {**row, **terms, "long_documents": index.long_documents}
 
 
@@ -144,7 +144,8 @@ def _measure(
     return {"model": name, **figures, "query_latency_ms": latency_percentiles(milliseconds)}, encoded
 
 
-def _mean_terms(vectors: Sequence[SparseVector]) -> float:
+def mean_terms(vectors: Sequence[SparseVector]) -> float:
+    """Return the mean number of active terms."""
     return float(np.mean([len(vector.indices) for vector in vectors]))
 
 

@@ -1,10 +1,12 @@
 """Runs: what a system finds for each query of a test collection, and how good that is query by query."""
 
+from typing import NamedTuple
+
 import ir_measures
 import numpy as np
 
 from utils.evaluation.collection import Collection
-from utils.evaluation.metrics import PROVIDERS
+from utils.evaluation.metrics import PROVIDERS, mean_terms
 from utils.search.lexical import BM25Index
 from utils.search.passages import DocumentIndex
 from utils.splade.encoder import SpladeEncoder
@@ -14,21 +16,40 @@ RUN_DEPTH = 100  # documents retrieved for a query
 Run = dict[str, dict[str, float]]
 
 
+class ModelRun(NamedTuple):
+    """A SPLADE model's run.
+
+    Attributes:
+        hits: scores by query and document.
+        values: [queries] values of a metric.
+        doc_terms, query_terms: mean active terms of what is indexed and of a query.
+    """
+
+    hits: Run
+    values: np.ndarray
+    doc_terms: float
+    query_terms: float
+
+
 def bm25_run(data: Collection, index: BM25Index) -> Run:
     """Return BM25's scores by query and document; the index is that of the collection's documents."""
     hits = index.search(list(data.queries.values()), RUN_DEPTH)
     return {query: {data.documents[i].id: score for i, score in found} for query, found in zip(data.queries, hits)}
 
 
-def splade_run(data: Collection, model: SpladeEncoder) -> Run:
-    """Return a SPLADE model's scores by query and document."""
+def run_model(data: Collection, model: SpladeEncoder, metric: str) -> ModelRun:
+    """Return a SPLADE model's run, with the values of a metric as ir-measures spells it."""
     titles = [document.title for document in data.documents]
     texts = [document.full_text for document in data.documents]
     index = DocumentIndex(model, texts, titles, show_progress=True)
-    return {
-        query: {data.documents[hit.document].id: hit.score for hit in index.search(model.encode_query(text), RUN_DEPTH)}
-        for query, text in data.queries.items()
+    vectors = {query: model.encode_query(text) for query, text in data.queries.items()}
+    hits = {
+        query: {data.documents[hit.document].id: hit.score for hit in index.search(vector, RUN_DEPTH)}
+        for query, vector in vectors.items()
     }
+    return ModelRun(
+        hits, values_by_query(data, hits, metric), mean_terms(index.vectors), mean_terms(list(vectors.values()))
+    )
 
 
 def values_by_query(data: Collection, run: Run, metric: str) -> np.ndarray:

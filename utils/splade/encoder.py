@@ -150,21 +150,27 @@ class SpladeEncoder(TokenizationMixin, torch.nn.Module):
         input_ids: torch.Tensor | Sequence[torch.Tensor],
         attention_mask: torch.Tensor | Sequence[torch.Tensor],
         query_ids: torch.Tensor | None = None,
+        terms: torch.Tensor | None = None,
     ) -> torch.Tensor:
         """Compute [batch, vocabulary] term weights from [batch, tokens] ids and mask; padding is left out.
 
         Both may also be sequences of such tensors, each padded to a length of its own (`group_by_length`); the rows
         are then those of the first group's texts, the second's, and so on. Rows for `query_ids` [queries, tokens] come
-        last; their weights are those of `query_weights`.
+        last; their weights are those of `query_weights`. With `terms`, ids of the vocabulary, only these have a column,
+        in their order.
         """
-        weights = splade_head(*self._head_inputs(input_ids, attention_mask))
+        hidden, lengths, projection, bias = self._head_inputs(input_ids, attention_mask)
+        if terms is not None:
+            projection, bias = projection[terms], None if bias is None else bias[terms]
+        weights = splade_head(hidden, lengths, projection, bias)
         if self.activation == "log1p_log1p_relu":
             weights = weights.log1p()
         if query_ids is None:
             return weights
         # Padding sets the pad token, whose query weight is 0 as that of all special tokens.
-        present = weights.new_zeros(len(query_ids), weights.shape[1]).scatter_(1, query_ids, 1.0)
-        return torch.cat([weights, present * self.query_weights.relu()])
+        present = weights.new_zeros(len(query_ids), self.vocabulary_size).scatter_(1, query_ids, 1.0)
+        query_weights = present * self.query_weights.relu()
+        return torch.cat([weights, query_weights if terms is None else query_weights[:, terms]])
 
     def encode(self, texts: Sequence[str], *options: Any, **named_options: Any) -> list[SparseVector]:
         """Return the sparse vectors of `texts`, in input order. The options are those of `encode_stream`."""

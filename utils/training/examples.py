@@ -1,5 +1,7 @@
 """Which examples a training learns from, and which ones validate it."""
 
+import random
+from collections.abc import Sequence
 from pathlib import Path
 
 from utils.console import print_line
@@ -31,6 +33,19 @@ def read_usable_examples(path: str | Path, teacher_losses: list[str]) -> list[Tr
             "examples have no field 'scores'"
         )
     return usable
+
+
+def sample_passages(
+    examples: Sequence[TrainingExample], count: int, seed: int, purpose: str
+) -> Sequence[TrainingExample]:
+    """Return the examples of `count` passages drawn at random, where there are more; how many is printed."""
+    passages = list(dict.fromkeys(example.positive_id or example.positive_document for example in examples))
+    if len(passages) <= count:
+        return examples
+    drawn = set(random.Random(seed).sample(passages, count))
+    chosen = [example for example in examples if (example.positive_id or example.positive_document) in drawn]
+    print_line(f"{purpose} on {len(chosen):,} examples, of {count:,} passages of {len(passages):,}")
+    return chosen
 
 
 def find_validation_file(val_file: str | Path | None, given: bool, train_file: str | Path) -> str | Path | None:

@@ -41,7 +41,7 @@ def model_card(
         for name, value in settings.items()
         if name not in HIDDEN_SETTINGS
     ]
-    best = history[best_epoch - 1]
+    best = selection or history[best_epoch - 1]
     terms = f"{best['doc_terms']:.0f} active terms a document and {best['query_terms']:.0f} a query"
     return f"""---
 base_model: {base}
@@ -53,8 +53,8 @@ tags:
 
 # A SPLADE model tuned from {base}
 
-It turns a text into weights of terms of its vocabulary, `{FORMULAS[activation]}`, maximum over tokens: in training,
-{terms}.
+It turns a text into weights of terms of its vocabulary, `{FORMULAS[activation]}`, maximum over tokens: {terms},
+{"on the validation queries and what they search" if selection else "in training"}.
 
 ```python
 from sentence_transformers import SparseEncoder

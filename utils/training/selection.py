@@ -11,7 +11,7 @@ import numpy as np
 import torch
 
 from utils.evaluation.collection import Collection
-from utils.evaluation.runs import Run, bm25_run, splade_run, values_by_query
+from utils.evaluation.runs import ModelRun, Run, bm25_run, run_model, values_by_query
 from utils.evaluation.significance import Difference, paired_difference
 from utils.search.lexical import BM25Index
 from utils.splade.encoder import SpladeEncoder
@@ -34,7 +34,12 @@ def copy_weights(encoder: SpladeEncoder) -> Weights:
 
 
 def keep_best(
-    encoder: SpladeEncoder, untuned: Weights | None, data: Collection, free: bool, language: str | None = None
+    encoder: SpladeEncoder,
+    untuned: Weights | None,
+    data: Collection,
+    free: bool,
+    language: str | None = None,
+    tuned_run: ModelRun | None = None,
 ) -> dict[str, Any]:
     """Give the encoder the weights that are best on the validation queries, of equal ones those that were tuned most.
 
@@ -45,11 +50,13 @@ def keep_best(
         data: the validation queries and what they search.
         free: whether other weights than the best epoch's may be kept.
         language: of the texts, for BM25.
+        tuned_run: of the best epoch's weights, where it is known.
 
     Returns:
-        kept (tuned, average or untuned), queries, documents, nDCG@10 of each (by name, BM25 too), over_untuned and
-        over_bm25 (mean, low and high of the difference of what was tuned, with its 95 % interval), and same_top_10, the
-        share of the untuned model's first ten documents that are still among the first ten.
+        kept (tuned, average or untuned), queries, documents, nDCG@10 of each (by name, BM25 too), query_terms and
+        doc_terms of what is kept, over_untuned and over_bm25 (mean, low and high of the difference of what was tuned,
+        with its 95 % interval), and same_top_10, the share of the untuned model's first ten documents that are still
+        among the first ten.
     """
     weights = {"tuned": copy_weights(encoder)}
     if untuned is not None and free:
@@ -59,12 +66,12 @@ def keep_best(
         }
     if untuned is not None:
         weights["untuned"] = untuned
-    runs: dict[str, Run] = {}
-    for name, state in weights.items():
-        encoder.load_state_dict(state)
-        runs[name] = splade_run(data, encoder)
+    runs = {"tuned": tuned_run or run_model(data, encoder, VALIDATION_METRIC)}
+    for name in list(weights)[1:]:
+        encoder.load_state_dict(weights[name])
+        runs[name] = run_model(data, encoder, VALIDATION_METRIC)
     index = BM25Index([document.full_text for document in data.documents], language)
-    values = {name: values_by_query(data, run, VALIDATION_METRIC) for name, run in runs.items()}
+    values = {name: runs[name].values for name in weights}
     bm25 = values_by_query(data, bm25_run(data, index), VALIDATION_METRIC)
     best = max((name for name in values if name != "untuned"), key=lambda name: values[name].mean())
     selection: dict[str, Any] = {"kept": best, "queries": len(data.queries), "documents": len(data.documents)}
@@ -73,8 +80,10 @@ def keep_best(
         if free and values["untuned"].mean() > values[best].mean():
             selection["kept"] = "untuned"
         selection["over_untuned"] = paired_difference(values[best], values["untuned"])._asdict()
-        selection["same_top_10"] = _same_top(runs[best], runs["untuned"])
+        selection["same_top_10"] = _same_top(runs[best].hits, runs["untuned"].hits)
     selection["over_bm25"] = paired_difference(values[best], bm25)._asdict()
+    kept = runs[selection["kept"]]
+    selection |= {"query_terms": kept.query_terms, "doc_terms": kept.doc_terms}
     encoder.load_state_dict(weights[selection["kept"]])
     return selection
 

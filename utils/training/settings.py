@@ -21,6 +21,7 @@ VAL_FILE = "validation_data.json"
 QUERY_ENCODERS = ("model", "idf")
 VALIDATION_METRIC = "nDCG@10"
 AUTO_BATCH_SIZE = 32  # queries per step; the ablation in docs/training.md compares sizes
+MAX_PASSAGES = 4096  # of a large collection; three epochs over so many leave little to gain from others
 DEFAULT_TEACHERS = ["bm25"]  # beside the model as it comes
 # The default where a teacher's view is not all that the examples tell: their queries have been judged by someone.
 JUDGED_LOSSES = ["contrastive=0.5", f"{BATCH_TEACHER_LOSS}=0.5"]
@@ -44,6 +45,9 @@ class TrainingSettings:
             for 5e-5 times the square root of 768 over the model's hidden size: 5e-5 for BERT-base, 1.2e-4 for
             SPLADE-tiny; with `lora_rank`, five times as much.
         batch_size: queries per step and process; each brings its positive and its negatives. None for AUTO_BATCH_SIZE.
+        max_passages: most passages whose examples are trained on, drawn at random from more. None for MAX_PASSAGES
+            where the loss is `kl-batch` alone, which learns from a passage's neighbors whatever its queries, and for
+            all of them elsewhere.
         lambda_d, lambda_q: weights of the regularizer on documents and queries, reached over the first third of the
             steps.
         max_length, query_max_length: limits in tokens.
@@ -96,6 +100,7 @@ class TrainingSettings:
     learning_rate: PositiveFloat | None = None
     batch_size: PositiveInt | None = None
     epochs: PositiveInt = 3
+    max_passages: PositiveInt | None = None
     lambda_d: NonNegativeFloat = 1e-4
     lambda_q: NonNegativeFloat = 1e-4
     max_length: PositiveInt = 512

@@ -16,7 +16,7 @@ from transformers import PrinterCallback, Trainer, TrainingArguments
 from utils.console import print_line
 from utils.device import is_out_of_memory, random_state, set_random_state
 from utils.evaluation.collection import Collection
-from utils.evaluation.metrics import evaluate_model
+from utils.evaluation.runs import ModelRun, run_model
 from utils.splade.encoder import SpladeEncoder
 from utils.training.batches import StepBatchSampler, collate, gather_step
 from utils.training.checkpoints import CheckpointTimer, load_state, save_state
@@ -48,11 +48,13 @@ class EncoderTrainer(Trainer):
         objective: the ranking loss.
         refresh: called before each epoch but the first; sets the examples' negatives.
         data: fingerprints of the files, for the checkpoints.
+        terms: ids of the vocabulary that the texts of all steps have weights for; None for all.
 
     Attributes:
         history: one record an epoch, see SpladeTrainer.train.
         sparsity: the controllers of the regularization of queries and of documents.
         last_step: the stats of the last step.
+        best_run: the best epoch's on the validation queries, None where an earlier process had it.
     """
 
     def __init__(
@@ -68,6 +70,7 @@ class EncoderTrainer(Trainer):
         objective: RankingLoss,
         refresh: Callable[[], None] | None,
         data: dict[str, str | None],
+        terms: torch.Tensor | None = None,
     ) -> None:
         steps = len(batches) * settings.epochs
         arguments.logging_steps = max(1, steps // CURVE_POINTS)
@@ -82,6 +85,7 @@ class EncoderTrainer(Trainer):
         self.validation_batches = validation_batches
         self.objective, self.refresh, self.data = objective, refresh, data
         self.steps_per_epoch = len(batches)
+        self.terms = None if terms is None else terms.to(model.device)
         lambdas = {"query": settings.lambda_q, "doc": settings.lambda_d}
         if model.query_weights is not None:
             lambdas["query"] = 0.0  # a query's terms are its own tokens: there is nothing to make sparser
@@ -89,10 +93,13 @@ class EncoderTrainer(Trainer):
         self.sparsity = {
             side: SparsityController(lambdas[side], steps, settings.regulariser, targets[side]) for side in SIDES
         }
-        self.guard = TrainingGuard(model.vocabulary_size, WARM_UP_SHARE * steps, settings.learning_rate)
+        vocabulary = model.vocabulary_size if terms is None else len(terms)
+        self.guard = TrainingGuard(vocabulary, WARM_UP_SHARE * steps, settings.learning_rate)
         self.micro_batch = settings.micro_batch_size
         self.history: list[dict[str, Any]] = []
         self.last_step = StepStats(0.0, 0.0, 0.0)
+        self.best_run: ModelRun | None = None
+        self._last_run: ModelRun | None = None
         self.model_accepts_loss_kwargs = False
         self.remove_callback(PrinterCallback)
         self.progress = ProgressCallback(self)
@@ -116,6 +123,8 @@ class EncoderTrainer(Trainer):
 
     def _determine_best_metric(self, metrics, trial):
         is_best = super()._determine_best_metric(metrics, trial)
+        if is_best:
+            self.best_run = self._last_run
         if self._out_of_patience:
             self.control.should_training_stop = True
         return is_best
@@ -160,7 +169,7 @@ class EncoderTrainer(Trainer):
         bias = self.model.model.get_output_embeddings().bias
         if shift and bias is not None:
             with torch.no_grad():
-                bias += shift
+                bias[slice(None) if self.terms is None else self.terms] += shift
         return torch.tensor(self.last_step.loss, device=self.args.device)
 
     def _step(self, model, examples: list[TokenizedExample]) -> None:
@@ -189,7 +198,7 @@ class EncoderTrainer(Trainer):
         for part in inputs["texts"]:
             states.append(random_state(self.args.device))
             with torch.no_grad(), self.compute_loss_context_manager():
-                weights.append(model(**part))
+                weights.append(model(**part, terms=self.terms))
         gathered = torch.cat(weights).requires_grad_()
         with self.compute_loss_context_manager():
             loss = self._loss(gathered, inputs, regularized=True)
@@ -202,12 +211,13 @@ class EncoderTrainer(Trainer):
             meets = number == len(states) or self.args.world_size == 1
             with contextlib.nullcontext() if meets else model.no_sync():
                 with self.compute_loss_context_manager():
-                    again = model(**part)
+                    again = model(**part, terms=self.terms)
                 again.backward(gradient)
         set_random_state(after, self.args.device)
 
     def compute_loss(self, model, inputs, return_outputs=False, num_items_in_batch=None):
-        loss = self._loss(torch.cat([model(**part) for part in inputs["texts"]]), inputs, model.training)
+        weights = torch.cat([model(**part, terms=self.terms) for part in inputs["texts"]])
+        loss = self._loss(weights, inputs, model.training)
         return (loss, {}) if return_outputs else loss
 
     def _loss(self, weights: torch.Tensor, inputs: dict[str, Any], regularized: bool) -> torch.Tensor:
@@ -233,8 +243,10 @@ class EncoderTrainer(Trainer):
     def evaluation_loop(self, *args: Any, **kwargs: Any):
         output = super().evaluation_loop(*args, **kwargs)
         self.model.eval()
-        found = evaluate_model("validation", self.model, self.collection, [VALIDATION_METRIC])
-        output.metrics.update({f"eval_{name}": found[name] for name in (VALIDATION_METRIC, "query_terms", "doc_terms")})
+        run = self._last_run = run_model(self.collection, self.model, VALIDATION_METRIC)
+        terms = {"query_terms": run.query_terms, "doc_terms": run.doc_terms}
+        found = {VALIDATION_METRIC: float(run.values.mean()), **terms}
+        output.metrics.update({f"eval_{name}": value for name, value in found.items()})
         by_loss = self.settings.best_by == "loss"
         score = -output.metrics["eval_loss"] if by_loss else found[VALIDATION_METRIC]
         for side, controller in self.sparsity.items():
