@@ -8,7 +8,7 @@ import sys
 import pytest
 from conftest import ROOT
 
-from utils.files import check_writable, open_atomic, replacing_files, write_text
+from utils.files import cache_folder, check_writable, open_atomic, replacing_files, write_text
 
 
 def test_an_interrupted_write_leaves_the_old_file(tmp_path, monkeypatch):
@@ -132,3 +132,11 @@ def test_a_file_may_be_a_mount_point(tmp_path, mount):
     check_writable(path)
     write_text(path, "new")
     assert path.read_text() == volume.read_text() == "new" and len(list(tmp_path.iterdir())) == 2
+
+
+def test_where_there_are_no_user_ids_the_cache_is_the_users_own(tmp_path, monkeypatch):
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    monkeypatch.delattr(os, "getuid")
+    (tmp_path / "splade-toolkit").mkdir()
+    (tmp_path / "splade-toolkit").chmod(0o777)  # what Windows says of every folder
+    assert cache_folder() == tmp_path / "splade-toolkit"

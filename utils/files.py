@@ -6,6 +6,7 @@ import glob
 import json
 import os
 import shutil
+import stat
 import tempfile
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -175,3 +176,29 @@ def check_writable(path: str | Path, folder: bool = False) -> None:
             pass
     except OSError as error:
         raise OSError(f"{parent}: cannot write there: {error.strerror}") from None
+
+
+def cache_folder() -> Path:
+    """Return a folder that this user, and nobody else, can write in: in XDG_CACHE_HOME, in ~/.cache or, for want of
+    them, in the system's folder for temporary files.
+
+    Raises:
+        OSError: there is none.
+    """
+    caches = [os.environ.get("XDG_CACHE_HOME", ""), os.path.expanduser("~/.cache")]
+    folders = [Path(cache, "splade-toolkit") for cache in caches if os.path.isabs(cache)]
+    user = os.getuid() if hasattr(os, "getuid") else ""  # Windows, where each user has such a folder
+    for folder in [*folders, Path(tempfile.gettempdir(), f"splade-toolkit-{user}")]:
+        with contextlib.suppress(OSError):
+            folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+            if is_private(folder) and os.access(folder, os.W_OK):
+                return folder
+    raise PermissionError("there is no folder to keep it in that others cannot write to; name one in XDG_CACHE_HOME")
+
+
+def is_private(path: Path) -> bool:
+    """Return whether this user or root owns the file or folder, and nobody else can write to it."""
+    if not hasattr(os, "getuid"):  # Windows, whose access lists Python does not read
+        return True
+    info = path.stat()
+    return info.st_uid in (0, os.getuid()) and not info.st_mode & (stat.S_IWGRP | stat.S_IWOTH)

@@ -1,6 +1,5 @@
 """C++ sources of this folder, compiled at their first use into the user's cache folder."""
 
-import contextlib
 import ctypes
 import functools
 import hashlib
@@ -8,7 +7,6 @@ import os
 import platform
 import shlex
 import shutil
-import stat
 import subprocess
 import tempfile
 import threading
@@ -18,6 +16,7 @@ import torch  # noqa: F401  loads its OpenMP runtime first, so that the library 
 from filelock import FileLock
 
 from utils.console import print_line
+from utils.files import cache_folder, is_private
 
 # Sums may be reordered, which lets loops vectorize; NaN and infinity keep their meaning.
 FLAGS = "-std=c++17 -O3 -fno-math-errno -fno-trapping-math -fno-signed-zeros -fassociative-math -fopenmp -fPIC -shared"
@@ -71,10 +70,10 @@ def build_library(name: str, folder: Path) -> Path:
     key = hashlib.sha256(f"{[program, *compiler[1:]]} {info.st_size} {info.st_mtime_ns} {FLAGS}".encode())
     for file in [folder / f"{name}.h", *sources]:
         key.update(file.read_bytes())
-    cache, stem = _cache_folder(), f"{name}-{key.hexdigest()[:16]}"
+    cache, stem = cache_folder(), f"{name}-{key.hexdigest()[:16]}"
     with FileLock(cache / f"{stem}.lock"):
         for library in cache.glob(f"{stem}-*.so"):
-            if _is_private(library) and library.name == f"{stem}-{_checksum(library)}.so":
+            if is_private(library) and library.name == f"{stem}-{_checksum(library)}.so":
                 return library
         print_line(f"compiling C++ ({name}), once; it takes some seconds")
         with tempfile.TemporaryDirectory(dir=cache) as unfinished:
@@ -95,29 +94,6 @@ def _compile(command: list[str]) -> None:
     if done.returncode:
         lines = done.stderr.splitlines() or [f"exit code {done.returncode}"]
         raise OSError(f"{command[0]}: {next((line for line in lines if 'error' in line), lines[0])}")
-
-
-def _cache_folder() -> Path:
-    """Return a folder that this user, and nobody else, can write in: in XDG_CACHE_HOME, in ~/.cache or, for want of
-    them, in the system's folder for temporary files.
-
-    Raises:
-        OSError: there is none.
-    """
-    caches = [os.environ.get("XDG_CACHE_HOME", ""), os.path.expanduser("~/.cache")]
-    folders = [Path(cache, "splade-toolkit") for cache in caches if os.path.isabs(cache)]
-    for folder in [*folders, Path(tempfile.gettempdir(), f"splade-toolkit-{os.getuid()}")]:
-        with contextlib.suppress(OSError):
-            folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-            if _is_private(folder) and os.access(folder, os.W_OK):
-                return folder
-    raise PermissionError("there is no folder to keep it in that others cannot write to; name one in XDG_CACHE_HOME")
-
-
-def _is_private(path: Path) -> bool:
-    """Return whether this user or root owns the file or folder, and nobody else can write to it."""
-    info = path.stat()
-    return info.st_uid in (0, os.getuid()) and not info.st_mode & (stat.S_IWGRP | stat.S_IWOTH)
 
 
 def _checksum(file: Path) -> str:
