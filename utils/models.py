@@ -16,6 +16,7 @@ from transformers import (
     PreTrainedModel,
     PreTrainedTokenizerBase,
 )
+from transformers.utils import cached_file
 
 from utils.console import print_line
 
@@ -80,6 +81,21 @@ def load_config(name: str | Path, subfolder: str = "") -> PretrainedConfig:
     source = resolve_model(name)
     with loading(name):
         return AutoConfig.from_pretrained(source, subfolder=subfolder, trust_remote_code=False)
+
+
+def model_version(name: str | Path) -> str:
+    """Return what changes when the weights or settings of the model called `name` do: its commit on the hub, or sizes
+    and times of the files in its folder.
+
+    Raises:
+        OSError, ValueError: see `loading`.
+    """
+    source = resolve_model(name)
+    if not Path(source).is_dir():
+        with loading(name):
+            return f"{source} {Path(cached_file(source, 'config.json')).parent.name}"
+    files = {file.relative_to(source): file.stat() for file in sorted(Path(source).rglob("*")) if file.is_file()}
+    return "\n".join(f"{file} {info.st_size} {info.st_mtime_ns}" for file, info in files.items())
 
 
 def load_masked_lm(name: str | Path, subfolder: str = "") -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:

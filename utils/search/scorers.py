@@ -14,10 +14,11 @@ import scipy.sparse
 
 from utils.arguments import parse_weights
 from utils.console import print_line, progress_bar
-from utils.device import autocast
+from utils.device import autocast, compute_dtype
 from utils.journal import Journal, journal_key
-from utils.models import load_config, loading, resolve_model
+from utils.models import load_config, loading, model_version, resolve_model
 from utils.search.lexical import BM25Index
+from utils.search.vector_cache import encode_cached
 from utils.splade.encoder import SpladeEncoder
 from utils.splade.vectors import to_csr
 
@@ -184,7 +185,8 @@ def open_scorer(
     journal: Journal | None = None,
     language: str | None = None,
 ) -> Scorer:
-    """Open the scorer called `name` for these texts, which are encoded now, except for a cross-encoder.
+    """Open the scorer called `name` for these texts, which are encoded now, except for a cross-encoder. The vectors of
+    a dense model are kept (utils.search.vector_cache).
 
     Args:
         journal: stores the scores of a cross-encoder.
@@ -206,8 +208,9 @@ def open_scorer(
         with loading(name, "a cross-encoder"):
             model = library.CrossEncoder(resolve_model(name), **_model_options(device))
         return CrossEncoderScorer(name, model, queries, documents, journal)
-    encode = open_text_encoder(name, device, threads)
-    return VectorScorer(name, encode(queries), encode(documents))
+    encode, identity = _open_dense_encoder(name, device)
+    vectors = encode_cached(name, identity, [*queries, *documents], encode)
+    return VectorScorer(name, vectors[: len(queries)], vectors[len(queries) :])
 
 
 def open_text_encoder(
@@ -231,15 +234,7 @@ def open_text_encoder(
             return scipy.sparse.diags_array(1 / np.maximum(norms, 1e-9)) @ rows  # 1e-9 keeps zero vectors zero
 
         return encode_sparse
-    library = _import_sentence_transformers(name)
-    with loading(name, "a dense model"):
-        model = library.SentenceTransformer(resolve_model(name), **_model_options(device))
-
-    def encode_dense(texts: Sequence[str]) -> np.ndarray:
-        with autocast(model.device):
-            return model.encode(list(texts), normalize_embeddings=True, show_progress_bar=False)
-
-    return encode_dense
+    return _open_dense_encoder(name, device)[0]
 
 
 def is_cross_encoder(name: str) -> bool:
@@ -249,6 +244,22 @@ def is_cross_encoder(name: str) -> bool:
         ValueError, OSError: see utils.models.load_config.
     """
     return _architecture(name).endswith("ForSequenceClassification")
+
+
+def _open_dense_encoder(name: str, device: str | None) -> tuple[Callable[[Sequence[str]], np.ndarray], str]:
+    """Return a function that encodes texts as [texts, dimensions] L2-normalized vectors, and all that these depend on
+    besides the texts."""
+    library = _import_sentence_transformers(name)
+    with loading(name, "a dense model"):
+        model = library.SentenceTransformer(resolve_model(name), **_model_options(device))
+
+    def encode(texts: Sequence[str]) -> np.ndarray:
+        with autocast(model.device):
+            vectors = model.encode(list(texts), normalize_embeddings=True, show_progress_bar=False)
+        return vectors.astype(np.float32, copy=False)  # a model in float16 gives vectors in it
+
+    computation = f"{library.__version__} {model.device.type} {compute_dtype(model.device)}"
+    return encode, f"{computation}\n{model_version(name)}"
 
 
 def _architecture(name: str) -> str:
