@@ -53,7 +53,7 @@ def encode_cached(
 
 
 def _hash(text: str) -> bytes:
-    return hashlib.blake2b(text.encode(), digest_size=16).digest()
+    return hashlib.blake2b(text.encode(errors="surrogatepass"), digest_size=16).digest()
 
 
 def _read(file_name: str) -> tuple[list[bytes], np.ndarray]:
