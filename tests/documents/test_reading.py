@@ -90,6 +90,47 @@ def test_what_half_of_the_pages_of_a_site_share_is_left_out_wherever_it_stands(t
     assert "“© us Page last changed” (11)" in reason and "“Our workshop in the old harbor" in reason
 
 
+FACTS = [
+    *("Applies to: version 5.2", "All dimensions in millimetres", "Disconnect the battery before any work!"),
+    *("You may copy and change this manual, if you tell whose it is.", "Maße in Millimeter nach DIN"),
+    "切断前请务必断开电池的连接。",
+]
+AROUND = [
+    *("Home - Docs - About us", "Prev | Up | Next", "Engine Tyres Brakes Downloads", "* Engine\n* Tyres\n* Brakes"),
+    *("Small. Fast. Choose any three.", "© 2024 Trucks of ours, all of them.", "Was this page of any help to you?"),
+    *("Built with a tool that makes pages of this kind.", "See also the list of all our trucks."),
+]
+
+
+@pytest.mark.parametrize("suffix", [".md", ".html"])
+@pytest.mark.parametrize("place", ["first", "last"])
+def test_a_fact_around_all_pages_is_left_on_the_first_alone(tmp_path, suffix, place):
+    for number, text in enumerate(FACTS + AROUND):
+        shared = f"<p>{text}</p>" if suffix == ".html" else text
+        for part in PARTS:
+            page = f"The {part} of a truck {number}.\n"
+            content = f"{shared}\n\n{page}" if place == "first" else f"{page}\n{shared}"
+            (tmp_path / str(number)).mkdir(exist_ok=True)
+            (tmp_path / str(number) / f"{part}{suffix}").write_text(content, encoding="utf-8")
+    texts = [document.text for document in read_documents(tmp_path).documents]
+    for text in FACTS:
+        assert sum(text in page for page in texts) == 1
+    for text in AROUND:
+        assert not any(text in page for page in texts)
+
+
+def test_a_heading_stays_with_the_fact_below_it_and_other_lines_around_go(tmp_path):
+    content = {part: " ".join([f"The {part} of a truck is checked here."] * 5) for part in PARTS}
+    for part in PARTS:
+        (tmp_path / f"{part}.html").write_text(
+            f"<p>For all our trucks.<p>Home - Docs<p>{content[part]}<h2>Safety</h2><p>Stop the engine first."
+            "<p>Home - Docs<p>Applies to: Europe<p>© us"
+        )
+    texts = [document.text for document in read_documents(tmp_path).documents]
+    around = "For all our trucks.\n\n{}\n\n## Safety\n\nStop the engine first.\n\nApplies to: Europe"
+    assert texts == [around.format(content["axle"]), *(content[part] for part in PARTS[1:])]
+
+
 def test_editions_of_a_page_do_not_lose_what_they_share(tmp_path):
     write_site(tmp_path / "site", "This is the same text in all of the pages. " * 20)
     assert all("This is the same" in document.text for document in read_documents(tmp_path).documents)
@@ -123,7 +164,8 @@ def test_within_documents_of_other_formats_what_is_shared_stays(tmp_path):
             f"The {part} is sold.\n\n{OFFER}\n\n{f'For 10 euros, a {part}. ' * 20}\n\n{clauses}"
         )
     texts = [document.text for document in read_documents(tmp_path).documents]
-    assert all(OFFER in text and "Clause 5" in text and "Clause 6" not in text for text in texts)
+    assert all(OFFER in text and "Clause 5" in text for text in texts)
+    assert "Clause 6" in texts[0] and not any("Clause 6" in text for text in texts[1:])
 
 
 @pytest.mark.parametrize("end", ["```\nrun()\n```", "| a | b |\n| --- | --- |\n| 1 | 2 |", "## Care"])

@@ -7,6 +7,7 @@ from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import PurePosixPath
 
+from utils.documents.normalization import count_words
 from utils.records import Document
 
 REPEATED = "text that many pages share"  # in each line on what was left out
@@ -16,6 +17,8 @@ EDGE_LINES = 3  # lines at the start and at the end of a page that are compared 
 MAX_ROUNDS = 100  # of EDGE_LINES lines; a page where they do not suffice is an edition of another one
 MAX_EDGE_LINE = 1000  # characters; a longer line is no part of a banner
 MIN_WORDS = 12  # words of what is shared within pages; less, such as "New in version 3.2.", is a remark on each page
+MIN_STATEMENT = 4  # words of a sentence that states something; less, such as "Choose any three.", is a slogan
+MIN_LOWERCASE = 1 / 3  # share of the words after the first, in what ends without a stop; of less, they are titles
 SAMPLES, SAMPLE_LENGTH = 5, 100  # texts of a folder that are shown, and their characters
 HTML_SUFFIXES = (".html", ".htm")
 KEPT_LINE = re.compile(r"[ \t>]*(?:`{3}|~{3}|\|)")  # of code, or of a table
@@ -23,13 +26,29 @@ HEADING = re.compile(r"#{1,6} ")
 BLOCK = re.compile(r"[^\n].*?(?=\n\n|\Z)", re.DOTALL)
 FENCE = re.compile(r"^[ \t>]*(`{3,}|~{3,})(.*)$", re.MULTILINE)
 LAST_CHANGE = re.compile(r"\blast (?:modified|updated|changed|generated)\b.{,60}", re.IGNORECASE)
+SENTENCE_END = re.compile(r"(?<=[^\W\d_][.!?])\s+|(?<=[.!?][^\w\s])\s+|(?<=。)")
+STOP = re.compile(r"[.!。][^\w\s]*\Z")
+FIELD = re.compile(r"\w[^:]{,40}: \S")  # such as "Applies to: version 5.2"
+# What pages say of themselves and of where to go: in sentences, and in what is none.
+AROUND_CONTENT = re.compile(
+    r"[©«»←→]|\(c\)|\b(?:copyright|all rights reserved|(?:built|created|generated|powered) (?:by|from|using|with)"
+    r"|see also|edit (?:on|this)|(?:show|view) (?:page )?source|(?:back|skip) to|cookies?|log ?in|sign ?(?:in|up)"
+    r"|last changed)\b",
+    re.IGNORECASE,
+)
+MENU = re.compile(
+    r"^(?:[*+>]|\d+\.) |[|•·]| (?:-+|[\u2013\u2014/*>]) "
+    r"|\b(?:home|about us|contents|contact us|prev|previous|next|up|top|index|menu|search)\b",
+    re.IGNORECASE,
+)
 Spans = list[tuple[int, int]]  # characters [start, end) of a text, in order
 
 
 def drop_repeated_text(documents: Sequence[Document]) -> list[str]:
     """Remove, in place, what half of a format's pages below a folder share: of the lines at their start and end
-    EDGE_LINES, of HTML pages all, and from all of these but the first also blocks of MIN_WORDS words within. Code,
-    tables, and a heading above what stays are kept.
+    EDGE_LINES, of HTML pages all, and from these also blocks of MIN_WORDS words within. Code, tables, and a heading
+    above what stays are kept. The first page that has it keeps a block within, and at its start or end what states
+    something, so that it can still be found; a banner, menu, slogan or copyright goes from all.
 
     Pages of which most would go do not count, so that editions of one document do not lose what they share.
 
@@ -101,7 +120,8 @@ def _min_count(counted: Sequence[bool]) -> float:
 
 def _repeated_edges(texts: Sequence[str], counted: Sequence[bool], to_the_end: bool) -> list[Spans]:
     """Return the spans at the start and at the end of texts whose lines are among EDGE_LINES there in many of those
-    that count; `to_the_end`, then also of what is left, and the whole of a text of which too much is repeated."""
+    that count, but for statements, see `_without_statements`; `to_the_end`, then also of what is left. Of a text of
+    which too much is repeated, return the whole."""
     starts, ends = [0] * len(texts), [len(text) for text in texts]
     changed: set[int] = set()
     for _ in range(MAX_ROUNDS if to_the_end else 1):
@@ -131,10 +151,47 @@ def _repeated_edges(texts: Sequence[str], counted: Sequence[bool], to_the_end: b
     if to_the_end:
         for i in changed:
             starts[i] = ends[i]
-    return [
-        [(a, b) for a, b in ((0, start), (end, len(text))) if text[a:b].strip()]
-        for text, start, end in zip(texts, starts, ends)
-    ]
+    shown: set[str] = set()
+    spans: list[Spans] = []
+    for text, start, end in zip(texts, starts, ends):
+        if text[start:end].strip():
+            edges = (0, start), (end, len(text))
+            spans.append([span for edge in edges for span in _without_statements(text, *edge, shown)])
+        else:
+            spans.append([(0, len(text))])
+    return spans
+
+
+def _without_statements(text: str, start: int, end: int, shown: set[str]) -> Spans:
+    """Return the spans of the blocks of text[start:end] but those that state what is not among `shown`, and those that
+    lead to them; add these to `shown`."""
+    blocks = [(block, _key(block[0])) for block in BLOCK.finditer(text, start, end)]
+    kept: set[int] = set()  # starts of blocks
+    stays = False
+    for block, key in reversed(blocks):
+        stays = (key not in shown and _states(key)) or (stays and _leads(key))
+        if stays:
+            shown.add(key)
+            kept.add(block.start())
+    runs = itertools.groupby((block for block, _ in blocks), lambda block: block.start() in kept)
+    dropped = [list(run) for stays, run in runs if not stays]
+    return [(run[0].start(), run[-1].end()) for run in dropped]
+
+
+def _states(text: str) -> bool:
+    """Return whether a text holds a sentence, or a remark that is no part of a menu."""
+    for part in SENTENCE_END.split(text):
+        if AROUND_CONTENT.search(part) or part.endswith("?"):
+            continue
+        if STOP.search(part):
+            if count_words(part) >= MIN_STATEMENT:
+                return True
+        elif not MENU.search(part):
+            words = part.split()[1:]
+            lowercase = sum(not word[0].isupper() for word in words)
+            if FIELD.match(part) or (count_words(part) >= MIN_STATEMENT and lowercase >= MIN_LOWERCASE * len(words)):
+                return True
+    return False
 
 
 def _leads(text: str) -> bool:
