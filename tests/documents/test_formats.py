@@ -12,6 +12,7 @@ import pytest
 from matplotlib.backends.backend_pdf import PdfPages
 from matplotlib.figure import Figure
 
+from utils.documents.formats.html import html_to_markdown
 from utils.documents.formats.markdown import clean_markdown
 from utils.documents.formats.pdf import join_pages
 from utils.documents.formats.registry import read_page
@@ -350,6 +351,25 @@ def test_markdown_is_cleaned_in_linear_time(part):
     started = time.perf_counter()
     clean_markdown(f"---\n{part * 20_000}")
     assert time.perf_counter() - started < 5
+
+
+@pytest.mark.parametrize(
+    ("start", "end"),
+    [
+        ("<aside>of <a href=x>x</a>", "</aside>"),
+        ("<div class=related><a href=x>x</a>", "</div>"),
+        ("<ul><li><a href='#y'>y</a>", "</li></ul>"),
+        ("<div><a rel=next href=x></a>", "</div>"),
+    ],
+)
+def test_menus_within_each_other_cost_little_more_than_menus_beside_each_other(start, end):
+    times = {"within": [], "beside": []}
+    for _ in range(3):
+        for place, menus in (("within", start * 450 + end * 450), ("beside", (start + end) * 450)):
+            started = time.process_time()
+            html_to_markdown(f"<h2>y</h2>{menus}")
+            times[place].append(time.process_time() - started)
+    assert min(times["within"]) < 8 * min(times["beside"])
 
 
 def test_of_html_only_the_content_is_read(tmp_path):

@@ -1,6 +1,7 @@
 """Parse HTML: the content of a page as Markdown, without navigation, banners, search forms and scripts."""
 
 import functools
+import itertools
 import re
 import string
 from collections.abc import Iterator
@@ -164,6 +165,7 @@ def _main_content(body: HtmlElement) -> HtmlElement:
 def _boilerplate(body: HtmlElement) -> Iterator[HtmlElement]:
     """Yield the elements within `body` whose own names and attributes tell that they are no content."""
     with_title = _headers_with_title(body)
+    candidates: set[HtmlElement] = set()
     for element in body.iterdescendants():
         if element.tag in ("nav", "dialog") or element.get("role") in BOILERPLATE_ROLES:
             dropped = element.getparent().tag not in HEADINGS  # whose text Sphinx links to the table of contents
@@ -175,19 +177,18 @@ def _boilerplate(body: HtmlElement) -> Iterator[HtmlElement]:
         elif element.tag == "form":
             filled_in = next(element.iterdescendants(*CONTENT_TAGS), None) is None
             dropped = filled_in and len(element.text_content().split()) <= MAX_FORM_WORDS
-        elif element.tag == "aside" and _is_menu(element):
-            dropped = True
         else:
             names = element.get("class") or ""
             classes = _split_classes(names)
-            dropped = not BOILERPLATE_CLASSES.isdisjoint(classes) or (
-                not LINK_CLASSES.isdisjoint(classes) and _is_linked(element, MAX_UNLINKED_WORDS)
-            )
-            dropped = dropped and element.find(".//h1") is None
+            dropped = not BOILERPLATE_CLASSES.isdisjoint(classes) and element.find(".//h1") is None
+            if element.tag == "aside" or not LINK_CLASSES.isdisjoint(classes):
+                candidates.add(element)
             if element.tag == "div" and "footer" in (element.get("id"), *names.split()):  # and no section on footers
                 dropped = next(element.iter(*HEADINGS), None) is None
         if dropped:
             yield element
+    if candidates:
+        yield from _menus(body, candidates)
 
 
 def _headers_with_title(body: HtmlElement) -> set[HtmlElement]:
@@ -199,16 +200,40 @@ def _headers_with_title(body: HtmlElement) -> set[HtmlElement]:
     return set()
 
 
-def _is_menu(element: HtmlElement) -> bool:
-    """Return whether an element holds several links and hardly a word outside them."""
-    return len(list(element.iter("a"))) >= MIN_MENU_LINKS and _is_linked(element, 0)
+def _menus(body: HtmlElement, candidates: set[HtmlElement]) -> Iterator[HtmlElement]:
+    """Yield those of the elements within `body` that hold hardly a word but in links, the inner ones first; all are
+    counted in one pass, however deep they are nested."""
+    words = linked = links = titles = depth = 0  # so far, in the order of the page; `depth` is of links
+    before: dict[HtmlElement, tuple[int, int, int, int]] = {}
+    for event, element in etree.iterwalk(body, ("start", "end")):
+        if event == "start":
+            if element in candidates:
+                before[element] = words, linked, links, titles
+            titles += element.tag == "h1"
+            links += element.tag == "a"
+            depth += element.tag == "a"
+            text = element.text
+        else:
+            if element in before:
+                counts = (now - then for now, then in zip((words, linked, links, titles), before[element]))
+                if _is_menu(element, *counts):
+                    yield element
+            depth -= element.tag == "a"
+            text = element.tail
+        count = len(_WORD.findall(text)) if text else 0
+        words += count
+        linked += count if depth else 0
 
 
-def _is_linked(element: HtmlElement, max_unlinked: int) -> bool:
-    """Return whether an element holds at most `max_unlinked` words outside links, or nearly all within."""
-    words = len(_WORD.findall(" ".join(element.itertext())))
-    linked = sum(len(_WORD.findall(" ".join(link.itertext()))) for link in element.iter("a"))
-    return words - linked <= max_unlinked or linked >= MIN_LINKED * words
+def _is_menu(element: HtmlElement, words: int, linked: int, links: int, titles: int) -> bool:
+    """Return whether an element of these counts holds several links, or by its class is made for links, and hardly a
+    word outside them."""
+    mostly_linked = linked >= MIN_LINKED * words
+    if element.tag == "aside" and links >= MIN_MENU_LINKS and mostly_linked:
+        return True
+    classes = _split_classes(element.get("class") or "")
+    is_made_for_links = not LINK_CLASSES.isdisjoint(classes) and not titles
+    return is_made_for_links and (words - linked <= MAX_UNLINKED_WORDS or mostly_linked)
 
 
 @functools.lru_cache(maxsize=10_000)
@@ -254,8 +279,8 @@ def _is_marked(link: HtmlElement) -> bool:
 
 def _is_pager(element: HtmlElement) -> bool:
     """Return whether an element around a link to a neighboring page holds no content."""
-    links = list(element.iter("a"))
-    if element.tag in TITLE_TAGS or len(element.text_content()) > MAX_PAGER_LENGTH or len(links) > MAX_PAGER_LINKS:
+    links = list(itertools.islice(element.iter("a"), MAX_PAGER_LINKS + 1))
+    if element.tag in TITLE_TAGS or len(links) > MAX_PAGER_LINKS or len(element.text_content()) > MAX_PAGER_LENGTH:
         return False
     if next(element.iterdescendants("h1", "h2", "h3", "pre"), None) is not None:
         return False
@@ -304,28 +329,33 @@ def _tables_of_contents(body: HtmlElement) -> Iterator[HtmlElement]:
     """Yield the elements that hold nothing but links to headings of the page itself."""
     headings = {_letters(heading).lstrip(string.digits) for heading in body.iter(*HEADINGS)} - {""}
     judged: set[HtmlElement] = set()
+    found: set[HtmlElement] = set()  # links within what was yielded
     for link in body.iter("a"):
+        if link in found:
+            continue
         contents, element = None, link
         while element is not body and element not in judged and _is_contents(element, headings):
             judged.add(element)
             contents, element = element, element.getparent()
         judged.add(element)
-        if contents is not None and len(list(contents.iter("a"))) >= MIN_CONTENTS_LINKS:
+        if contents is not None and len(links := list(contents.iter("a"))) >= MIN_CONTENTS_LINKS:
+            found.update(links)
             yield contents
 
 
 def _is_contents(element: HtmlElement, headings: set[str]) -> bool:
     """Return whether an element holds links to headings of the page alone, maybe below the word "Contents"."""
-    links = [link for link in element.iter("a") if _letters(link).lower() not in CONTENTS_TITLES]
-    texts = [_letters(link) for link in links]
+    linked = ""
+    for link in element.iter("a"):
+        text = _letters(link)
+        if text.lower() not in CONTENTS_TITLES:
+            if not link.get("href", "").startswith("#") or text.lstrip(string.digits) not in headings:
+                return False
+            linked += text
     titles = {_letters(heading).lower() for heading in element.iter(*HEADINGS)}
-    if not headings.issuperset(text.lstrip(string.digits) for text in texts) or not all(
-        link.get("href", "").startswith("#") for link in links
-    ):
-        return False
     if not CONTENTS_TITLES.issuperset(titles):  # It is the section itself, with links to its headings in these.
         return False
-    text, linked = _letters(element), "".join(texts)
+    text = _letters(element)
     return text.endswith(linked) and text.removesuffix(linked).lower() in CONTENTS_TITLES
 
 
