@@ -4,6 +4,7 @@ import json
 import tracemalloc
 
 import pytest
+from conftest import fails_with_one_line, run
 
 from utils.records import corpus_file, read_examples, read_passages, write_examples
 
@@ -65,6 +66,39 @@ def test_a_file_beside_the_examples_that_is_not_of_them_says_why_it_was_read_and
         read_passages(file, examples)
     write(corpus, "\n".join(lines))
     assert [passage.passage for passage in read_passages(file, examples)] == ["p", "mine"]
+
+
+OF_GOOD = b'{"passage_id": "a", "passage": "p"}\n'
+
+
+@pytest.mark.parametrize(
+    ("content", "said"),
+    [
+        (b'{"passage_id": "b", "pass\n', "line 2: broken JSON"),
+        (b'["b", "x"]\n', "line 2: is not an object with fields"),
+        (b"null\n", "line 2: is not an object with fields"),
+        (b'{"passage_id": "b"}\n', "line 2: field 'passage': Field required"),
+        (b'{"passage": "x"}\n', "line 2: field 'passage_id': Field required"),
+        (b'{"passage_id": "b", "passage": 3}\n', "line 2: field 'passage': Input should be a valid string"),
+        (b'{"passage_id": ["b"], "passage": "x"}\n', "line 2: field 'passage_id': Input should be a valid string"),
+        (b'{"passage_id": "b", "passage": "gr\xf6\xdfe"}\n', "line 2: not UTF-8 text"),
+        (b"[" * 100_000, "line 2: nested too deep"),
+    ],
+)
+@pytest.mark.parametrize(
+    ("script", "arguments"),
+    [
+        ("test_evaluate.py", ["--model-dir", "splade-tiny", "--test-file"]),
+        ("train_splade.py", ["--model-name", "splade-tiny", "--val-file"]),
+    ],
+)
+def test_broken_passages_beside_examples_end_a_script_with_one_line(tmp_path, script, arguments, content, said):
+    examples = write(tmp_path / "examples.json", [GOOD | {"positive_id": "a"}] * 2)
+    corpus_file(examples).write_bytes(OF_GOOD + content)
+    if script == "train_splade.py":
+        arguments = ["--train-file", examples, "--output-dir", tmp_path / "model", *arguments]
+    fails_with_one_line(run(script, *arguments, examples), f"{corpus_file(examples)}: {said}")
+    assert not (tmp_path / "model").exists()
 
 
 def test_bytes_that_are_no_text_are_named(tmp_path):
