@@ -23,7 +23,7 @@ SAMPLES, SAMPLE_LENGTH = 5, 100  # texts of a folder that are shown, and their c
 HTML_SUFFIXES = (".html", ".htm")
 KEPT_LINE = re.compile(r"[ \t>]*(?:`{3}|~{3}|\|)")  # of code, or of a table
 HEADING = re.compile(r"#{1,6} ")
-BLOCK = re.compile(r"[^\n].*?(?=\n\n|\Z)", re.DOTALL)
+BLOCK = re.compile(r"[^\n]+(?:\n[^\n]+)*")
 FENCE = re.compile(r"^[ \t>]*(`{3,}|~{3,})(.*)$", re.MULTILINE)
 LAST_CHANGE = re.compile(r"\blast (?:modified|updated|changed|generated)\b.{,60}", re.IGNORECASE)
 SENTENCE_END = re.compile(r"(?<=[^\W\d_][.!?])\s+|(?<=[.!?][^\w\s])\s+|(?<=。)")
@@ -111,7 +111,10 @@ def _remove(
 
 def _key(text: str) -> str:
     """Return what is equal in texts that say the same; the date of the last change is no difference."""
-    return " ".join(LAST_CHANGE.sub("last changed", text.replace("**", "")).split()) or text.strip()
+    plain = text.replace("**", "")
+    if "last " in plain.lower():
+        plain = LAST_CHANGE.sub("last changed", plain)
+    return " ".join(plain.split()) or text.strip()
 
 
 def _min_count(counted: Sequence[bool]) -> float:
@@ -123,6 +126,7 @@ def _repeated_edges(texts: Sequence[str], counted: Sequence[bool], to_the_end: b
     that count, but for statements, see `_without_statements`; `to_the_end`, then also of what is left. Of a text of
     which too much is repeated, return the whole."""
     starts, ends = [0] * len(texts), [len(text) for text in texts]
+    min_count = _min_count(counted)
     changed: set[int] = set()
     for _ in range(MAX_ROUNDS if to_the_end else 1):
         changed.clear()
@@ -131,9 +135,7 @@ def _repeated_edges(texts: Sequence[str], counted: Sequence[bool], to_the_end: b
             first = itertools.islice(_lines(text, start, end), EDGE_LINES)
             last = itertools.islice(_lines_backward(text, start, end), EDGE_LINES)
             counts.update({key for key, _ in (*first, *last)})
-        repeated = {
-            key for key, count in counts.items() if key and count >= _min_count(counted) and not KEPT_LINE.match(key)
-        }
+        repeated = {key for key, count in counts.items() if key and count >= min_count and not KEPT_LINE.match(key)}
         for i, text in enumerate(texts):
             for key, position in _lines(text, starts[i], ends[i]):
                 if key not in repeated:
@@ -223,7 +225,10 @@ def _repeated_blocks(texts: Sequence[str], counted: Sequence[bool]) -> list[Span
     counts: Counter[int] = Counter()  # by hash, for the memory
     for text in itertools.compress(texts, counted):
         counts.update({hash(key) for _, _, key in _blocks(text) if key})
-    repeated = {key for key, count in counts.items() if count >= _min_count(counted)}
+    min_count = _min_count(counted)
+    repeated = {key for key, count in counts.items() if count >= min_count}
+    if not repeated:
+        return [[] for _ in texts]
     shown: set[str] = set()
     spans: list[Spans] = []
     for text in texts:
@@ -246,7 +251,7 @@ def _blocks(text: str) -> Iterator[tuple[int, int, str]]:
     fence = ""
     for block in BLOCK.finditer(text):
         code = bool(fence)
-        for mark, rest in FENCE.findall(block[0]):
+        for mark, rest in FENCE.findall(block[0]) if "```" in block[0] or "~~~" in block[0] else ():
             code = True
             if not fence:
                 fence = mark
