@@ -736,6 +736,24 @@ def test_queries_cut_out_of_the_documents_are_taught_by_the_model_as_it_comes_an
     np.testing.assert_allclose(scorer.scorers[0].queries[[0]].toarray()[0], expected, rtol=0.05, atol=0.05)
 
 
+@pytest.mark.slow
+def test_of_documents_that_are_noise_it_is_said_that_what_tuning_gained_may_be_chance(tmp_path):
+    rng = random.Random(1)
+    letters = "bdfgklmnprstvz", "aeiou"
+    words = ["".join(map(rng.choice, letters * rng.randint(1, 3))) for _ in range(400)]
+    (tmp_path / "docs").mkdir()
+    for i in range(60):
+        sentences = [" ".join(rng.choices(words, k=12)).capitalize() for _ in range(6)]
+        (tmp_path / "docs" / f"{i}.txt").write_text(". ".join(sentences) + ".")
+    train_file = tmp_path / "training_data.json"
+    source = "--input-dir", tmp_path / "docs", "--output-file", train_file
+    assert run("generate_training_data.py", *source, "--split", "50/50").returncode == 0
+    options = "--model-name", "splade-tiny", "--epochs", "1", "--device", "cpu"
+    done = run(SCRIPT, *options, "--train-file", train_file, "--output-dir", tmp_path / "model")
+    kept = next(line for line in done.stdout.splitlines() if line.startswith("kept "))
+    assert "tuning gained nothing" in kept or "which may be chance" in kept
+
+
 def test_a_model_that_makes_no_sparse_vectors_yet_is_trained_without_a_teacher(data, tmp_path):
     config = BertConfig(vocab_size=30522, hidden_size=32, num_hidden_layers=1, num_attention_heads=2)
     BertForMaskedLM(config).save_pretrained(tmp_path / "plain")

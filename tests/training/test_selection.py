@@ -85,10 +85,15 @@ def test_what_was_asked_for_is_kept_whatever_it_costs(encoder, data):
     selection = keep_best(encoder, untuned, data, free=False)
     assert selection["kept"] == "tuned" and selection["over_untuned"]["mean"] < 0
     assert "average" not in selection["nDCG@10"]
-    selection["over_untuned"] = {"mean": -0.2, "low": -0.25, "high": -0.15}
+    selection["over_untuned"] = {"mean": -0.2, "low": -0.25, "high": -0.15, "p": 0.04}
     assert "over the untuned model -0.200 (-0.250 to -0.150), over BM25" in describe_selection(selection)
     selection["over_untuned"]["high"] = 0.01
     assert "(-0.250 to +0.010), which may be chance, over BM25" in describe_selection(selection)
+    selection["over_untuned"] |= {"high": -0.15, "p": 0.06}
+    assert "(-0.250 to -0.150), which may be chance, over BM25" in describe_selection(selection)
+    selection["over_untuned"]["p"] = 0.04
+    selection["nDCG@10"]["average"] = 0.1  # the better of two
+    assert "(-0.250 to -0.150), which may be chance, over BM25" in describe_selection(selection)
 
 
 def test_how_far_the_model_moved_is_the_share_of_its_first_documents_that_are_still_first():

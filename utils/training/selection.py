@@ -18,6 +18,7 @@ from utils.splade.encoder import SpladeEncoder
 from utils.training.settings import VALIDATION_METRIC
 
 TUNED_SHARE = 0.5  # of the tuned weights in the average
+CHANCE = 0.05  # p of a difference from which on it may be chance, over the number of what is compared
 TOP = 10  # first documents of a query, for how far the model moved
 NAMES = {
     "tuned": "the best epoch",
@@ -54,9 +55,8 @@ def keep_best(
 
     Returns:
         kept (tuned, average or untuned), queries, documents, nDCG@10 of each (by name, BM25 too), query_terms and
-        doc_terms of what is kept, over_untuned and over_bm25 (mean, low and high of the difference of what was tuned,
-        with its 95 % interval), and same_top_10, the share of the untuned model's first ten documents that are still
-        among the first ten.
+        doc_terms of what is kept, over_untuned and over_bm25 (the Difference of what was tuned, by name), and
+        same_top_10, the share of the untuned model's first ten documents that are still among the first ten.
     """
     weights = {"tuned": copy_weights(encoder)}
     if untuned is not None and free:
@@ -97,7 +97,9 @@ def describe_selection(selection: dict[str, Any]) -> str:
     untuned, bm25 = (Difference(**selection[name]) for name in ("over_untuned", "over_bm25"))
     if selection["kept"] == "untuned":
         return f"{kept}; tuning gained nothing: {untuned}"
-    doubt = ", which may be chance" if untuned.low <= 0 <= untuned.high else ""
+    tuned = len({"tuned", "average"} & selection[VALIDATION_METRIC].keys())  # the best of these is told of
+    chance = untuned.low <= 0 <= untuned.high or untuned.p > CHANCE / tuned
+    doubt = ", which may be chance" if chance else ""
     return f"{kept}; over the untuned model {untuned}{doubt}, over BM25 {bm25}"
 
 
