@@ -21,7 +21,7 @@ VAL_FILE = "validation_data.json"
 QUERY_ENCODERS = ("model", "idf")
 VALIDATION_METRIC = "nDCG@10"
 AUTO_BATCH_SIZE = 32  # queries per step; the ablation in docs/training.md compares sizes
-MAX_PASSAGES = 4096  # of a large collection; three epochs over so many leave little to gain from others
+MAX_PASSAGES = 2048  # of a large collection; three epochs over so many leave little to gain from others
 DEFAULT_TEACHERS = ["bm25"]  # beside the model as it comes
 # The default where a teacher's view is not all that the examples tell: their queries have been judged by someone.
 JUDGED_LOSSES = ["contrastive=0.5", f"{BATCH_TEACHER_LOSS}=0.5"]
@@ -42,8 +42,8 @@ class TrainingSettings:
             was generated with the training file, else one of the default name beside it or in the current folder;
             without any, the last epoch's weights are kept rather than the best epoch's.
         learning_rate: peak of AdamW's, after a linear warm-up over `warmup_ratio` of the steps, then linear to 0. None
-            for 5e-5 times the square root of 768 over the model's hidden size: 5e-5 for BERT-base, 1.2e-4 for
-            SPLADE-tiny; with `lora_rank`, five times as much.
+            for 5e-5 times 768 over the model's hidden size (the rate that keeps is one over the width, Yang et al.,
+            arXiv 2203.03466): 5e-5 for BERT-base, 3e-4 for SPLADE-tiny; with `lora_rank`, five times as much.
         batch_size: queries per step and process; each brings its positive and its negatives. None for AUTO_BATCH_SIZE.
         max_passages: most passages whose examples are trained on, drawn at random from more. None for MAX_PASSAGES
             where the loss is `kl-batch` alone, which learns from a passage's neighbors whatever its queries, and for
@@ -152,7 +152,7 @@ class TrainingSettings:
         """Return these settings with the default learning rate for a model of this hidden size, if none is set."""
         if self.learning_rate is not None:
             return self
-        rate = BERT_RATE * (BERT_WIDTH / hidden_size) ** 0.5 * (LORA_RATE_FACTOR if self.lora_rank else 1)
+        rate = BERT_RATE * BERT_WIDTH / hidden_size * (LORA_RATE_FACTOR if self.lora_rank else 1)
         return replace(self, learning_rate=rate)
 
     def to_json(self) -> dict[str, Any]:
