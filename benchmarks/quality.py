@@ -7,7 +7,7 @@ COLLECTION is a folder in the BEIR layout. BM25 is the toolkit's, over title and
 A row of several models is their mean, query by query. Differences are means over queries of the row's nDCG@10 less
 BM25's, and less the first row's; beside each stands the 95 % interval of a paired bootstrap over the queries
 (percentile, 10,000 resamples, seed 0). "with BM25" is the sum of both systems' scores for their first 100 documents,
-each brought to 0 to 1; "over both" is that less the better of the two alone.
+each over the query's highest; "over both" is that less the better of the two alone.
 """
 
 import argparse

@@ -13,11 +13,11 @@ TEXTS = {
 }
 
 
-def test_fused_scores_are_sums_of_shares_of_each_run():
+def test_fused_scores_are_sums_of_shares_of_each_runs_highest():
     first = {"q": {"a": 30.0, "b": 20.0, "c": 10.0}, "r": {"a": 5.0}}
     second = {"q": {"c": 0.5, "d": 0.1}, "s": {"b": 2.0, "a": 2.0}}
     fused = fuse_runs(first, second)
-    assert fused["q"] == pytest.approx({"a": 1.0, "b": 0.5, "c": 1.0, "d": 0.0})
+    assert fused["q"] == pytest.approx({"a": 1.0, "b": 2 / 3, "c": 4 / 3, "d": 0.2})
     assert fused["r"] == {"a": 1.0} and fused["s"] == {"a": 1.0, "b": 1.0}
     assert fuse_runs(second, first) == fused and fuse_runs({"q": {}}, {}) == {"q": {}}
 

@@ -53,16 +53,15 @@ def run_model(data: Collection, model: SpladeEncoder, metric: str) -> ModelRun:
 
 
 def fuse_runs(first: Run, second: Run) -> Run:
-    """Return the sums of two runs' scores, which are brought to 0 to 1 for each query of each run; a document that one
-    of them lacks has 0 there (min-max normalization and CombSUM, Lee 1997, Analyses of multiple evidence
-    combination)."""
+    """Return the sums of two runs' scores, which are above 0 and are divided by the highest of the query in each run; a
+    document that one of them lacks has 0 there (CombSUM, Fox and Shaw 1994, Combination of multiple searches)."""
     fused: Run = {}
     for query in first.keys() | second.keys():
         scores = fused[query] = {}
-        for hits in (first.get(query), second.get(query)):
-            low, high = (min(hits.values()), max(hits.values())) if hits else (0.0, 0.0)
-            for document, score in (hits or {}).items():
-                scores[document] = scores.get(document, 0.0) + ((score - low) / (high - low) if high > low else 1.0)
+        for hits in (first.get(query, {}), second.get(query, {})):
+            highest = max(hits.values(), default=1.0)
+            for document, score in hits.items():
+                scores[document] = scores.get(document, 0.0) + score / highest
     return fused
 
 
