@@ -3,7 +3,7 @@
 import pytest
 
 from utils.records import TrainingExample
-from utils.training.guards import find_uncompared
+from utils.training.guards import TrainingGuard, find_uncompared
 
 
 def pairs(texts, negatives=()):
@@ -32,3 +32,17 @@ CASES = [
 def test_examples_that_are_compared_with_nothing_are_found(examples, losses, step, count, reason, by_setting):
     found = find_uncompared(examples, losses, step)
     assert (found.count, found.by_setting) == (count, by_setting) and reason in found.reason
+
+
+@pytest.mark.parametrize(
+    ("possible", "sparse", "full"),
+    [(None, 500, 501), (400, 200, 201), (40, 100, 101)],  # of 1,000 terms: all, some, those of a handful of texts
+)
+def test_vectors_are_full_with_half_of_the_terms_that_a_step_has_weights_for(possible, sparse, full):
+    guard = TrainingGuard(1000, warm_up=0, learning_rate=1e-4, possible=possible)
+    for step in range(1, 10):
+        guard.check(step, 1.0, 10.0, sparse)
+    for step in range(10, 14):
+        guard.check(step, 1.0, 10.0, full)
+    with pytest.raises(ValueError, match=f"{full} active terms of 1000"):
+        guard.check(14, 1.0, 10.0, full)

@@ -11,7 +11,8 @@ from utils.training.losses import TEACHER_LOSSES
 
 PATIENCE_STEPS = 5  # steps in a row with the same trouble, after which the training stops
 MIN_TERMS = 1.0  # mean active terms of a text below which vectors count as empty
-MAX_VOCABULARY_SHARE = 0.5  # share of the vocabulary above which vectors count as not sparse
+MAX_VOCABULARY_SHARE = 0.5  # share of the terms that a step has weights for, above which vectors are not sparse
+MIN_FULL_SHARE = 0.1  # share of the vocabulary up to which they are, however few these terms are
 UNTRAINED_SHARE = 0.05  # the same for a model that has not learned to make sparse ones; SPLADE models are at 0.01
 
 SAMPLE_TEXTS = 8  # texts whose vectors show whether the model makes sparse ones
@@ -67,10 +68,12 @@ class TrainingGuard:
         warm_up: number of first steps in which a plain masked language model, whose vectors start dense, may still have
             dense ones.
         learning_rate: for the message.
+        possible: number of terms that steps have weights for; None for all. Of those of a few texts, half is sparse.
     """
 
-    def __init__(self, vocabulary: int, warm_up: float, learning_rate: float) -> None:
+    def __init__(self, vocabulary: int, warm_up: float, learning_rate: float, possible: int | None = None) -> None:
         self.vocabulary, self.warm_up, self.learning_rate = vocabulary, warm_up, learning_rate
+        self.max_terms = max(MAX_VOCABULARY_SHARE * (possible or vocabulary), MIN_FULL_SHARE * vocabulary)
         self.first_terms: float | None = None  # active terms of a document in the first step
         self.steps_in_a_row = {"empty": 0, "full": 0}  # by kind of trouble
 
@@ -89,7 +92,7 @@ class TrainingGuard:
         still_dense = step <= self.warm_up and doc_terms <= 1.1 * self.first_terms
         trouble = {
             "empty": min(query_terms, doc_terms) < MIN_TERMS,
-            "full": doc_terms > MAX_VOCABULARY_SHARE * self.vocabulary and not still_dense,
+            "full": doc_terms > self.max_terms and not still_dense,
         }
         advice = {
             "empty": f"nearly all vectors are empty ({query_terms:.1f} terms a query, {doc_terms:.1f} a document); "

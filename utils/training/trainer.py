@@ -93,8 +93,8 @@ class EncoderTrainer(Trainer):
         self.sparsity = {
             side: SparsityController(lambdas[side], steps, settings.regulariser, targets[side]) for side in SIDES
         }
-        vocabulary = model.vocabulary_size if terms is None else len(terms)
-        self.guard = TrainingGuard(vocabulary, WARM_UP_SHARE * steps, settings.learning_rate)
+        possible = model.vocabulary_size if terms is None else len(terms)
+        self.guard = TrainingGuard(model.vocabulary_size, WARM_UP_SHARE * steps, settings.learning_rate, possible)
         self.micro_batch = settings.micro_batch_size
         self.history: list[dict[str, Any]] = []
         self.last_step = StepStats(0.0, 0.0, 0.0)
