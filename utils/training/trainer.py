@@ -169,7 +169,7 @@ class EncoderTrainer(Trainer):
         bias = self.model.model.get_output_embeddings().bias
         if shift and bias is not None:
             with torch.no_grad():
-                bias[slice(None) if self.terms is None else self.terms] += shift
+                bias += shift
         return torch.tensor(self.last_step.loss, device=self.args.device)
 
     def _step(self, model, examples: list[TokenizedExample]) -> None:
