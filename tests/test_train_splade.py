@@ -217,6 +217,7 @@ def test_the_best_epoch_on_the_validation_examples_is_kept(data, best_by):
     final, kept = saved[str(data / "model")], saved[checkpoints[best - 1]]
     assert all(torch.equal(final[name], kept[name]) for name in kept)
     assert SpladeEncoder.from_pretrained(data / "model", "cpu").training_notes["best_epoch"] == best
+    assert training.selection["nDCG@10"]["tuned"] == training.history[best - 1]["val_nDCG@10"]
 
 
 def test_an_epoch_off_its_target_is_not_the_best(data):
@@ -1047,6 +1048,19 @@ def test_more_tokens_than_the_model_has_room_for_are_refused_where_they_are_aske
     with pytest.raises(ValueError, match=r"`query_max_length`: 65 tokens are more .* 64"):
         trainer(data, max_length=64, query_max_length=65).load()
     assert trainer(data, max_length=64).load().query_max_length == 64
+
+
+def test_of_many_passages_some_are_trained_on_and_some_validate(data, monkeypatch, capsys):
+    monkeypatch.setattr("train_splade.MAX_PASSAGES", 10)
+    monkeypatch.setattr("train_splade.VALIDATION_PASSAGES", 4)
+    rows = [row | {"query_type": "keywords"} for row in examples()]
+    (data / "training_data.json").write_text(json.dumps(rows))
+    for options, trained in (({}, 10), ({"loss": ["contrastive"], "max_passages": 12}, 12)):
+        training = trainer(data, epochs=1, output_dir=data / str(trained), **options)
+        training.train()
+        notes = SpladeEncoder.from_pretrained(training.output_dir, "cpu").training_notes
+        assert notes["examples"] == trained and training.selection["queries"] == 4
+        assert f"training on {trained} examples, of {trained} passages of 16" in capsys.readouterr().out
 
 
 def test_validation_queries_search_the_nearest_of_the_passages_beside_them(data, monkeypatch):
