@@ -390,7 +390,7 @@ def parse_args() -> ScriptArguments:
     add("--learning-rate", type=number_in_range(float, 0), default=None, help=rate)
     passages = "passages to train on, drawn at random from more; "
     passages += f"default: {MAX_PASSAGES:,} where queries are cut out of them, else all"
-    add("--max-passages", type=positive_int, default=None, metavar="N", help=passages)
+    add("--max-passages", type=number_in_range(int, 2), default=None, metavar="N", help=passages)
     add("--warmup-ratio", type=number_in_range(float, 0, 1), default=0.1, help="share of the steps that warm up")
     add("--batch-size", type=auto_or_positive_int, default="auto", help=f"queries per step; auto: {AUTO_BATCH_SIZE}")
     schedule = "sizes to grow through, such as 8 16 32, in place of --batch-size"

@@ -990,6 +990,7 @@ def test_the_defaults_follow_the_width_of_the_model(data):
         ("batch_size", 0, "greater than 0"),
         ("batch_size_schedule", [8, 0], "greater than 0"),
         ("lambda_d", -1, "greater than or equal to 0"),
+        ("max_passages", 1, "greater than or equal to 2"),
         ("regulariser", "l0", "'flops' or 'l1'"),
         ("best_by", "MRR", "'loss' or 'nDCG@10'"),
         ("query_encoder", "bm25", "'model' or 'idf'"),

@@ -45,9 +45,9 @@ class TrainingSettings:
             for 5e-5 times 768 over the model's hidden size (the rate that keeps is one over the width, Yang et al.,
             arXiv 2203.03466): 5e-5 for BERT-base, 3e-4 for SPLADE-tiny; with `lora_rank`, five times as much.
         batch_size: queries per step and process; each brings its positive and its negatives. None for AUTO_BATCH_SIZE.
-        max_passages: most passages whose examples are trained on, drawn at random from more. None for MAX_PASSAGES
-            where the loss is `kl-batch` alone, which learns from a passage's neighbors whatever its queries, and for
-            all of them elsewhere.
+        max_passages: most passages whose examples are trained on, at least 2, drawn at random from more. None for
+            MAX_PASSAGES where the loss is `kl-batch` alone, which learns from a passage's neighbors whatever its
+            queries, and for all of them elsewhere.
         lambda_d, lambda_q: weights of the regularizer on documents and queries, reached over the first third of the
             steps.
         max_length, query_max_length: limits in tokens.
@@ -100,7 +100,7 @@ class TrainingSettings:
     learning_rate: PositiveFloat | None = None
     batch_size: PositiveInt | None = None
     epochs: PositiveInt = 3
-    max_passages: PositiveInt | None = None
+    max_passages: Annotated[int, Field(ge=2)] | None = None
     lambda_d: NonNegativeFloat = 1e-4
     lambda_q: NonNegativeFloat = 1e-4
     max_length: PositiveInt = 512
