@@ -79,7 +79,8 @@ class TrainingSettings:
         target_doc_terms, target_query_terms: mean number of active terms of a document and of a query to arrive at;
             the regularizer's weight is then steered, in place of lambda_d or lambda_q.
         best_by: what makes an epoch the best on the validation examples: their `loss`, or `nDCG@10` in retrieval among
-            all their documents. With a target number of terms it also has to be within 10 % of that.
+            their documents and the passages nearest to their queries. With a target number of terms it also has to be
+            within 10 % of that.
         early_stopping_patience: epochs without a better one after which to stop; None for never.
         resume: go on with a training that was interrupted, from its last checkpoint, to the same weights.
         checkpoint_minutes: write a checkpoint when this time has passed since the last one, besides those at the end
