@@ -25,6 +25,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from accelerate.utils import broadcast_object_list
 from pydantic import ValidationError
 
 from utils.arguments import (
@@ -39,7 +40,7 @@ from utils.console import is_main_process, print_line, print_truncated, quiet_li
 from utils.device import compute_dtype, resolve_device
 from utils.documents.normalization import NORMALIZATIONS, normalizing_tokenizer
 from utils.evaluation.collection import keep_nearest, pool_examples
-from utils.files import check_writable, lock_folder, write_json, write_text
+from utils.files import check_writable, fingerprint, lock_folder, write_json, write_text
 from utils.models import load_config
 from utils.records import corpus_file, read_passages
 from utils.splade.encoder import SpladeEncoder
@@ -49,7 +50,6 @@ from utils.training.checkpoints import (
     CHECKPOINTS_FOLDER,
     HISTORY_NAME,
     find_checkpoint,
-    fingerprint,
     remove_checkpoints,
 )
 from utils.training.distillation import BatchTeacher, check_batch_teachers
@@ -79,10 +79,8 @@ from utils.training.trainer import EncoderTrainer
 from utils.training_data.extractive import CUT_OUT_TYPES
 
 LOGS_FOLDER = "runs"  # TensorBoard's, in the output folder
-VALIDATION_PASSAGES = 256  # most passages whose examples validate, drawn at random from more
+VALIDATION_PASSAGES = 256  # most passages whose examples validate where queries are cut out, drawn at random from more
 VALIDATION_DOCUMENTS = 512  # documents that the validation queries search; each evaluation encodes them all
-
-
 # A sparsity that was asked for is kept, whatever it costs.
 SPARSITY_SETTINGS = {"target_doc_terms", "target_query_terms", "lambda_d", "lambda_q", "regulariser"}
 
@@ -240,7 +238,9 @@ class SpladeTrainer:
         by_passage = list(self.objective.weights) == [BATCH_TEACHER_LOSS]
         limit = settings.max_passages or (MAX_PASSAGES if by_passage else None)
         chosen = sample_passages(self.examples, limit, settings.seed, "training") if limit else self.examples
-        validating = sample_passages(self.validation, VALIDATION_PASSAGES, settings.seed, "validating")
+        validating = self.validation
+        if by_passage:
+            validating = sample_passages(validating, VALIDATION_PASSAGES, settings.seed, "validating")
         tokenized = tokenize_examples([*chosen, *validating], encoder, share_passages=by_passage)
         documents, queries = tokenized.documents, tokenized.queries
         print_truncated(documents.truncated, len(documents.texts), "documents", encoder.max_length)
@@ -281,6 +281,7 @@ class SpladeTrainer:
         # A number of terms that is asked for may need some that no text has yet.
         targets = settings.target_doc_terms or settings.target_query_terms
         terms = teacher.terms(tokenized) if teacher and not targets else None
+        (terms,) = broadcast_object_list([terms])  # a weight near 0 may be one in one process and none in another
         trainer = EncoderTrainer(
             encoder,
             arguments,
@@ -317,7 +318,7 @@ class SpladeTrainer:
             self.selection = keep_best(encoder, untuned_weights, collection, free, settings.language, trainer.best_run)
             print_line(describe_selection(self.selection))
         if arguments.should_save:
-            notes = settings.to_json() | {"loss": losses, "teacher": teachers}
+            notes = settings.to_json() | {"loss": losses, "teacher": teachers, "max_passages": limit}
             write_model_folder(self.output_dir, trainer, notes, len(chosen), self.selection)
             remove_checkpoints(checkpoints)
         return self.history

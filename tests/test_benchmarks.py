@@ -37,6 +37,15 @@ def test_a_benchmark_says_which_files_it_does_not_read(docs, capsys):
     assert f"skipped {docs / 'broken.json'}: line 1: broken JSON" in capsys.readouterr().out
 
 
+def test_rows_of_models_are_measured_against_bm25_and_with_it(beir, monkeypatch, capsys):
+    models = ["--model", "splade-tiny", "--model", "splade-tiny", "splade-tiny"]
+    monkeypatch.setattr(sys, "argv", ["quality", "--collection", str(beir), *models, "--device", "cpu"])
+    runpy.run_module("benchmarks.quality", run_name="__main__")
+    *_, bm25, one, two = capsys.readouterr().out.strip().splitlines()
+    assert bm25.startswith("BM25 ") and one.startswith("splade-tiny ") and two.startswith("splade-tiny splade-tiny ")
+    assert two.split()[2] == one.split()[1] and "+0.000 (+0.000 to +0.000)" in two
+
+
 @pytest.mark.parametrize("way", ["python -m tool", "python tool.py"])
 def test_a_script_names_itself_as_it_was_started(way, tmp_path):
     (tmp_path / "tool.py").write_text(

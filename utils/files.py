@@ -3,6 +3,7 @@
 import contextlib
 import errno
 import glob
+import hashlib
 import json
 import os
 import shutil
@@ -202,3 +203,14 @@ def is_private(path: Path) -> bool:
         return True
     info = path.stat()
     return info.st_uid in (0, os.getuid()) and not info.st_mode & (stat.S_IWGRP | stat.S_IWOTH)
+
+
+def fingerprint(path: str | Path | None) -> str | None:
+    """Return a hash of what a file holds, None for no file."""
+    if path is None:
+        return None
+    digest = hashlib.blake2b(digest_size=16)
+    with Path(path).open("rb") as file:
+        while part := file.read(1 << 20):
+            digest.update(part)
+    return digest.hexdigest()

@@ -19,6 +19,7 @@ from transformers import (
 from transformers.utils import cached_file
 
 from utils.console import print_line
+from utils.files import fingerprint
 
 # name -> (package that carries the weights, folder inside it, hub id of the same model)
 PACKAGED = {
@@ -84,8 +85,8 @@ def load_config(name: str | Path, subfolder: str = "") -> PretrainedConfig:
 
 
 def model_version(name: str | Path) -> str:
-    """Return what changes when the weights or settings of the model called `name` do: its commit on the hub, or sizes
-    and times of the files in its folder.
+    """Return what changes when the weights or settings of the model called `name` do: its commit on the hub, or hashes
+    of the files in its folder.
 
     Raises:
         OSError, ValueError: see `loading`.
@@ -94,8 +95,8 @@ def model_version(name: str | Path) -> str:
     if not Path(source).is_dir():
         with loading(name):
             return f"{source} {Path(cached_file(source, 'config.json')).parent.name}"
-    files = {file.relative_to(source): file.stat() for file in sorted(Path(source).rglob("*")) if file.is_file()}
-    return "\n".join(f"{file} {info.st_size} {info.st_mtime_ns}" for file, info in files.items())
+    files = (file for file in sorted(Path(source).rglob("*")) if file.is_file())
+    return "\n".join(f"{file.relative_to(source)} {fingerprint(file)}" for file in files)
 
 
 def load_masked_lm(name: str | Path, subfolder: str = "") -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:

@@ -99,6 +99,8 @@ AROUND = [
     *("Home - Docs - About us", "Prev | Up | Next", "Engine Tyres Brakes Downloads", "* Engine\n* Tyres\n* Brakes"),
     *("Small. Fast. Choose any three.", "© 2024 Trucks of ours, all of them.", "Was this page of any help to you?"),
     *("Built with a tool that makes pages of this kind.", "See also the list of all our trucks."),
+    *("Report a bug on this page.", "Subscribe to hear of our new trucks first.", "Documentation for Trucks 15.4"),
+    *("Enter search terms or the name of a part.", "This page was last edited by us on a Monday."),
 ]
 
 

@@ -33,7 +33,8 @@ FIELD = re.compile(r"\w[^:]{,40}: \S")  # such as "Applies to: version 5.2"
 AROUND_CONTENT = re.compile(
     r"[©«»←→]|\(c\)|\b(?:copyright|all rights reserved|(?:built|created|generated|powered) (?:by|from|using|with)"
     r"|see also|edit (?:on|this)|(?:show|view) (?:page )?source|(?:back|skip) to|cookies?|log ?in|sign ?(?:in|up)"
-    r"|last changed)\b",
+    r"|last (?:changed|edited)|(?:report|found) (?:a|an) (?:bug|error|issue|mistake|problem)|subscribe|newsletter"
+    r"|follow us|your feedback|(?:enter|type) (?:a )?search terms?|in the documentation|documentation for)\b",
     re.IGNORECASE,
 )
 MENU = re.compile(

@@ -1,6 +1,5 @@
 """Checkpoints of a training: when they are written, what they hold beside the model, and which one to resume from."""
 
-import hashlib
 import json
 import shutil
 import time
@@ -41,17 +40,6 @@ class CheckpointTimer(TrainerCallback):
 
     def on_save(self, args, state, control, **kwargs):
         self.saved = time.monotonic()
-
-
-def fingerprint(path: str | Path | None) -> str | None:
-    """Return a hash of what a file holds, None for no file."""
-    if path is None:
-        return None
-    digest = hashlib.blake2b(digest_size=16)
-    with Path(path).open("rb") as file:
-        while part := file.read(1 << 20):
-            digest.update(part)
-    return digest.hexdigest()
 
 
 def save_state(checkpoint: Path, state: dict[str, Any], best_step: int | None) -> None:

@@ -21,7 +21,7 @@ VAL_FILE = "validation_data.json"
 QUERY_ENCODERS = ("model", "idf")
 VALIDATION_METRIC = "nDCG@10"
 AUTO_BATCH_SIZE = 32  # queries per step; the ablation in docs/training.md compares sizes
-MAX_PASSAGES = 2048  # of a large collection; three epochs over so many leave little to gain from others
+MAX_PASSAGES = 2048  # of a large collection, so that a training takes minutes whatever its size
 DEFAULT_TEACHERS = ["bm25"]  # beside the model as it comes
 # The default where a teacher's view is not all that the examples tell: their queries have been judged by someone.
 JUDGED_LOSSES = ["contrastive=0.5", f"{BATCH_TEACHER_LOSS}=0.5"]
