@@ -6,11 +6,10 @@ DEMO := build/demo
 .PHONY: demo test test-slow lint install clean
 
 # The whole way on Python's own documentation: documents -> training data -> tuned model -> metrics -> search.
-# One epoch in place of three, so that it takes minutes.
 demo: install
 	$(PY) examples/python_docs.py --output-dir $(DEMO)/python_docs
 	$(PY) generate_training_data.py --input-dir $(DEMO)/python_docs --output-file $(DEMO)/training_data.json --generator extractive --round-trip 20
-	$(PY) train_splade.py --model-name splade-tiny --train-file $(DEMO)/training_data.json --output-dir $(DEMO)/fine_tuned_splade --epochs 1
+	$(PY) train_splade.py --model-name splade-tiny --train-file $(DEMO)/training_data.json --output-dir $(DEMO)/fine_tuned_splade
 	$(PY) test_evaluate.py --model-dir $(DEMO)/fine_tuned_splade --test-file examples/python_questions --docs-file $(DEMO)/python_docs --baseline bm25 --compare splade-tiny --metrics nDCG@10 RR@10 R@100
 	$(PY) test_queries.py --model-dir $(DEMO)/fine_tuned_splade --docs-file $(DEMO)/python_docs --query "value in the middle of sorted data" --top-k 3
 
