@@ -25,7 +25,6 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from accelerate.utils import broadcast_object_list
 from pydantic import ValidationError
 
 from utils.arguments import (
@@ -281,7 +280,10 @@ class SpladeTrainer:
         # A number of terms that is asked for may need some that no text has yet.
         targets = settings.target_doc_terms or settings.target_query_terms
         terms = teacher.terms(tokenized) if teacher and not targets else None
-        (terms,) = broadcast_object_list([terms])  # a weight near 0 may be one in one process and none in another
+        if arguments.world_size > 1:  # a weight near 0 may be above it in one process alone
+            received = [terms]
+            torch.distributed.broadcast_object_list(received)
+            (terms,) = received
         trainer = EncoderTrainer(
             encoder,
             arguments,

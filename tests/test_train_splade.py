@@ -500,11 +500,11 @@ def test_a_batch_that_does_not_fit_the_memory_goes_in_parts(data):
     """The memory is played: more than 7 texts at a time are refused."""
     forward, sizes = SpladeEncoder.forward, []
 
-    def refuse(self, input_ids, attention_mask):
+    def refuse(self, input_ids, attention_mask, **options):
         sizes.append(sum(len(part) for part in input_ids))
         if sizes[-1] > 7 and self.training:
             raise RuntimeError("MPS backend out of memory (MPS allocated: 8.52 GB)")
-        return forward(self, input_ids, attention_mask)
+        return forward(self, input_ids, attention_mask, **options)
 
     options = {"batch_size": 16, "epochs": 1, "precision": "float32", "val_file": None}
     trainer(data, **options).train()
@@ -1056,11 +1056,12 @@ def test_of_many_passages_some_are_trained_on_and_some_validate(data, monkeypatc
     monkeypatch.setattr("train_splade.VALIDATION_PASSAGES", 4)
     rows = [row | {"query_type": "keywords"} for row in examples()]
     (data / "training_data.json").write_text(json.dumps(rows))
-    for options, trained in (({}, 10), ({"loss": ["contrastive"], "max_passages": 12}, 12)):
+    contrastive = {"loss": ["contrastive"], "max_passages": 12}
+    for options, trained, validated in (({}, 10, 4), (contrastive, 12, 6)):
         training = trainer(data, epochs=1, output_dir=data / str(trained), **options)
         training.train()
         notes = SpladeEncoder.from_pretrained(training.output_dir, "cpu").training_notes
-        assert notes["examples"] == trained and training.selection["queries"] == 4
+        assert notes["examples"] == trained and training.selection["queries"] == validated
         assert f"training on {trained} examples, of {trained} passages of 16" in capsys.readouterr().out
 
 
