@@ -315,7 +315,7 @@ class SpladeTrainer:
                 encoder.forget_trace()
         encoder.eval()
         self.history = trainer.history
-        if validation:
+        if validation:  # in every process, as a second call of `train` goes on from what is kept
             free = not self.given & SPARSITY_SETTINGS
             self.selection = keep_best(encoder, untuned_weights, collection, free, settings.language, trainer.best_run)
             print_line(describe_selection(self.selection))

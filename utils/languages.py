@@ -13,9 +13,8 @@ NO_LANGUAGE = "zxx"  # ISO 639's code for numbers, code and the like
 LETTER = regex.compile(r"\p{L}")
 # Codes of no one language: several, one without a code, an unknown one, none, and those for private use.
 NOT_ONE_LANGUAGE = regex.compile(r"(?:mul|mis|und|zxx|q[a-t][a-z]|x)\b")
-VARIANT = regex.compile(
-    r"(.+) \((.+)\)"
-)  # langcodes reads Traditional Chinese, and loses the script of Chinese (Traditional)
+# Langcodes reads Traditional Chinese, and loses the script of Chinese (Traditional).
+VARIANT = regex.compile(r"(.+) \((.+)\)")
 
 
 def parse_language(text: str) -> str:
