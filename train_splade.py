@@ -389,7 +389,7 @@ def parse_args() -> ScriptArguments:
 
     add = parser.add_argument_group("optimization").add_argument
     add("--epochs", type=positive_int, default=3, help="passes over the training examples")
-    rate = "peak learning rate; default: 5e-5 for a model as wide as BERT-base, more for narrower ones"
+    rate = "peak learning rate; default: 2.5e-5 for a model as wide as BERT-base, more for narrower ones"
     add("--learning-rate", type=number_in_range(float, 0), default=None, help=rate)
     passages = "passages to train on, drawn at random from more; "
     passages += f"default: {MAX_PASSAGES:,} where queries are cut out of them, else all"

@@ -976,7 +976,7 @@ def test_a_setting_by_position_is_named_when_it_is_wrong(data):
 
 def test_the_defaults_follow_the_width_of_the_model(data):
     training = SpladeTrainer("splade-tiny", data / "model", data / "training_data.json", None, device="cpu", epochs=1)
-    assert training.settings.learning_rate == pytest.approx(5e-5 * 768 / 128)
+    assert training.settings.learning_rate == pytest.approx(2.5e-5 * 768 / 128)
     adapted = trainer(data, learning_rate=None, lora_rank=4)
     assert adapted.settings.learning_rate == pytest.approx(5 * training.settings.learning_rate)
     assert len(training.train()) == 1

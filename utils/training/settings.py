@@ -27,7 +27,7 @@ DEFAULT_TEACHERS = ["bm25"]  # beside the model as it comes
 JUDGED_LOSSES = ["contrastive=0.5", f"{BATCH_TEACHER_LOSS}=0.5"]
 TEMPERED_LOSSES = {BATCH_TEACHER_LOSS, "kl"}  # that `temperature` is for
 IDF_QUERIES = "idf queries have their own tokens, and nothing makes them sparser"
-BERT_RATE, BERT_WIDTH = 5e-5, 768  # learning rate and hidden size of BERT-base, from which other widths are scaled
+BERT_RATE, BERT_WIDTH = 2.5e-5, 768  # learning rate and hidden size of BERT-base, from which other widths are scaled
 LORA_RATE_FACTOR = 5  # learning rate of adapters over that of all weights
 
 
@@ -42,8 +42,8 @@ class TrainingSettings:
             was generated with the training file, else one of the default name beside it or in the current folder;
             without any, the last epoch's weights are kept rather than the best epoch's.
         learning_rate: peak of AdamW's, after a linear warm-up over `warmup_ratio` of the steps, then linear to 0. None
-            for 5e-5 times 768 over the model's hidden size (the rate that keeps is one over the width, Yang et al.,
-            arXiv 2203.03466): 5e-5 for BERT-base, 3e-4 for SPLADE-tiny; with `lora_rank`, five times as much.
+            for 2.5e-5 times 768 over the model's hidden size (the rate that keeps is one over the width, Yang et al.,
+            arXiv 2203.03466): 2.5e-5 for BERT-base, 1.5e-4 for SPLADE-tiny; with `lora_rank`, five times as much.
         batch_size: queries per step and process; each brings its positive and its negatives. None for AUTO_BATCH_SIZE.
         max_passages: most passages whose examples are trained on, at least 2, drawn at random from more. None for
             MAX_PASSAGES where the loss is `kl-batch` alone, which learns from a passage's neighbors whatever its
