@@ -8,7 +8,7 @@ import sys
 import pytest
 from conftest import ROOT
 
-from benchmarks import common
+from benchmarks import ablation, common
 
 pytestmark = pytest.mark.slow
 SMALL = {"hidden_size": 16, "num_hidden_layers": 1, "num_attention_heads": 1, "intermediate_size": 16}
@@ -44,6 +44,27 @@ def test_rows_of_models_are_measured_against_bm25_and_with_it(beir, monkeypatch,
     *_, bm25, one, two = capsys.readouterr().out.strip().splitlines()
     assert bm25.startswith("BM25 ") and one.startswith("splade-tiny ") and two.startswith("splade-tiny splade-tiny ")
     assert two.split()[2] == one.split()[1] and "+0.000 (+0.000 to +0.000)" in two
+
+
+def test_rows_of_the_ablation_are_made_once_and_a_failure_names_its_log(beir, docs, tmp_path, monkeypatch, capsys):
+    texts = [(docs / name).read_text() for name in ("engine.md", "brakes.txt")]
+    records = [{"_id": f"d{i}", "title": "", "text": text} for i, text in enumerate(texts, 1)]
+    (beir / "corpus.jsonl").write_text("".join(json.dumps(record) + "\n" for record in records))
+    monkeypatch.setattr(ablation, "ROWS", {"bm25": ("--teacher bm25 --epochs 1 --device cpu", "")})
+    arguments = ["--collection", str(beir), "--work-dir", str(tmp_path / "work"), "--seeds", "1", "2"]
+    monkeypatch.setattr(sys, "argv", ["ablation", *arguments])
+    ablation.main(ablation.parse_args())
+    made = capsys.readouterr().out.splitlines()[-2:]
+    assert made[0].split()[:3] == ["row", "options", "beir"] and made[1].startswith("bm25  --teacher bm25")
+    run = ablation._run
+    monkeypatch.setattr(ablation, "_run", lambda *arguments: pytest.fail("made again"))
+    ablation.main(ablation.parse_args())
+    assert capsys.readouterr().out.splitlines()[-2:] == made
+    monkeypatch.setattr(ablation, "_run", run)
+    monkeypatch.setattr(ablation, "ROWS", {"bm25": ("--teacher none", "--crops 1")})
+    monkeypatch.setattr(sys, "argv", ["ablation", *arguments, "3"])
+    with pytest.raises(ValueError, match=r"train_splade.py ended with exit code 2; what it printed is in .*log.txt"):
+        ablation.main(ablation.parse_args())
 
 
 @pytest.mark.parametrize("way", ["python -m tool", "python tool.py"])

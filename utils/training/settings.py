@@ -20,7 +20,7 @@ from utils.training.sparsity import REGULARIZERS
 VAL_FILE = "validation_data.json"
 QUERY_ENCODERS = ("model", "idf")
 VALIDATION_METRIC = "nDCG@10"
-AUTO_BATCH_SIZE = 32  # queries per step; the ablation in docs/training.md compares sizes
+AUTO_BATCH_SIZE = 32  # queries per step
 MAX_PASSAGES = 2048  # of a large collection, so that a training takes minutes whatever its size
 DEFAULT_TEACHERS = ["bm25"]  # beside the model as it comes
 # The default where a teacher's view is not all that the examples tell: their queries have been judged by someone.
