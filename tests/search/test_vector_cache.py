@@ -128,6 +128,23 @@ def test_a_file_does_not_grow_without_end(vectors_of, encoded, monkeypatch):
     assert encoded[5:] == ["a red fruit", "waves of the sea"] or encoded[5:] == ["waves of the sea", "a red fruit"]
 
 
+def test_an_interrupt_loses_the_last_texts_alone(vectors_of, minilm, encoded, monkeypatch):
+    monkeypatch.setattr(vector_cache, "BLOCK_TEXTS", 2)
+    monkeypatch.setattr(vector_cache, "KEPT_SECONDS", 0)
+
+    def interrupted(texts):
+        if encoded:
+            raise KeyboardInterrupt
+        return minilm.encode(texts)
+
+    with pytest.raises(KeyboardInterrupt):
+        encode_cached("minilm", "", TEXTS, interrupted)
+    first = encoded[:]
+    vectors = vectors_of(TEXTS)
+    assert len(first) == 2 and sorted(encoded) == sorted(set(TEXTS))
+    np.testing.assert_allclose(vectors, minilm.encode(TEXTS), atol=1e-6)
+
+
 # Encodes 40 times a text that is new, as its first argument in each of 500 dimensions.
 WRITE_OFTEN = """
 import sys

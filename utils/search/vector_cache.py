@@ -1,6 +1,8 @@
 """Vectors of dense models in the user's cache folder: a text is encoded once, whatever runs ask for its vector."""
 
 import hashlib
+import itertools
+import time
 from collections.abc import Callable, Sequence
 
 import numpy as np
@@ -10,6 +12,7 @@ from utils.files import cache_folder, is_private, replacing
 
 MAX_ROWS = 100_000  # vectors in a file, of one model: 150 MB at 384 dimensions
 BLOCK_TEXTS = 256  # texts encoded between two steps of the progress bar
+KEPT_SECONDS = 60  # between two writes to the file, the most that an interrupt loses
 
 
 def encode_cached(
@@ -38,17 +41,26 @@ def encode_cached(
     if missing:
         missing.sort(key=lambda key: -len(distinct[key]))  # texts of a block of one length need little padding
         parts = [vectors] if len(vectors) else []
+        written, failure = time.monotonic(), None
         with progress_bar(total=len(missing), desc="encoding", unit="texts") as bar:
             for start in range(0, len(missing), BLOCK_TEXTS):
-                parts.append(encode([distinct[key] for key in missing[start : start + BLOCK_TEXTS]]))
-                bar.update(len(parts[-1]))
-        vectors = np.concatenate(parts)
-        row_of |= {key: row for row, key in enumerate(missing, len(row_of))}
-        kept = list(row_of if len(row_of) <= MAX_ROWS else distinct)[:MAX_ROWS]
-        try:
-            _write(file_name, kept, vectors[[row_of[key] for key in kept]])
-        except OSError as error:
-            print_line(f"{name}: its vectors are not kept for later runs: {error}")
+                block = missing[start : start + BLOCK_TEXTS]
+                parts.append(encode([distinct[key] for key in block]))
+                row_of |= {key: row for row, key in enumerate(block, len(row_of))}
+                bar.update(len(block))
+                if block[-1] != missing[-1] and time.monotonic() - written < KEPT_SECONDS:
+                    continue
+                vectors = np.concatenate(parts)
+                parts = [vectors]
+                wanted = row_of if len(row_of) <= MAX_ROWS else filter(row_of.__contains__, distinct)
+                kept = list(itertools.islice(wanted, MAX_ROWS))
+                try:
+                    _write(file_name, kept, vectors[[row_of[key] for key in kept]])
+                except OSError as error:
+                    failure = error
+                written = time.monotonic()
+        if failure:
+            print_line(f"{name}: its vectors are not kept for later runs: {failure}")
     return vectors[[row_of[key] for key in keys]]
 
 
