@@ -1,9 +1,13 @@
 """BM25 search."""
 
 import itertools
+import os
+import subprocess
+import sys
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
+from conftest import ROOT
 
 from utils.evaluation.collection import Collection
 from utils.evaluation.metrics import evaluate_bm25
@@ -135,3 +139,25 @@ def test_the_baseline_the_teacher_and_the_filter_have_the_same_index():
     example = TrainingExample(query="Haus", positive_document=texts[4], positive_id="4")
     assert filter_by_round_trip([example], passages, 1, "bm25", language="german")[0] == []
     assert filter_by_round_trip([example], passages, 1, "bm25", language="english")[0] == [example]
+
+
+SEARCH_BESIDE_JAX = """
+import sys
+from utils.search.lexical import BM25Index
+assert "jax.lax" in sys.modules
+print(BM25Index(["red apples", "blue sea"], "en").search(["apple"], 2)[0][0][0])
+"""
+
+
+def test_jax_takes_no_memory_of_a_gpu_and_does_not_search(tmp_path):
+    (tmp_path / "jax").mkdir()
+    (tmp_path / "jax" / "__init__.py").touch()
+    (tmp_path / "jax" / "lax.py").write_text(
+        "import os\nassert os.environ['XLA_PYTHON_CLIENT_PREALLOCATE'] == 'false'\n"
+        "def top_k(scores, k):\n    assert not any(scores), 'this is a search'\n"
+    )
+    environment = {**os.environ, "PYTHONPATH": str(tmp_path)}
+    environment.pop("XLA_PYTHON_CLIENT_PREALLOCATE", None)
+    command = [sys.executable, "-c", SEARCH_BESIDE_JAX]
+    found = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, check=True)
+    assert found.stdout == "0\n"

@@ -1,9 +1,13 @@
 """The analyzer of BM25: terms by script, stop words and Snowball stems by language."""
 
 import itertools
+import os
 
 import regex
 import Stemmer
+
+# Where JAX is installed, bm25s starts it, which would take three quarters of a GPU's memory then and there.
+os.environ.setdefault("XLA_PYTHON_CLIENT_PREALLOCATE", "false")
 from bm25s.tokenization import Tokenizer
 
 from utils.documents.normalization import HAN_AND_KANA, SOUTHEAST_ASIAN, normalize

@@ -3,7 +3,6 @@
 import threading
 from collections.abc import Sequence
 
-import bm25s
 import numpy as np
 import scipy.sparse
 
@@ -39,7 +38,9 @@ class BM25Index:
         tokens = self._vocabulary.tokenize(list(texts), return_as="ids", show_progress=False)
         # bm25s gives a text without known words this one token.
         self._blank = {self._vocabulary.get_vocab_dict().get("", -1)}
-        self._bm25 = bm25s.BM25(k1=K1, b=B)
+        from bm25s import BM25  # utils.search.analyzer is the first to import it
+
+        self._bm25 = BM25(k1=K1, b=B)
         self._bm25.index((tokens, self._vocabulary.get_vocab_dict()), show_progress=False)
 
     def mean_terms(self, texts: Sequence[str]) -> float:
@@ -66,7 +67,8 @@ class BM25Index:
         if not queries:  # bm25s fails on none
             return []
         tokens = self._tokenize(queries)
-        hits = self._bm25.retrieve(tokens, k=min(top_k, self.size), show_progress=False, n_threads=0)
+        options = {"show_progress": False, "n_threads": 0, "backend_selection": "numpy"}
+        hits = self._bm25.retrieve(tokens, k=min(top_k, self.size), **options)
         return [
             [(int(i), float(s)) for i, s in zip(positions, scores) if s > 0 and set(row) != self._blank]
             for row, positions, scores in zip(tokens, hits.documents, hits.scores)
