@@ -28,7 +28,7 @@ import numpy as np
 from scipy.stats import bootstrap
 
 from utils.arguments import ScriptParser, positive_int
-from utils.console import format_table, print_line, run_script
+from utils.console import format_table, print_line, progress_bar, run_script
 from utils.evaluation.collection import read_collection
 from utils.evaluation.runs import bm25_run, fuse_runs, run_model, values_by_query
 from utils.evaluation.significance import RESAMPLES
@@ -79,7 +79,8 @@ def main(args: argparse.Namespace) -> None:
         made = dict.fromkeys((collection, ROWS[row][1]) for collection in folders.values() for row in rows)
         list(pool.map(lambda part: _generate(work_dir, *part), made))
         jobs = list(product(rows, folders.values(), seeds))
-        list(pool.map(lambda job: _tune(work_dir, *job), jobs))
+        tuned = pool.map(lambda job: _tune(work_dir, *job), jobs)
+        list(progress_bar(tuned, total=len(jobs), desc="tuning", unit="models"))
     table, first = [], None
     untuned = [_measure(work_dir, collection, UNTUNED) for collection in folders.values()]
     for row in rows:
@@ -172,7 +173,13 @@ def parse_args() -> argparse.Namespace:
     add = parser.add_argument
     add("--collection", nargs="+", required=True, metavar="DIR", help="folders in the BEIR layout")
     add("--work-dir", required=True, metavar="DIR", help="where data, models and figures are kept")
-    add("--rows", nargs="+", default=list(ROWS), metavar="ROW", help=f"default: all of {'; '.join(ROWS)}")
+    add(
+        "--rows",
+        nargs="+",
+        default=list(ROWS),
+        metavar="ROW",
+        help=f"the first is what others are compared with; default: all of {'; '.join(ROWS)}",
+    )
     add("--seeds", type=int, nargs="+", default=[42, 43, 44], help="seeds of the training")
     add("--workers", type=positive_int, default=1, help="trainings at a time")
     return parser.parse_args()

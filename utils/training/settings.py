@@ -154,7 +154,7 @@ class TrainingSettings:
         if self.learning_rate is not None:
             return self
         rate = BERT_RATE * BERT_WIDTH / hidden_size * (LORA_RATE_FACTOR if self.lora_rank else 1)
-        return replace(self, learning_rate=rate)
+        return replace(self, learning_rate=round(rate, 8))
 
     def to_json(self) -> dict[str, Any]:
         """Return the settings by name but for `resume`, in types that JSON has, as a model and its checkpoints store
