@@ -15,6 +15,7 @@ the code and one run at a time. --workers trains several models at a time, which
 """
 
 import argparse
+import functools
 import shlex
 import subprocess
 import sys
@@ -29,9 +30,9 @@ from scipy.stats import bootstrap
 
 from utils.arguments import ScriptParser, positive_int
 from utils.console import format_table, print_line, progress_bar, run_script
-from utils.evaluation.collection import read_collection
-from utils.evaluation.runs import bm25_run, fuse_runs, run_model, values_by_query
-from utils.evaluation.significance import RESAMPLES
+from utils.evaluation.collection import Collection, read_collection
+from utils.evaluation.runs import Run, bm25_run, fuse_runs, run_model, values_by_query
+from utils.evaluation.significance import BATCH, RESAMPLES
 from utils.files import replacing
 from utils.search.lexical import BM25Index
 from utils.splade.encoder import SpladeEncoder
@@ -72,7 +73,7 @@ def main(args: argparse.Namespace) -> None:
     if len(folders) < len(args.collection):
         raise ValueError("--collection: two of them have the same name")
     for collection in folders.values():
-        read_collection(collection)
+        _open(collection)
     work_dir = Path(args.work_dir).resolve()
     seeds, rows = list(dict.fromkeys(args.seeds)), list(dict.fromkeys(args.rows))
     with ThreadPoolExecutor(args.workers) as pool:  # the work is done in processes of their own
@@ -107,7 +108,7 @@ def _difference(differences: Sequence[np.ndarray]) -> str:
     def mean(*parts: np.ndarray, axis: int) -> np.ndarray:
         return np.mean([part.mean(axis) for part in parts], axis=0)
 
-    options = {"n_resamples": RESAMPLES, "batch": 100, "method": "percentile", "rng": 0}
+    options = {"n_resamples": RESAMPLES, "batch": BATCH, "method": "percentile", "rng": 0}
     low, high = bootstrap(differences, mean, **options).confidence_interval
     return f"{np.mean([part.mean() for part in differences]):+.3f} ({low:+.3f} to {high:+.3f})"
 
@@ -151,15 +152,20 @@ def _run(script: str, folder: Path, *options: object) -> None:
         raise ValueError(f"{script} ended with exit code {code}; what it printed is in {log}")
 
 
+@functools.cache
+def _open(collection: Path) -> tuple[Collection, Run]:
+    """Return a collection and BM25's run on it."""
+    data = read_collection(collection)
+    return data, bm25_run(data, BM25Index([document.full_text for document in data.documents]))
+
+
 def _measure(work_dir: Path, collection: Path, model: str) -> Result:
     """Return the figures of a model, UNTUNED or one of the work folder; they are kept there."""
     file = work_dir / collection.name / f"{model}.npz"
     if not file.exists():
-        data = read_collection(collection)
-        lexical = bm25_run(data, BM25Index([document.full_text for document in data.documents]))
-        run = run_model(
-            data, SpladeEncoder.from_pretrained(model if model == UNTUNED else file.with_suffix("")), METRIC
-        )
+        data, lexical = _open(collection)
+        source = model if model == UNTUNED else file.with_suffix("")
+        run = run_model(data, SpladeEncoder.from_pretrained(source), METRIC)
         fused, bm25 = (values_by_query(data, hits, METRIC) for hits in (fuse_runs(run.hits, lexical), lexical))
         file.parent.mkdir(parents=True, exist_ok=True)
         with replacing(file) as unfinished, unfinished.open("wb") as out:

@@ -30,6 +30,8 @@ class BM25Index:
     """
 
     def __init__(self, texts: Sequence[str], language: str | None = None) -> None:
+        from bm25s import BM25  # not above: utils.search.analyzer has to be the first to import it
+
         self.size = len(texts)
         self.language = base_language(parse_language(language)) if language else detect_language(texts)
         self.description = f"BM25: k1 {K1}, b {B}; {describe_analyzer(self.language)}"
@@ -38,8 +40,6 @@ class BM25Index:
         tokens = self._vocabulary.tokenize(list(texts), return_as="ids", show_progress=False)
         # bm25s gives a text without known words this one token.
         self._blank = {self._vocabulary.get_vocab_dict().get("", -1)}
-        from bm25s import BM25  # utils.search.analyzer is the first to import it
-
         self._bm25 = BM25(k1=K1, b=B)
         self._bm25.index((tokens, self._vocabulary.get_vocab_dict()), show_progress=False)
 
