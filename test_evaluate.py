@@ -2,6 +2,7 @@
 
     python test_evaluate.py --model-dir ./fine_tuned_splade --test-file validation_data.json
     python test_evaluate.py --model-dir ./fine_tuned_splade --test-file beir/ --baseline bm25 --compare splade-tiny
+    python test_evaluate.py --model-dir ./fine_tuned_splade --test-file beir/ --search splade hybrid
 
 The test data is a file of training-format examples (the collection is its documents and the passages that were
 generated with it, in test_data_corpus.jsonl beside test_data.json; each query's positive documents are the relevant
@@ -71,7 +72,7 @@ def main(args: ScriptArguments) -> None:
     if args.output_file:
         check_writable(args.output_file)
     check_metrics(args.metrics)
-    refuse_idle_flags(args, [(args.baseline, "--baseline", "language")])
+    refuse_idle_flags(args, [(args.baseline or "hybrid" in args.search, "--baseline or --search hybrid", "language")])
     names = *args.compare, args.model_dir
     for name in names:  # before the first is measured, which takes long
         load_config(name, read_model_folder(name).subfolder)
@@ -85,7 +86,8 @@ def main(args: ScriptArguments) -> None:
     for name in names:
         model = SpladeEncoder.from_pretrained(name, args.device, args.max_length, args.precision, args.threads)
         model.check_positions(max_length=args.max_length)
-        rows.append(evaluate_model(name, model, data, args.metrics, args.batch_size))
+        options = args.batch_size, dict.fromkeys(args.search), args.language
+        rows += evaluate_model(name, model, data, args.metrics, *options)
         print_long_documents(rows[-1]["long_documents"], len(data.documents), model.max_length, name)
         truncated = model.tokenize_and_count_queries(list(data.queries.values()))[1]
         print_truncated(truncated, len(data.queries), "queries", model.query_max_length, name)
@@ -114,6 +116,8 @@ def parse_args() -> ScriptArguments:
     add("--baseline", choices=["bm25"], default=None, help="add a row for BM25")
     add("--language", type=language_code, default=None, help="of the texts, for BM25: de, german; default: detected")
     add("--compare", action="append", default=[], metavar="MODEL", help="add a row for another model; repeatable")
+    search = "rows for each model: alone, fused with BM25"
+    add("--search", nargs="+", choices=["splade", "hybrid"], default=["splade"], help=search)
     add("--metrics", nargs="+", default=list(DEFAULT_METRICS), metavar="NAME", help="as ir-measures spells them")
     add("--output-file", default=None, metavar="FILE", help="JSON file for the metrics")
     add = parser.add_argument_group("encoding").add_argument

@@ -1,15 +1,18 @@
-"""Search a document collection with a SPLADE model, at a prompt or for one query.
+"""Search documents with a SPLADE model and by words, at a prompt or for one query.
 
     python test_queries.py --model-dir ./fine_tuned_splade --docs-file documents.json
     python test_queries.py --model-dir ./fine_tuned_splade --docs-file ./docs --query "reset the device" --top-k 3
     python test_queries.py --model-dir ./fine_tuned_splade --docs-file ./docs --synonyms synonyms.txt
+    python test_queries.py --model-dir ./fine_tuned_splade --index-dir ./index --filter "year>=2020"
 
     from test_queries import load_splade_model, retrieve_documents
     tokenizer, model, device = load_splade_model("./fine_tuned_splade")
     retrieve_documents("reset the device", ["First document", "Second document"], tokenizer, model, device, top_k=3)
 
-Documents are encoded once, those that are longer than the model's limit by their passages. Each hit shows its rank,
-score and text (of a long document, its best passage's) and the terms that query and text share with their part of the
+Documents of --docs-file are encoded at each start; embedder.py makes an --index-dir that opens at once. Those that are
+longer than the model's limit are searched by their passages. The search is hybrid: the model's scores and BM25's, each
+divided by the query's highest, are added; --search splade or bm25 is one of them alone. Each hit shows its rank, score
+and text (of a long document, its best passage's) and the terms that query and text share with their part of the model's
 score.
 """
 
@@ -21,13 +24,22 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import torch
 
-from utils.arguments import ScriptArguments, ScriptParser, check_positive, positive_int, refuse_overwriting
+from utils.arguments import (
+    ScriptArguments,
+    ScriptParser,
+    check_positive,
+    language_code,
+    positive_int,
+    refuse_idle_flags,
+    refuse_overwriting,
+)
 from utils.console import print_line, print_long_documents, print_skipped, quiet_libraries, run_script
 from utils.device import PRECISIONS
 from utils.documents.reading import read_documents
 from utils.files import check_writable, write_json
 from utils.records import Document, replace_surrogates
-from utils.search.passages import DocumentIndex
+from utils.search.document_index import DocumentIndex
+from utils.search.filters import Condition, parse_filters
 from utils.search.synonyms import Synonyms
 from utils.splade.encoder import SpladeEncoder
 from utils.splade.tokenization import check_text, check_texts
@@ -36,6 +48,7 @@ if TYPE_CHECKING:  # importing it before utils.console would make tqdm warn in a
     from transformers import PreTrainedTokenizerBase
 
 SNIPPET_CHARACTERS = 200  # of a hit's text; about two lines of a terminal
+SEARCHES = ("hybrid", "splade", "bm25")
 
 
 def load_splade_model(
@@ -80,62 +93,78 @@ def retrieve_documents(
     check_positive(top_k=top_k)
     check_text(query, "query")
     documents = list(check_texts(documents, "documents"))
-    search = _last  # another thread may replace it
-    if search is None or search.model is not model.to(device) or search.documents != documents:
-        search = _last = DocumentSearch(documents, model)
-    return search.search(query, top_k)
+    last = _last  # another thread may replace it
+    if last is None or last[1].model is not model.to(device) or last[0] != documents:
+        index = DocumentIndex(model)
+        index.add([Document(id=str(position), text=text) for position, text in enumerate(documents)])
+        last = _last = documents, DocumentSearch(index, model, "splade")
+    names = ("rank", "index", "score", "snippet", "terms")
+    return [{name: hit[name] for name in names} for hit in last[1].search(query, top_k)]
 
 
 class DocumentSearch:
-    """Documents, encoded and indexed.
+    """Search of an index, with what shows why a passage matched.
 
     Args:
+        kind: one of SEARCHES.
         synonyms: expand queries before they are encoded.
-        titles: see `utils.search.passages.DocumentIndex`.
+        where: conditions on the documents, see utils.search.filters.parse_filters.
     """
 
     def __init__(
         self,
-        documents: Sequence[str],
+        index: DocumentIndex,
         model: SpladeEncoder,
-        show_progress: bool = False,
+        kind: str = "hybrid",
         synonyms: Synonyms | None = None,
-        titles: Sequence[str] | None = None,
+        where: Sequence[Sequence[Condition]] = (),
     ) -> None:
-        self.documents, self.model, self.synonyms = list(documents), model, synonyms
-        self.index = DocumentIndex(model, self.documents, titles, show_progress=show_progress)
-        if show_progress:
-            print_long_documents(self.index.long_documents, len(self.documents), model.max_length)
+        self.index, self.model, self.kind, self.synonyms, self.where = index, model, kind, synonyms, where
 
     def expand(self, query: str) -> str:
         """Return a query with its synonyms."""
         return self.synonyms.expand(query) if self.synonyms else query
 
     def search(self, query: str, top_k: int) -> list[dict[str, Any]]:
-        """See `retrieve_documents`."""
-        vector = self.model.encode_query(self.expand(query))
+        """Return the hits as `retrieve_documents` does; besides, each has its document's `id`, `title` and `metadata`,
+        and the `heading` above its passage. `index` is the document's number.
+
+        Raises:
+            ValueError: no document has a field that a condition is on.
+        """
+        query = self.expand(query)
+        vector = self.model.encode_query(query)
+        options = {"vector": None if self.kind == "bm25" else vector, "words": None if self.kind == "splade" else query}
+        hits = self.index.search(**options, top_k=top_k, where=self.where)
+        documents = self.index.documents(hit.document for hit in hits)
+        passages = self.index.passages(hit.passage for hit in hits)
         results = []
-        for rank, hit in enumerate(self.index.search(vector, top_k), 1):
-            passage = self.index.vectors[hit.passage]
+        for rank, hit in enumerate(hits, 1):
+            passage, document = passages[hit.passage], documents[hit.document]
             shared, in_query, in_passage = np.intersect1d(
-                vector.indices, passage.indices, assume_unique=True, return_indices=True
+                vector.indices, passage.terms.indices, assume_unique=True, return_indices=True
             )
-            parts = vector.values[in_query] * passage.values[in_passage]
+            parts = vector.values[in_query] * passage.terms.values[in_passage]
             order = np.argsort(-parts, kind="stable")
             words = self.model.decode_terms(shared[order])
+            shares = parts[order] / parts.sum() if len(parts) else parts
             results.append(
                 {
                     "rank": rank,
                     "index": hit.document,
                     "score": hit.score,
-                    "snippet": _snippet(self.index.passages[hit.passage]),
-                    "terms": [(word, float(part)) for word, part in zip(words, parts[order] / parts.sum())],
+                    "snippet": _snippet(passage.text),
+                    "terms": list(zip(words, shares.tolist())),
+                    "id": document.id,
+                    "title": document.title,
+                    "heading": passage.heading,
+                    "metadata": document.metadata,
                 }
             )
         return results
 
 
-_last: DocumentSearch | None = None
+_last: tuple[list[str], DocumentSearch] | None = None
 
 
 def _snippet(text: str) -> str:
@@ -143,22 +172,22 @@ def _snippet(text: str) -> str:
     return line if len(line) <= SNIPPET_CHARACTERS else line[: SNIPPET_CHARACTERS - 3].rsplit(" ", 1)[0] + "..."
 
 
-def print_hits(results: Sequence[dict[str, Any]], documents: Sequence[Document], top_terms: int) -> None:
-    """Print hits with their metadata, if they have some, and their matching terms."""
+def print_hits(results: Sequence[dict[str, Any]], top_terms: int) -> None:
+    """Print hits with their heading and metadata, if they have some, and their matching terms."""
     if not results:
         print_line("No document shares a term with this query.")
     for result in results:
-        document = documents[result["index"]]
-        print_line(f"Rank {result['rank']} (Score: {result['score']:.4f}) {document.id}")
+        print_line(f"Rank {result['rank']} (Score: {result['score']:.4f}) {result['id']}")
+        if result["heading"]:
+            print_line(f"  {_snippet(result['heading'])}:")
         print_line(f"  {result['snippet']}")
-        if document.metadata:
-            print_line("  " + _snippet(", ".join(f"{name}: {value}" for name, value in document.metadata.items())))
-        print_line("  matched: " + ", ".join(f"{word} {part:.0%}" for word, part in result["terms"][:top_terms]))
+        if result["metadata"]:
+            print_line("  " + _snippet(", ".join(f"{name}: {value}" for name, value in result["metadata"].items())))
+        matched = ", ".join(f"{word} {part:.0%}" for word, part in result["terms"][:top_terms])
+        print_line(f"  matched: {matched or 'words alone'}")
 
 
-def prompt_for_queries(
-    search: DocumentSearch, documents: Sequence[Document], top_k: int, top_terms: int
-) -> list[dict[str, Any]]:
+def prompt_for_queries(search: DocumentSearch, top_k: int, top_terms: int) -> list[dict[str, Any]]:
     """Ask for queries until `quit` or the end of input; return the records of `answer_query`."""
     records = []
     sys.stdin.reconfigure(errors="replace")  # bytes that are not UTF-8 end no session
@@ -171,42 +200,54 @@ def prompt_for_queries(
         if query.lower() in ("quit", "exit"):
             break
         if query:
-            records.append(answer_query(query, search, documents, top_k, top_terms))
+            records.append(answer_query(query, search, top_k, top_terms))
     return records
 
 
-def answer_query(
-    query: str, search: DocumentSearch, documents: Sequence[Document], top_k: int, top_terms: int
-) -> dict[str, Any]:
+def answer_query(query: str, search: DocumentSearch, top_k: int, top_terms: int) -> dict[str, Any]:
     """Search, print the hits, and return them for the output file: {"query", "results"}."""
     if search.model.tokenize_and_count_queries([search.expand(query)])[1]:
         print_line(f"The query is longer than {search.model.query_max_length} tokens and was cut.")
     started = time.perf_counter()
     results = search.search(query, top_k)
     milliseconds = (time.perf_counter() - started) * 1000
-    print_hits(results, documents, top_terms)
+    print_hits(results, top_terms)
     print_line(f"({milliseconds:.1f} ms)\n")
-    found = [documents[result["index"]] for result in results]
-    results = [{**result, "id": document.id, "metadata": document.metadata} for result, document in zip(results, found)]
     return {"query": query, "results": results}
 
 
+def open_index(args: ScriptArguments) -> tuple[DocumentIndex, SpladeEncoder]:
+    """Open the index, or make one of the documents, and load its model."""
+    if args.docs_file:
+        documents, skipped = read_documents(args.docs_file)
+        print_skipped(skipped)
+    _, model, device = load_splade_model(args.model_dir, args.device, args.precision, args.threads)
+    if args.index_dir:
+        index = DocumentIndex(model, args.index_dir)
+        print_line(f"{index.describe()}, on {device}")
+        return index, model
+    index = DocumentIndex(model, language=args.language)
+    print_line(f"{len(documents):,} documents, on {device}")
+    index.add(documents, show_progress=True)
+    print_long_documents(index.long_documents, len(documents), model.max_length)
+    return index, model
+
+
 def main(args: ScriptArguments) -> None:
-    refuse_overwriting(args.output_file, args.docs_file, args.synonyms)
+    refuse_idle_flags(args, [(args.docs_file, "--docs-file", "language")])
+    refuse_overwriting(args.output_file, args.docs_file, args.synonyms, args.index_dir)
     if args.output_file:
         check_writable(args.output_file)
     synonyms = Synonyms(args.synonyms) if args.synonyms else None
-    documents, skipped = read_documents(args.docs_file)
-    print_skipped(skipped)
-    _, model, device = load_splade_model(args.model_dir, args.device, args.precision, args.threads)
-    print_line(f"{len(documents):,} documents, on {device}")
-    titles = [document.title for document in documents]
-    search = DocumentSearch([document.full_text for document in documents], model, True, synonyms, titles)
-    search.search("warm up", args.top_k)  # the first query is traced, which is no query's latency
-    if args.query is None:
-        records = prompt_for_queries(search, documents, args.top_k, args.top_terms)
-    else:
-        records = [answer_query(replace_surrogates(args.query), search, documents, args.top_k, args.top_terms)]
+    where = parse_filters(args.filter)
+    index, model = open_index(args)
+    with index:
+        search = DocumentSearch(index, model, args.search, synonyms, where)
+        search.search("warm up", args.top_k)  # the first query is traced, which is no query's latency
+        if args.query is None:
+            records = prompt_for_queries(search, args.top_k, args.top_terms)
+        else:
+            records = [answer_query(replace_surrogates(args.query), search, args.top_k, args.top_terms)]
     if args.output_file:
         write_json(args.output_file, records)
         print_line(f"{len(records):,} queries -> {args.output_file}")
@@ -214,10 +255,19 @@ def main(args: ScriptArguments) -> None:
 
 def parse_args() -> ScriptArguments:
     parser = ScriptParser(__doc__)
-    add = parser.add_argument_group("documents").add_argument
-    add("--docs-file", required=True, metavar="PATH", help="documents to search: a file or a folder")
+    group = parser.add_argument_group("documents")
+    add = group.add_mutually_exclusive_group(required=True).add_argument
+    add("--docs-file", metavar="PATH", help="documents to search: a file or a folder")
+    add("--index-dir", metavar="DIR", help="index to search, which embedder.py has made")
+    add = group.add_argument
+    filters = "only documents with such metadata, as year>=2020 or kind=manual (= != < <= > >=); of several all hold, "
+    filters += "and of several = of one field any"
+    add("--filter", action="append", default=[], metavar="CONDITION", help=filters)
+    language = "of the texts of --docs-file, for BM25: de, german; default: detected"
+    add("--language", type=language_code, default=None, help=language)
     add = parser.add_argument_group("queries and hits").add_argument
     add("--query", default=None, help="one query; without it, queries are asked for until quit")
+    add("--search", choices=SEARCHES, default="hybrid", help="what scores documents")
     add("--top-k", type=positive_int, default=5, help="hits per query")
     add("--top-terms", type=positive_int, default=8, help="matching terms shown of a hit")
     add("--synonyms", default=None, metavar="FILE", help="lines of `a, b` or `a => b`, which expand queries")

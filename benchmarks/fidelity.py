@@ -7,7 +7,7 @@ maximum over tokens.
 """
 
 import argparse
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator
 
 import numpy as np
 import torch
@@ -30,8 +30,8 @@ class PlainFormula(TokenizationMixin):
         self.tokenizer = AutoTokenizer.from_pretrained(folder)
         self.max_length, self.query_max_length = max_length, query_max_length
 
-    def encode(self, texts: Sequence[str], **options: object) -> list[SparseVector]:
-        return [self.vector(text, self.max_length) for text in texts]
+    def encode_stream(self, texts: Iterable[str], **options: object) -> Iterator[SparseVector]:
+        return (self.vector(text, self.max_length) for text in texts)
 
     def encode_query(self, text: str) -> SparseVector:
         return self.vector(text, self.query_max_length)
@@ -51,8 +51,8 @@ def main(args: argparse.Namespace) -> None:
         models = {name: SpladeEncoder.from_pretrained(folder, args.device, precision=name) for name in precisions(args)}
         limits = next(iter(models.values()))
         plain = PlainFormula(folder, limits.max_length, limits.query_max_length)
-    rows = [evaluate_model("plain formula, float32", plain, data)]
-    rows += [evaluate_model(f"ours, {name}", model, data) for name, model in models.items()]
+    models = {"plain formula, float32": plain} | {f"ours, {name}": model for name, model in models.items()}
+    rows = [row for name, model in models.items() for row in evaluate_model(name, model, data)]
     for row in rows:
         row["query_latency_ms"] = row["query_latency_ms"]["p50"]
     report(args, {"documents": len(data.documents), "queries": len(data.queries)}, rows)

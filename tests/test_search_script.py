@@ -43,10 +43,12 @@ def test_scores_are_the_dot_products_of_the_vectors(loaded):
 
 def test_documents_are_encoded_once_for_many_queries(loaded, monkeypatch):
     model, encoded = loaded[1], []
-    encode = type(model).encode
-    monkeypatch.setattr(
-        type(model), "encode", lambda self, texts, *a, **k: encoded.extend(texts) or encode(self, texts, *a, **k)
-    )
+    encode = type(model).encode_stream
+
+    def encode_and_note(self, texts, *options, **named):
+        yield from encode(self, (encoded.append(text) or text for text in texts), *options, **named)
+
+    monkeypatch.setattr(type(model), "encode_stream", encode_and_note)
     documents = [*DOCUMENTS, "one more"]
     for query in ("engine", "bread", "paris"):
         retrieve_documents(query, list(documents), *loaded)
@@ -125,7 +127,11 @@ def test_the_prompt_asks_again_until_quit(docs):
     ("arguments", "message"),
     [
         (["--docs-file", "none.json"], "no such file"),
-        ([], "--docs-file"),
+        ([], "one of the arguments --docs-file --index-dir is required"),
+        (["--index-dir", "{docs}"], "no index in this folder; make one with embedder.py --index-dir"),
+        (["--docs-file", "{docs}", "--filter", "truck"], "filter 'truck': expected a field"),
+        (["--docs-file", "{docs}", "--filter", "color=red", "--query", "oil"], "have id, truck"),
+        (["--index-dir", "{docs}", "--language", "de"], "--language has no effect without --docs-file"),
         (["--docs-file", "{docs}", "--query", " "], "argument --query: must not be empty"),
         (["--docs-file", "{docs}/broken.json", "--output-file", "{docs}/broken.json"], "name another output file"),
         (["--docs-file", "{docs}", "--top-k", "0"], "at least 1"),

@@ -114,12 +114,12 @@ def replacing_files(folder: str | Path, stale: Sequence[str] = ()) -> Iterator[P
                 path.parent.rmdir()
 
 
-def lock(descriptor: int) -> bool:
-    """Lock an open file or folder for this process until it is closed, however the process ends; return False if
-    another process has locked it. A file system without locks locks nothing."""
+def lock(descriptor: int, shared: bool = False) -> bool:
+    """Lock an open file or folder for this process, or for all that share it, until it is closed, however the process
+    ends; return False if another process has locked it. A file system without locks locks nothing."""
     if fcntl:
         try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            fcntl.flock(descriptor, (fcntl.LOCK_SH if shared else fcntl.LOCK_EX) | fcntl.LOCK_NB)
         except BlockingIOError:
             return False
         except OSError:
@@ -128,8 +128,9 @@ def lock(descriptor: int) -> bool:
 
 
 @contextlib.contextmanager
-def lock_folder(folder: str | Path) -> Iterator[None]:
-    """Keep other processes that lock the folder out of it until the block ends.
+def lock_folder(folder: str | Path, shared: bool = False) -> Iterator[None]:
+    """Keep other processes that lock the folder out of it until the block ends; those that share it only from changing
+    it.
 
     Raises:
         ValueError: another process has it.
@@ -140,8 +141,8 @@ def lock_folder(folder: str | Path) -> Iterator[None]:
     os.makedirs(folder, exist_ok=True)
     descriptor = os.open(folder, os.O_RDONLY)
     try:
-        if not lock(descriptor):
-            raise ValueError(f"{folder}: another run is at work on it; let it end, or name another output folder")
+        if not lock(descriptor, shared):
+            raise ValueError(f"{folder}: another run is at work on it; let it end, or name another folder")
         yield
     finally:
         os.close(descriptor)

@@ -51,7 +51,7 @@ def test_a_relevant_document_below_the_first_100_counts(tiny, monkeypatch):
     queries = {"q1": "fruit salad number", "q2": "a much longer query about yellow fruit in a bowl"}
     data = Collection(documents, queries, {query: {str(i): 1 for i in range(151)} for query in queries})
     monkeypatch.setattr(module, "HITS_HELD", 100)  # so that the queries are evaluated in two parts
-    for row in (evaluate_bm25(data, ["AP", "R@120"]), evaluate_model("tiny", tiny, data, ["AP", "R@120"])):
+    for row in (evaluate_bm25(data, ["AP", "R@120"]), *evaluate_model("tiny", tiny, data, ["AP", "R@120"])):
         assert row["AP"] > 0.95 and row["R@120"] == pytest.approx(120 / 151)
     lengths = [len(tiny.encode_query(query).indices) for query in queries.values()]
     assert row["query_terms"] == sum(lengths) / 2  # each query counts once
@@ -62,5 +62,20 @@ def test_a_long_document_counts_once_and_by_all_of_its_text(tiny):
     documents = [Document(id=str(i), text=text) for i, text in enumerate(texts)]
     everything = {str(i): 1 for i in range(21)}
     data = Collection(documents, {"q1": "fruit", "q2": "whipped cream"}, {"q1": everything, "q2": {"0": 1}})
-    row = evaluate_model("tiny", tiny, data, ["R@21", "RR@1"])
+    (row,) = evaluate_model("tiny", tiny, data, ["R@21", "RR@1"])
     assert row["R@21"] == row["RR@1"] == 1 and row["long_documents"] == 1
+
+
+def test_a_hybrid_row_is_that_of_the_fused_scores(tiny):
+    texts = [
+        "Error 0x80070057 while printing",
+        "Error 0x80070005: printing fails, printer error code while printing",
+        "printing errors",
+    ]
+    documents = [Document(id=str(i), text=text) for i, text in enumerate(texts)]
+    data = Collection(documents, {"q": "printing error 0x80070057"}, {"q": {"0": 1}})
+    alone, hybrid = evaluate_model("tiny", tiny, data, ["RR@4"], searches=("splade", "hybrid"))
+    words = evaluate_bm25(data, ["RR@4"])
+    assert (alone["model"], hybrid["model"]) == ("tiny", "tiny, hybrid")
+    assert alone["RR@4"] < 1 == words["RR@4"] == hybrid["RR@4"]
+    assert alone["doc_terms"] == hybrid["doc_terms"] and alone["query_terms"] == hybrid["query_terms"]

@@ -98,7 +98,7 @@ def _sections(text: str, blocks: list[CodeBlock], size: int) -> list[tuple[int, 
     the outermost on). A short section is merged with the next one; one longer than `size` is not cut here."""
     sections: list[tuple[int, int, list[str]]] = []
     path: list[tuple[int, str]] = []  # (level, heading)
-    headings = [(0, 0, ""), *_headings(text, blocks)]
+    headings = [(0, 0, ""), *find_headings(text, blocks)]
     ends = [position for position, _, _ in headings[1:]] + [len(text)]
     for (start, level, heading), end in zip(headings, ends):
         if heading:
@@ -175,7 +175,7 @@ def _widen_short_last_span(spans: list[tuple[int, int]], size: int) -> list[tupl
     return spans
 
 
-def _headings(text: str, blocks: list[CodeBlock]) -> list[tuple[int, int, str]]:
+def find_headings(text: str, blocks: list[CodeBlock]) -> list[tuple[int, int, str]]:
     """Return (position, level, heading) of each Markdown heading outside the blocks of code."""
     return [
         (match.start(), len(match[1]), match[2].strip(" #"))

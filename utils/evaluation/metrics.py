@@ -9,8 +9,8 @@ import numpy as np
 
 from utils.console import progress_bar
 from utils.evaluation.collection import Collection
+from utils.search.document_index import DocumentIndex
 from utils.search.lexical import BM25Index
-from utils.search.passages import DocumentIndex
 from utils.splade.encoder import SpladeEncoder
 from utils.splade.vectors import SparseVector
 
@@ -90,20 +90,32 @@ def evaluate_model(
     data: Collection,
     metrics: Sequence[str] = DEFAULT_METRICS,
     batch_size: int | None = None,
-) -> dict[str, Any]:
-    """Return a row of the table for a SPLADE model: `model`, the metrics, `doc_terms` (mean active terms of what is
-    indexed: a document, or each passage of a long one), `query_terms`, `query_latency_ms`, of encoding and search
-    together, and `long_documents`, how many are searched by their passages."""
-    titles = [document.title for document in data.documents]
-    texts = [document.full_text for document in data.documents]
-    index = DocumentIndex(model, texts, titles, batch_size, show_progress=True)
+    searches: Sequence[str] = ("splade",),
+    language: str | None = None,
+) -> list[dict[str, Any]]:
+    """Return a row of the table for each kind of search with a SPLADE model, `splade` or `hybrid`, with BM25: `model`,
+    the metrics, `doc_terms` (mean active terms of what is indexed: a document, or each passage of a long one),
+    `query_terms`, `query_latency_ms`, of encoding and search together, and `long_documents`, how many are searched by
+    their passages. `language` is that of the texts, for BM25."""
+    index = DocumentIndex(model, language=language)
+    index.add(data.documents, batch_size, show_progress=True)
 
-    def search(vector: SparseVector, depth: int) -> list[tuple[int, float]]:
-        return [(hit.document, hit.score) for hit in index.search(vector, depth)]
+    def encode(query: str) -> tuple[SparseVector, str]:
+        return model.encode_query(query), query
 
-    row, query_vectors = _measure(name, data, metrics, model.encode_query, search)
-    terms = {"doc_terms": mean_terms(index.vectors), "query_terms": mean_terms(query_vectors)}
-    return {**row, **terms, "long_documents": index.long_documents}
+    def by_model(query: tuple[SparseVector, str], depth: int) -> list[tuple[int, float]]:
+        return [(hit.document, hit.score) for hit in index.search(query[0], top_k=depth)]
+
+    def by_both(query: tuple[SparseVector, str], depth: int) -> list[tuple[int, float]]:
+        return [(hit.document, hit.score) for hit in index.search(*query, top_k=depth)]
+
+    rows = []
+    for kind in searches:
+        label, search = (f"{name}, hybrid", by_both) if kind == "hybrid" else (name, by_model)
+        row, queries = _measure(label, data, metrics, encode, search)
+        terms = {"doc_terms": index.mean_terms, "query_terms": mean_terms([vector for vector, _ in queries])}
+        rows.append({**row, **terms, "long_documents": index.long_documents})
+    return rows
 
 
 def evaluate_bm25(

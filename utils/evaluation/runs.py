@@ -7,8 +7,9 @@ import numpy as np
 
 from utils.evaluation.collection import Collection
 from utils.evaluation.metrics import PROVIDERS, mean_terms
+from utils.search.document_index import DocumentIndex
+from utils.search.fusion import fuse_scores
 from utils.search.lexical import BM25Index
-from utils.search.passages import DocumentIndex
 from utils.splade.encoder import SpladeEncoder
 
 RUN_DEPTH = 100  # documents retrieved for a query
@@ -39,30 +40,20 @@ def bm25_run(data: Collection, index: BM25Index) -> Run:
 
 def run_model(data: Collection, model: SpladeEncoder, metric: str) -> ModelRun:
     """Return a SPLADE model's run, with the values of a metric as ir-measures spells it."""
-    titles = [document.title for document in data.documents]
-    texts = [document.full_text for document in data.documents]
-    index = DocumentIndex(model, texts, titles, show_progress=True)
+    index = DocumentIndex(model)
+    index.add(data.documents, show_progress=True)
+    ids = [document.id for document in data.documents]
     vectors = {query: model.encode_query(text) for query, text in data.queries.items()}
     hits = {
-        query: {data.documents[hit.document].id: hit.score for hit in index.search(vector, RUN_DEPTH)}
+        query: {ids[hit.document]: hit.score for hit in index.search(vector, top_k=RUN_DEPTH)}
         for query, vector in vectors.items()
     }
-    return ModelRun(
-        hits, values_by_query(data, hits, metric), mean_terms(index.vectors), mean_terms(list(vectors.values()))
-    )
+    return ModelRun(hits, values_by_query(data, hits, metric), index.mean_terms, mean_terms(list(vectors.values())))
 
 
 def fuse_runs(first: Run, second: Run) -> Run:
-    """Return the sums of two runs' scores, which are above 0 and are divided by the highest of the query in each run; a
-    document that one of them lacks has 0 there (CombSUM, Fox and Shaw 1994, Combination of multiple searches)."""
-    fused: Run = {}
-    for query in first.keys() | second.keys():
-        scores = fused[query] = {}
-        for hits in (first.get(query, {}), second.get(query, {})):
-            highest = max(hits.values(), default=1.0)
-            for document, score in hits.items():
-                scores[document] = scores.get(document, 0.0) + score / highest
-    return fused
+    """Return the fused scores of two runs, query by query (`fuse_scores`)."""
+    return {query: fuse_scores([first.get(query, {}), second.get(query, {})]) for query in first.keys() | second.keys()}
 
 
 def values_by_query(data: Collection, run: Run, metric: str) -> np.ndarray:

@@ -1,13 +1,16 @@
 """BM25 search, by bm25s: the lexical baseline of evaluation, a teacher, a filter, and a source of hard negatives."""
 
 import threading
+from collections import Counter
 from collections.abc import Sequence
+from zlib import crc32
 
 import numpy as np
 import scipy.sparse
 
 from utils.languages import base_language, detect_language, parse_language
 from utils.search.analyzer import describe_analyzer, open_tokenizer
+from utils.splade.vectors import SparseVector
 
 # bm25s' defaults. On five English collections, Lucene's k1 of 1.2 is as good on average, and Anserini's 0.9 and 0.4 are
 # worse.
@@ -78,3 +81,41 @@ class BM25Index:
         """Return the terms of each text that the index has, by number."""
         with self._lock:
             return self._vocabulary.tokenize(list(texts), update_vocab=False, return_as="ids", show_progress=False)
+
+
+class TermCounter:
+    """Counts of the terms of single texts, for an index that grows: a term's number is the CRC-32 of its stem without
+    the highest bit, so that there is no vocabulary to keep. Among 100,000 stems about two pairs share a number.
+
+    Args:
+        language: ISO 639 code of the texts, None for neither a stemmer nor stop words.
+    """
+
+    def __init__(self, language: str | None) -> None:
+        self._analyzer = open_tokenizer(language)
+        self._stop_words = frozenset(self._analyzer.stopwords or ())
+        self._numbers: dict[str, int] = {}  # of words that were met
+        self._lock = threading.Lock()  # a stemmer is for one thread at a time
+
+    def count(self, text: str) -> SparseVector:
+        """Return how often each term stands in a text."""
+        with self._lock:
+            counts = Counter(
+                self._number(word) for word in self._analyzer.splitter(text) if word not in self._stop_words
+            )
+        numbers = np.array(sorted(counts), np.int32)
+        return SparseVector(numbers, np.array([counts[number] for number in numbers.tolist()], np.float32))
+
+    def _number(self, word: str) -> int:
+        number = self._numbers.get(word)
+        if number is None:
+            stem = self._analyzer.stemmer(word) if self._analyzer.stemmer else word
+            number = self._numbers[word] = crc32(stem.encode()) & 0x7FFFFFFF
+        return number
+
+
+def bm25_weights(counts: SparseVector, mean_length: float) -> SparseVector:
+    """Return what BM25 gives the terms of a text with these counts, before it multiplies by the inverse document
+    frequency; `mean_length` is the mean number of terms of a text, repeated ones counted."""
+    length_norm = K1 * (1 - B + B * counts.values.sum() / mean_length)
+    return SparseVector(counts.indices, counts.values / (counts.values + length_norm))

@@ -1,5 +1,6 @@
 """SPLADE encoder on top of a masked language model: text -> sparse vector over the vocabulary."""
 
+import hashlib
 import threading
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
@@ -24,6 +25,7 @@ from utils.splade.tokenization import TokenizationMixin, check_text
 from utils.splade.vectors import EMPTY_VECTOR, SparseVector
 
 DEFAULT_MAX_LENGTH, DEFAULT_QUERY_MAX_LENGTH = 512, 128  # tokens; limits of a model that does not say its own
+FINGERPRINT_SAMPLES = 1000  # numbers of each weight matrix that the fingerprint is made of
 TRACED_PRECISIONS = ("auto", "float32")  # precisions in which encode_query runs a traced float32 forward on the CPU
 
 _TRACE_LOCK = threading.Lock()  # torch.jit.trace keeps what it does in variables of its module
@@ -41,6 +43,7 @@ class SpladeEncoder(TokenizationMixin, torch.nn.Module):
         tokenizer: its tokenizer.
         max_length, query_max_length: limits in tokens for documents and queries.
         truncated: how many texts the last `encode` or `encode_stream` of this thread cut to the limit.
+        name: what it was loaded by, "" for nothing.
         base_model: name of the model that this one was fine-tuned from.
         activation: log1p_relu or log1p_log1p_relu, see `utils.splade.model_folder.ModelConfig`.
         precision: one of utils.device.PRECISIONS, for `encode`.
@@ -73,6 +76,7 @@ class SpladeEncoder(TokenizationMixin, torch.nn.Module):
         if query_weights is None:
             self.query_max_length = min(query_max_length, self.max_length)
             self.check_limits(query_max_length=self.query_max_length)
+        self.name = ""
         self.base_model = base_model
         self.activation = "log1p_relu"
         self.precision = precision
@@ -125,6 +129,7 @@ class SpladeEncoder(TokenizationMixin, torch.nn.Module):
             precision=precision,
             query_weights=query_weights,
         )
+        encoder.name = str(name)
         encoder.activation = config.activation
         encoder.training_notes = config.training
         encoder.to(device)
@@ -135,6 +140,19 @@ class SpladeEncoder(TokenizationMixin, torch.nn.Module):
     @property
     def device(self) -> torch.device:
         return self.model.device
+
+    @property
+    def fingerprint(self) -> str:
+        """Return a hash of what its vectors depend on but for limits in tokens and precision: a sample of each of the
+        weights, rounded to bfloat16, the tokenizer, and the activation."""
+        digest = hashlib.blake2b(self.activation.encode(), digest_size=16)
+        for name, weights in sorted(self.state_dict().items()):
+            step = max(1, weights.numel() // FINGERPRINT_SAMPLES)
+            sample = weights.detach().flatten()[::step].to("cpu", torch.bfloat16)
+            digest.update(f"{name} {tuple(weights.shape)}".encode() + sample.view(torch.int16).numpy().tobytes())
+        backend = getattr(self.tokenizer, "backend_tokenizer", None)
+        digest.update((backend.to_str() if backend else repr(sorted(self.tokenizer.get_vocab().items()))).encode())
+        return digest.hexdigest()
 
     @property
     def truncated(self) -> int:

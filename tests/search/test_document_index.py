@@ -1,0 +1,344 @@
+"""The index of documents: what is found, what is encoded again, and what is left of it after a crash."""
+
+import itertools
+import multiprocessing
+import shutil
+from concurrent.futures import ThreadPoolExecutor
+
+import numpy as np
+import pytest
+
+from utils.records import Document
+from utils.search import document_index
+from utils.search.document_index import DocumentIndex
+from utils.search.filters import parse_filters
+from utils.search.fusion import fuse_scores
+from utils.search.index import VectorIndex
+from utils.search.lexical import BM25Index
+from utils.search.store import StoredPassage, document_of
+from utils.splade.encoder import SpladeEncoder
+from utils.splade.vectors import to_csr
+
+LIMIT = 32  # tokens
+FILLER = " ".join(f"Engine number {i} needs oil and a new filter." for i in range(40))
+TEXTS = [
+    f"{FILLER} Parrots eat sunflower seeds.",
+    "",
+    "Parrots are birds.",
+    "Bread is baked from flour and water.",
+    " ".join(f"Ship number {i} carries oil over the sea." for i in range(40)),
+]
+QUERY = "engine oil and water"
+
+
+@pytest.fixture(scope="module")
+def model():
+    return SpladeEncoder.from_pretrained("splade-tiny", "cpu", max_length=LIMIT, precision="float32")
+
+
+@pytest.fixture(scope="module")
+def index(model):
+    return made(model)
+
+
+@pytest.fixture
+def encoded(model, monkeypatch):
+    """Return the list of all texts that are encoded from here on."""
+    texts, encode = [], SpladeEncoder.encode_stream
+
+    def encode_and_note(self, stream, *options, **named):
+        yield from encode(self, (texts.append(text) or text for text in stream), *options, **named)
+
+    monkeypatch.setattr(SpladeEncoder, "encode_stream", encode_and_note)
+    return texts
+
+
+def documents(texts=TEXTS):
+    return [Document(id=f"d{number}", text=text, metadata={"number": number}) for number, text in enumerate(texts)]
+
+
+def made(model, folder=None, texts=TEXTS):
+    index = DocumentIndex(model, folder, write=True)
+    index.add(documents(texts))
+    return index
+
+
+def found(index, model, query=QUERY, where=()):
+    """Return the ids and scores of all documents by both kinds of search."""
+    hits = index.search(model.encode_query(query), query, 1000, parse_filters(where))
+    names = index.documents(hit.document for hit in hits)
+    return {names[hit.document].id: round(hit.score, 5) for hit in hits}
+
+
+def by_words(index, query):
+    """Return the ids of all documents with a word of the query."""
+    hits = index.search(words=query, top_k=1000)
+    return {document.id for document in index.documents(hit.document for hit in hits).values()}
+
+
+def all_passages(index):
+    return index.passages(itertools.chain.from_iterable(map(index.passages_of, range(len(index)))))
+
+
+def test_a_long_document_is_found_by_a_sentence_at_its_end(index, model):
+    best = index.search(model.encode_query("what seeds do parrots eat?"), top_k=1)[0]
+    passage = index.passages([best.passage])[best.passage]
+    assert best.document == document_of(best.passage) == 0 and "sunflower seeds" in passage.text
+    assert not passage.text.startswith("Engine number 0")
+
+
+def test_documents_within_the_limit_are_encoded_as_they_are(index, model):
+    assert index.long_documents == 2 and len(index) == 5
+    for number, expected in zip((1, 2, 3), model.encode(TEXTS[1:4])):
+        (passage,) = index.passages(index.passages_of(number)).values()
+        assert passage.text == TEXTS[number] and passage.terms.indices.tolist() == expected.indices.tolist()
+        np.testing.assert_allclose(passage.terms.values, expected.values, rtol=2**-10)
+    exactly = " ".join(["engine"] * (LIMIT - 2))
+    assert len(made(model, texts=[exactly]).passages_of(0)) == 1
+    assert len(made(model, texts=[f"{exactly} engine"]).passages_of(0)) == 2
+
+
+def test_the_best_documents_are_found_once_each_by_their_best_passages(index, model):
+    query, passages = model.encode_query(QUERY), all_passages(index)
+    matrix = to_csr([passage.terms for passage in passages.values()], model.vocabulary_size)
+    products = (matrix @ to_csr([query], model.vocabulary_size).T).toarray().ravel().tolist()
+    scores = {}
+    for number, score in zip(passages, products):
+        scores[document_of(number)] = max(score, scores.get(document_of(number), 0))
+    expected = sorted((document for document in scores if scores[document]), key=lambda document: -scores[document])
+    assert expected[0] == 0 and sum(product > scores[expected[1]] for product in products) > 4
+    for top_k in (1, 2, 3, 4, 5, 10**30):
+        hits = index.search(query, top_k=top_k)
+        assert [hit.document for hit in hits] == expected[:top_k]
+        assert [hit.score for hit in hits] == pytest.approx([scores[hit.document] for hit in hits], rel=1e-5)
+        assert [document_of(hit.passage) for hit in hits] == [hit.document for hit in hits]
+
+
+def test_words_are_searched_by_bm25(model):
+    texts = ["The engines burn oil.", "oil oil oil", "Baking bread, and baked bread", "An engine"]
+    words, index = BM25Index(texts, "en"), made(model, texts=texts)
+    for query in ("engine oil", "baking", "oil oil bread engines zebra"):
+        hits, expected = index.search(words=query, top_k=10), words.search([query], 10)[0]
+        assert [hit.document for hit in hits] == [number for number, _ in expected] and hits
+        assert [hit.score for hit in hits] == pytest.approx([score for _, score in expected], rel=1e-3)
+    assert index.search(words="the", top_k=10) == index.search(words="", top_k=10) == []
+
+
+def test_both_searches_are_fused_by_their_shares(index, model):
+    vector = model.encode_query(QUERY)
+    both = [
+        {h.document: h.score for h in index.search(**one, top_k=100)} for one in ({"vector": vector}, {"words": QUERY})
+    ]
+    hits = index.search(vector, QUERY, 3)
+    fused = fuse_scores(both)
+    assert {hit.document: hit.score for hit in hits} == {
+        d: fused[d] for d in sorted(fused, key=lambda d: -fused[d])[:3]
+    }
+    assert 1 < hits[0].score < 2 and len(both[0]) > len(both[1])
+
+
+def test_conditions_hold_for_all_kinds_of_search(index, model):
+    assert set(found(index, model)) >= {"d0", "d3", "d4"}
+    assert set(found(index, model, where=["number>0"])) == set(found(index, model)) - {"d0"}
+    assert set(found(index, model, where=["id=d3", "id=d4"])) == {"d3", "d4"}
+    with pytest.raises(ValueError, match="'kind': no document has this field; they have id, number"):
+        found(index, model, where=["kind=a"])
+
+
+def test_only_what_has_changed_is_encoded_again(model, tmp_path, encoded):
+    given = documents()
+    with DocumentIndex(model, tmp_path / "index", write=True) as index:
+        assert index.add(given) == (5, 0, 0, 0)
+    encoded.clear()
+    given[2].text, given[3].metadata = "Penguins are birds.", {"number": 33}
+    given.append(Document(id="new", title="Cats", text="They purr.", metadata={"kind": "pets"}))
+    with DocumentIndex(model, tmp_path / "index", write=True) as index:
+        assert index.add(iter(given)) == (1, 1, 1, 3)
+        assert encoded == ["Penguins are birds.", "Cats\nThey purr."]
+        assert by_words(index, "penguins") == {"d2"} and by_words(index, "parrots") == {"d0"}
+        assert set(found(index, model, where=["number=33"])) == {"d3"} and not found(index, model, where=["number=3"])
+        assert set(found(index, model, "cats", ["kind=pets"])) == {"new"}
+        assert index.add(given) == (0, 0, 0, 6)
+    fresh = DocumentIndex(model)
+    fresh.add(given)
+    with DocumentIndex(model, tmp_path / "index") as reopened:
+        assert found(reopened, model) == pytest.approx(found(fresh, model), rel=0.01) and len(reopened) == 6
+
+
+def test_documents_are_removed_by_id(model, tmp_path):
+    with made(model, tmp_path / "index") as index:
+        assert index.remove(["d0", "none", "d2", "d0"]) == ["none", "d0"]
+        assert list(index.ids()) == ["d1", "d3", "d4"] and "d0" not in found(index, model)
+        index.add(documents()[:1])  # numbers go on from the highest
+        assert by_words(index, "parrots") == {"d0"}
+    with DocumentIndex(model, tmp_path / "index") as index:
+        assert list(index.ids()) == ["d1", "d3", "d4", "d0"] and by_words(index, "parrots") == {"d0"}
+        assert set(found(index, model, where=["number=0"])) == {"d0"}
+
+
+def test_an_id_that_comes_twice_is_the_last_document_of_it(model):
+    index = DocumentIndex(model)
+    assert index.add([Document(id="a", text="oil " * 50), Document(id="a", text="bread")]) == (1, 1, 0, 0)
+    assert not by_words(index, "oil") and by_words(index, "bread") == {"a"} and len(index) == 1
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (
+            lambda folder: {"model": "other"},
+            "index: was made with another model than ./other, splade-tiny; name",
+        ),
+        (lambda folder: {"max_length": 16}, "index: was made with `max_length=32`, not 16;"),
+        (lambda folder: {"language": "de"}, "index: was made with `language=en`;"),
+        (lambda folder: folder.joinpath("store.sqlite").write_bytes(b"x" * 5000), "sqlite: is no index, or a damaged"),
+        (lambda folder: folder.joinpath("store.sqlite").unlink(), "index: holds other files, and no index"),
+        (lambda folder: shutil.rmtree(folder / "engine"), "engine has 0 passages; .* --rebuild makes its files anew"),
+        (
+            lambda folder: folder.joinpath("engine/edge_config.json").write_text("{"),
+            "engine cannot read it: .* --rebuild",
+        ),
+    ],
+)
+def test_an_index_that_does_not_fit_is_refused_by_name(model, tmp_path, change, message):
+    made(model, tmp_path / "index").close()
+    options = change(tmp_path / "index")
+    options = options if isinstance(options, dict) else {}
+    other = SpladeEncoder.from_pretrained("splade-tiny", "cpu", max_length=options.get("max_length", LIMIT))
+    if "model" in options:
+        other.name = "./other"
+        other.model.get_output_embeddings().bias.data += 0.1
+    with pytest.raises(ValueError, match=message):
+        DocumentIndex(other, tmp_path / "index", write=True, language=options.get("language"))
+
+
+def test_an_index_that_is_not_there_is_not_made_for_a_search(model, tmp_path):
+    with pytest.raises(FileNotFoundError, match=r"index: no index in this folder; make one with embedder\.py"):
+        DocumentIndex(model, tmp_path / "index")
+    assert not list(tmp_path.iterdir())
+
+
+def test_the_engines_files_are_made_anew_without_the_model(model, tmp_path):
+    with made(model, tmp_path / "index") as index:
+        before = found(index, model)
+    shutil.rmtree(tmp_path / "index" / "engine")
+    with DocumentIndex(None, tmp_path / "index", write=True, rebuild=True):
+        pass
+    with DocumentIndex(model, tmp_path / "index") as index:
+        assert found(index, model) == before and set(found(index, model, where=["number=3"])) == {"d3"}
+
+
+def open_in_a_process(folder, write, answers):
+    try:
+        DocumentIndex(None, folder, write=write).close()
+        answers.put("opened")
+    except ValueError as error:
+        answers.put(str(error))
+
+
+@pytest.mark.parametrize(
+    ("first", "second", "opens"), [(True, True, 0), (True, False, 0), (False, True, 0), (False, False, 1)]
+)
+def test_one_process_changes_an_index_and_many_search_it(model, tmp_path, first, second, opens):
+    made(model, tmp_path / "index").close()
+    context = multiprocessing.get_context("spawn")
+    answers = context.Queue()
+    with DocumentIndex(model, tmp_path / "index", write=first):
+        process = context.Process(target=open_in_a_process, args=(tmp_path / "index", second, answers))
+        process.start()
+        answer = answers.get(timeout=60)
+        process.join()
+    assert answer == "opened" if opens else "index: another run is at work on it" in answer
+
+
+def test_an_update_that_broke_off_is_kept_and_said(model, tmp_path, monkeypatch, capsys, encoded):
+    monkeypatch.setattr(document_index, "READ_AHEAD", 2)
+    monkeypatch.setattr("utils.splade.streaming.SORT_WINDOW", 1)
+
+    def stream():
+        yield from documents()[1:5]
+        raise OSError("the disk is gone")
+
+    with DocumentIndex(model, tmp_path / "index", write=True) as index, pytest.raises(OSError, match="disk is gone"):
+        index.add(stream())
+    capsys.readouterr()
+    with DocumentIndex(model, tmp_path / "index") as index:
+        assert "its last update was interrupted; 3 documents are in it" in capsys.readouterr().out
+        assert by_words(index, "parrots") == {"d2"}
+    encoded.clear()
+    with DocumentIndex(model, tmp_path / "index", write=True) as index:
+        assert index.add(documents()) == (2, 0, 0, 3) and "Parrots are birds." not in encoded
+        complete = found(index, model)
+    capsys.readouterr()
+    with DocumentIndex(model, tmp_path / "index") as index:
+        assert found(index, model) == complete == found(made(model), model) and not capsys.readouterr().out
+
+
+@pytest.mark.parametrize("engine", ["behind", "broken", "missing"])
+def test_what_the_engine_lost_in_a_crash_is_taken_from_the_store(model, tmp_path, monkeypatch, engine):
+    folder = tmp_path / "index"
+    made(model, folder, TEXTS[:3]).close()
+    shutil.copytree(folder / "engine", tmp_path / "before")
+
+    def killed(self):
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as crash:
+        crash.setattr(VectorIndex, "flush", killed)
+        with DocumentIndex(model, folder, write=True) as index, pytest.raises(KeyboardInterrupt):
+            index.add(documents()[1:])
+    shutil.rmtree(folder / "engine")
+    if engine != "missing":
+        shutil.copytree(tmp_path / "before", folder / "engine")
+    if engine == "broken":
+        (folder / "engine" / "edge_config.json").write_text("")
+    with DocumentIndex(model, folder) as index:
+        assert found(index, model) == found(made(model), model) and len(index) == 5
+
+
+def test_weights_of_words_follow_the_mean_length(model, tmp_path):
+    with made(model, tmp_path / "index", TEXTS[1:4]) as index:
+        index.add(documents())
+        fresh = made(model, texts=[*TEXTS[1:4], TEXTS[4], TEXTS[0]])
+        hits, expected = (i.search(words="oil bread parrots", top_k=5) for i in (index, fresh))
+        assert [hit.score for hit in hits] == pytest.approx([hit.score for hit in expected])
+
+
+def test_texts_that_utf8_cannot_hold_and_odd_metadata_are_kept(model):
+    index = DocumentIndex(model)
+    metadata = {'a\'b."c"': 1, "": "x", "n": [[1, "é"]], "big": 10**30, "when": "2024-05-01"}
+    index.add([Document(id="caf\udce9", title="\udcff", text="oil \udcff\0 level", metadata=metadata)])
+    (hit,) = index.search(words="oil", where=parse_filters(['a\'b."c"=1', "n=é", "when<2025-01-01", f"big={10**30}"]))
+    document = index.documents([hit.document])[hit.document]
+    assert document.id == "caf\ufffd" and document.metadata == metadata
+    assert (
+        index.add([Document(id="caf\udce9", title="\udcff", text="oil \udcff\0 level", metadata=metadata)]).unchanged
+        == 1
+    )
+
+
+def test_nothing_is_found_in_an_empty_index(model, tmp_path):
+    with DocumentIndex(model, tmp_path / "index", write=True) as index:
+        assert index.add([]) == (0, 0, 0, 0) and not found(index, model)
+    with DocumentIndex(model, tmp_path / "index") as index:
+        assert not found(index, model) and len(index) == 0 and index.mean_terms == 0
+
+
+def test_threads_find_what_one_thread_finds(index, model):
+    query = model.encode_query(QUERY)
+
+    def search(_):
+        own = made(model)
+        assert all_passages(own).keys() == all_passages(index).keys()
+        return own.search(query, QUERY, 3), index.search(query, QUERY, 3)
+
+    with ThreadPoolExecutor(4) as pool:
+        for hits in itertools.chain.from_iterable(pool.map(search, range(4))):
+            assert hits == index.search(query, QUERY, 3)
+
+
+def test_passages_are_stored_with_their_headings(model):
+    index = made(model, texts=[f"# Engines\n\n{FILLER}\n\n# Birds\n\nParrots eat seeds."])
+    passages = list(all_passages(index).values())
+    assert isinstance(passages[0], StoredPassage)
+    assert [passages[0].heading, passages[-1].heading] == ["Engines", "Birds"]

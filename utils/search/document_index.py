@@ -1,0 +1,448 @@
+"""An index of documents: made from a stream, changed by document, searched by a model's vectors and by words."""
+
+import contextlib
+import hashlib
+import importlib.metadata
+import itertools
+import shutil
+from collections import Counter, deque
+from collections.abc import Iterable, Iterator, Sequence, Sized
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from utils.console import print_line, progress_bar
+from utils.files import lock_folder
+from utils.languages import detect_language
+from utils.records import Document, replace_surrogates
+from utils.search.analyzer import describe_analyzer
+from utils.search.filters import Condition, Value, check_fields, field_values
+from utils.search.fusion import fuse_scores
+from utils.search.index import SPLADE, WORDS, IndexPoint, VectorIndex
+from utils.search.lexical import K1, B, TermCounter, bm25_weights
+from utils.search.passages import Passage, split_document
+from utils.search.store import PassageStore, StoredDocument, StoredPassage, document_of
+from utils.splade.encoder import SpladeEncoder
+from utils.splade.vectors import SparseVector
+
+STORE_NAME, ENGINE_NAME = "store.sqlite", "engine"  # in an index's folder
+FORMAT = 1  # of the folder
+READ_AHEAD = 256  # documents whose tokens are counted together; the first of them are what the language is taken from
+COMMIT_PASSAGES = 2048  # passages that are kept at once, the most that a crash costs
+SETTLED_PASSAGES = 10_000  # passages that the engine takes in between two flushes
+FUSED_DEPTH = 100  # documents of each kind of search that are fused
+# BM25's weights depend on the mean length of all passages. When it is this far from what it was, they are made anew.
+LENGTH_TOLERANCE = 0.05
+ID_FIELD = "id"  # that a filter can ask for, unless a document's metadata has one of this name
+
+
+class Hit(NamedTuple):
+    """A document that was found, what it is ranked by, and the number of its best passage."""
+
+    document: int
+    score: float
+    passage: int
+
+
+class Update(NamedTuple):
+    """How many documents an update has added, encoded anew, given other metadata alone, and found as they were."""
+
+    added: int
+    changed: int
+    relabeled: int
+    unchanged: int
+
+
+class DocumentIndex:
+    """Documents by id, encoded and indexed, on disk or for as long as the object lives. One that is longer than the
+    model's limit in tokens is encoded as its passages (see `split_document`), and scores as the best of them; the
+    others are encoded whole. Documents and passages have numbers, which grow in the order in which they are added.
+
+    What was added or removed outlives a crash once the call returns; what a call that was cut short has done so far is
+    kept, and said when the index is opened again. Several threads may search at once; one may change it.
+
+    Args:
+        model: what encodes documents; None for an index that exists, from which documents are only removed.
+        folder: where it is; None for a temporary one.
+        write: whether to change it, which only one process may that has it open; it is made if there is none.
+        language: of the texts, for the search by words; None for what the first documents are in.
+        rebuild: make the engine's files anew, of the passages and vectors that are stored.
+
+    Attributes:
+        long_documents: how many of the documents added are longer than the limit.
+
+    Raises:
+        ValueError: another process has it, or it was made with another model or language, or is damaged.
+        OSError: there is none, or it cannot be read.
+    """
+
+    def __init__(
+        self,
+        model: SpladeEncoder | None,
+        folder: str | Path | None = None,
+        write: bool = False,
+        language: str | None = None,
+        rebuild: bool = False,
+    ) -> None:
+        self.model, self.long_documents = model, 0
+        self._folder = Path(folder) if folder else None
+        self._write, self._language = write or not folder, language
+        self._open = contextlib.ExitStack()
+        if folder and not (self._folder / STORE_NAME).is_file():
+            if not write or not model:
+                raise FileNotFoundError(f"{folder}: no index in this folder; make one with embedder.py --index-dir")
+            if self._folder.is_dir() and any(self._folder.iterdir()):
+                raise ValueError(f"{folder}: holds other files, and no index; name an empty folder, or a new one")
+        try:
+            self._lock_and_load(rebuild)
+        except BaseException:
+            self._open.close()
+            raise
+
+    def __enter__(self) -> "DocumentIndex":
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Let other processes change it."""
+        self._open.close()
+
+    def __len__(self) -> int:
+        """Return the number of documents."""
+        return self._store.counts()[0]
+
+    @property
+    def language(self) -> str | None:
+        """ISO 639 code of the language that the words are searched in; None before the first document, or for none."""
+        return self._store.about("language")
+
+    @property
+    def mean_terms(self) -> float:
+        """Mean active terms of a passage."""
+        return self._store.mean_terms()
+
+    def describe(self) -> str:
+        """Return what is in it, for a line of output."""
+        documents, passages = self._store.counts()
+        words = f"BM25: k1 {K1}, b {B}; {describe_analyzer(self.language)}"
+        return f"{documents:,} documents in {passages:,} passages, {self.mean_terms:.1f} terms each; {words}"
+
+    def add(self, documents: Iterable[Document], batch_size: int | None = None, show_progress: bool = False) -> Update:
+        """Add documents from a stream, each in place of one of the same id, in memory that does not grow with their
+        number. One whose title and text are those of the index is not encoded again.
+
+        Args:
+            batch_size: see `SpladeEncoder.encode_stream`.
+        """
+        store, counts = self._store, Counter()
+        waiting: deque[_Waiting] = deque()  # documents whose vectors are still to come
+        total = len(documents) if isinstance(documents, Sized) else None
+        bar = progress_bar(total=total, desc="encoding", unit="documents", show=show_progress)
+        store.note(unfinished=True)
+        store.begin()
+        with bar, contextlib.ExitStack() as kept:
+            kept.callback(store.commit)  # what is whole when the stream breaks off
+            passages = 0
+            texts = self._read(iter(documents), waiting, counts, bar.update)
+            for vector in self.model.encode_stream(texts, batch_size=batch_size):
+                document = waiting[0]
+                document.vectors.append(vector)
+                if len(document.vectors) < len(document.passages):
+                    continue
+                self._put(waiting.popleft(), counts)
+                bar.update()
+                passages += len(document.passages)
+                if passages >= COMMIT_PASSAGES:
+                    store.commit()
+                    store.begin()
+                    passages = 0
+        self._catch_up(show_progress)
+        store.note(unfinished=False)
+        return Update(*(counts[name] for name in Update._fields))
+
+    def _read(
+        self, documents: Iterator[Document], waiting: "deque[_Waiting]", counts: Counter, advance: Any
+    ) -> Iterator[str]:
+        """Yield the texts to encode of new and changed documents, which are added to `waiting`."""
+        while window := [_storable(document) for document in itertools.islice(documents, READ_AHEAD)]:
+            if self._store.about("language") is None and not self._store.about("language_known"):
+                language = self._language or detect_language([document.full_text for document in window])
+                self._store.note(language=language, language_known=True)
+            fresh = []
+            for document in window:
+                known = self._store.find(document.id)
+                if known and known.fingerprint == _fingerprint(document):
+                    if known.metadata != document.metadata:
+                        self._store.put_metadata(known.number, document.metadata)
+                    counts["unchanged" if known.metadata == document.metadata else "relabeled"] += 1
+                    advance()
+                else:
+                    fresh.append(document)
+            texts = [document.full_text for document in fresh]
+            for document, text, tokens in zip(fresh, texts, self.model.count_tokens(texts)):
+                passages = split_document(self.model, text, tokens, document.title)
+                self.long_documents += tokens > self.model.max_length
+                waiting.append(_Waiting(document, passages, []))
+                yield from (passage.text for passage in passages)
+
+    def _put(self, waiting: "_Waiting", counts: Counter) -> None:
+        document = waiting.document
+        if self._counter is None:
+            self._counter = TermCounter(self.language)
+        counts["changed" if self._store.find(document.id) else "added"] += 1
+        passages = [
+            StoredPassage(text, heading, vector, self._counter.count(text))
+            for (text, heading), vector in zip(waiting.passages, waiting.vectors)
+        ]
+        self._store.put(document.id, document.title, document.metadata, _fingerprint(document), passages)
+
+    def remove(self, ids: Iterable[str]) -> list[str]:
+        """Remove documents; return those of the ids that none has."""
+        self._store.begin()
+        try:
+            unknown = [name for name in ids if not self._store.remove(name)]
+        finally:
+            self._store.commit()
+        self._catch_up()
+        return unknown
+
+    def ids(self) -> Iterator[str]:
+        """Yield the ids of all documents, in the order of their numbers."""
+        return self._store.ids()
+
+    def find(self, name: str) -> StoredDocument | None:
+        """Return the document with this id, without its text; None if there is none."""
+        return self._store.find(name)
+
+    def documents(self, numbers: Iterable[int]) -> dict[int, StoredDocument]:
+        """Return documents, without their texts, by number."""
+        return self._store.documents(numbers)
+
+    def passages(self, numbers: Iterable[int]) -> dict[int, StoredPassage]:
+        """Return passages by number."""
+        return self._store.passages(numbers)
+
+    def passages_of(self, document: int) -> list[int]:
+        """Return the numbers of a document's passages, in order."""
+        return self._store.passages_of(document)
+
+    def search(
+        self,
+        vector: SparseVector | None = None,
+        words: str | None = None,
+        top_k: int = 10,
+        where: Sequence[Sequence[Condition]] = (),
+    ) -> list[Hit]:
+        """Return the `top_k` documents that match a query best, best first, ties by number: those with the highest dot
+        product with its vector, with the highest score of BM25 for its words, or, with both, with the highest sum of
+        the two, each divided by the query's highest (`fuse_scores`), among the best FUSED_DEPTH or `top_k` of each.
+        Documents that share no term with the query are not found.
+
+        Args:
+            where: conditions on the documents, see utils.search.filters.parse_filters.
+
+        Raises:
+            ValueError: no document has a field that a condition is on.
+        """
+        fields = self._store.fields() if where else {}
+        check_fields(where, fields)
+        where = [[_keyed(condition, fields) for condition in conditions] for conditions in where]
+        queries = {}
+        if vector is not None:
+            queries[SPLADE] = vector
+        if words is not None:
+            if self._counter is None:
+                self._counter = TermCounter(self.language)
+            queries[WORDS] = self._counter.count(words)
+        depth = max(top_k, FUSED_DEPTH) if len(queries) > 1 else top_k
+        found = [self._search(kind, query, depth, where) for kind, query in queries.items()]
+        if len(found) == 1:
+            return found[0]
+        fused = fuse_scores([{hit.document: hit.score for hit in hits} for hits in found])
+        passages = {hit.document: hit.passage for hits in reversed(found) for hit in hits}
+        best = sorted(fused, key=lambda document: (-fused[document], document))[:top_k]
+        return [Hit(document, fused[document], passages[document]) for document in best]
+
+    def _search(self, kind: str, query: SparseVector, top_k: int, where: Sequence[Sequence[Condition]]) -> list[Hit]:
+        depth = top_k
+        while True:
+            passages = self._engine.search(kind, query, depth, where)
+            best: dict[int, Hit] = {}
+            for passage, score in passages:
+                document = document_of(passage)
+                best.setdefault(document, Hit(document, score, passage))
+            if len(best) >= top_k or len(passages) < depth:
+                return list(best.values())[:top_k]
+            depth *= 2
+
+    def _lock_and_load(self, rebuild: bool = False) -> None:
+        if self._folder:
+            self._open.enter_context(lock_folder(self._folder, shared=not self._write))
+        self._store = PassageStore(self._folder and self._folder / STORE_NAME)
+        self._open.callback(self._store.close)
+        if self._folder:
+            self._check()
+        self._counter: TermCounter | None = None
+        self._engine: VectorIndex | None = None
+        self._open.callback(lambda: self._engine and self._engine.close())
+        if rebuild:
+            self._rebuild(show_progress=True)
+        elif self._store.about("engine_settled") and not self._store.count_changes():
+            self._engine = self._load_engine()
+        elif self._write:
+            self._catch_up()
+        else:  # the process that changed it was killed; the rest is done here, with nobody else in it
+            self._open.close()
+            DocumentIndex(None, self._folder, write=True).close()
+            return self._lock_and_load()
+        if self._store.about("unfinished") and not self._write:
+            print_line(
+                f"{self._folder}: its last update was interrupted; {len(self):,} documents are in it; to add the "
+                "others, repeat the command"
+            )
+
+    def _check(self) -> None:
+        """Check that the index is one of this version, of this model and language; note of a new one what it is of."""
+        about, model, place = self._store.about, self.model, self._folder
+        if about("format") is None:
+            self._store.note(format=FORMAT)
+        if about("format") != FORMAT:
+            raise ValueError(f"{place}: an index of version {about('format')}, not {FORMAT}; make it anew")
+        if model and about("model") is None:
+            self._store.note(model=model.fingerprint, model_name=model.name, max_length=model.max_length)
+        if model and about("model") != model.fingerprint:
+            raise ValueError(
+                f"{place}: was made with another model than {model.name}, {about('model_name')}; name that, or another "
+                "folder"
+            )
+        if model and about("max_length") != model.max_length:
+            raise ValueError(
+                f"{place}: was made with `max_length={about('max_length')}`, not {model.max_length}; say so, or name "
+                "another folder"
+            )
+        if self._language and about("language_known") and about("language") != self._language:
+            raise ValueError(
+                f"{place}: was made with `language={about('language')}`; leave the language out, or name another folder"
+            )
+
+    def _rebuild(self, show_progress: bool = False) -> None:
+        """Make the engine's files anew of the passages and vectors that are stored."""
+        if self._engine:
+            self._engine.close()
+        self._engine = None
+        self._store.note(engine_settled=False)
+        if self._folder:
+            shutil.rmtree(self._folder / ENGINE_NAME, ignore_errors=True)
+        self._store.note(mean_words=self._store.mean_words(), engine_version=_engine_version())
+        self._store.change_all()
+        self._engine = VectorIndex(self._folder and self._folder / ENGINE_NAME)
+        self._settle(show_progress)
+
+    def _catch_up(self, show_progress: bool = False) -> None:
+        """Let the engine take in what has changed."""
+        known, now = self._store.about("mean_words"), self._store.mean_words()
+        if known is None or abs(now / known - 1) > LENGTH_TOLERANCE:
+            return self._rebuild(show_progress)
+        if self._engine is None:
+            try:
+                self._engine = VectorIndex(self._folder and self._folder / ENGINE_NAME)
+            except ValueError:  # it was killed at work
+                return self._rebuild(show_progress)
+        self._settle(show_progress)
+        if len(self._engine) != self._store.count_searchable():
+            self._rebuild(show_progress)
+
+    def _load_engine(self) -> VectorIndex:
+        """Open the engine's files as the last process left them.
+
+        Raises:
+            ValueError: they are damaged, or of a version that cannot be read.
+        """
+        reason = ""
+        try:
+            loaded = VectorIndex(self._folder / ENGINE_NAME)
+            if len(loaded) != self._store.count_searchable():
+                reason = f"{self._folder}: the engine has {len(loaded):,} passages"
+                loaded.close()
+        except ValueError as error:
+            reason = str(error)
+        if reason:
+            raise ValueError(
+                f"{reason}; it was made with qdrant-edge-py {self._store.about('engine_version')}, and this is "
+                f"{_engine_version()}; embedder.py --index-dir {self._folder} --rebuild makes its files anew, without "
+                "the model"
+            )
+        return loaded
+
+    def _settle(self, show_progress: bool) -> None:
+        store, engine = self._store, self._engine
+        total, mean_words = store.count_changes(), store.about("mean_words")
+        if not total and store.about("engine_settled"):
+            return
+        store.note(engine_settled=False)
+        with progress_bar(total=total, desc="indexing", unit="passages", leave=False, show=show_progress) as bar:
+            while numbers := store.changes(SETTLED_PASSAGES):
+                for start in range(0, len(numbers), READ_AHEAD):
+                    self._take_in(numbers[start : start + READ_AHEAD], mean_words)
+                    bar.update(len(numbers[start : start + READ_AHEAD]))
+                engine.flush()
+                store.settle(numbers[-1])
+        engine.optimize()
+        store.note(engine_settled=True)
+
+    def _take_in(self, numbers: Sequence[int], mean_words: float) -> None:
+        found = self._store.passages(numbers)
+        self._engine.delete([number for number in numbers if number not in found])
+        documents = self._store.documents({document_of(number) for number in found})
+        fields = {number: self._engine_fields(document) for number, document in documents.items()}
+        self._engine.upsert(
+            IndexPoint(
+                number,
+                {SPLADE: passage.terms, WORDS: bm25_weights(passage.words, mean_words)},
+                fields[document_of(number)],
+            )
+            for number, passage in found.items()
+        )
+
+    def _engine_fields(self, document: StoredDocument) -> dict[str, list[Value]]:
+        """Return a document's values by the engine's names for fields and types, see `_keyed`."""
+        numbers = self._store.fields()
+        keyed: dict[str, list[Value]] = {}
+        for name, values in field_values({ID_FIELD: document.id, **document.metadata}).items():
+            number = numbers.get(name)
+            if number is None:
+                number = self._store.add_field(name)
+                numbers[name] = number
+            for value in values:
+                keyed.setdefault(_key(number, value), []).append(value)
+        return keyed
+
+
+class _Waiting(NamedTuple):
+    document: Document
+    passages: list[Passage]
+    vectors: list[SparseVector]
+
+
+def _storable(document: Document) -> Document:
+    """Return the document without lone surrogates, which UTF-8 and so the store cannot hold."""
+    texts = {name: getattr(document, name) for name in ("id", "title", "text")}
+    whole = {name: replace_surrogates(text) for name, text in texts.items()}
+    return document if whole == texts else document.model_copy(update=whole)
+
+
+def _fingerprint(document: Document) -> bytes:
+    return hashlib.blake2b(f"{document.title}\0{document.text}".encode(), digest_size=16).digest()
+
+
+def _key(field: int, value: Value) -> str:
+    return f"{'text' if isinstance(value, str) else 'number'}{field}"
+
+
+def _keyed(condition: Condition, fields: dict[str, int]) -> Condition:
+    return condition._replace(field=_key(fields[condition.field], condition.value))
+
+
+def _engine_version() -> str:
+    return importlib.metadata.version("qdrant-edge-py")

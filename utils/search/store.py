@@ -1,0 +1,247 @@
+"""The store of an index: its documents and their passages with texts and vectors, in one SQLite file.
+
+It is what the index holds. What the engine searches is made of it, and can be made again; `changes` are the passages
+that the engine has yet to take in, or to drop.
+"""
+
+import json
+import sqlite3
+import threading
+from collections.abc import Iterable, Iterator, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from utils.splade.vectors import SparseVector
+
+PASSAGE_BITS = 20  # of a passage's number, which one of its document it is; the higher ones say which document
+MAX_VARIABLES = 500  # in one statement
+SCHEMA = """
+CREATE TABLE about (name TEXT PRIMARY KEY, value TEXT NOT NULL);
+CREATE TABLE fields (number INTEGER PRIMARY KEY, name TEXT NOT NULL UNIQUE);
+CREATE TABLE documents (
+    number INTEGER PRIMARY KEY, id TEXT NOT NULL UNIQUE, title TEXT NOT NULL, metadata TEXT NOT NULL,
+    fingerprint BLOB NOT NULL);
+CREATE TABLE passages (
+    number INTEGER PRIMARY KEY, heading TEXT NOT NULL, terms INTEGER NOT NULL, words INTEGER NOT NULL);
+CREATE TABLE contents (
+    number INTEGER PRIMARY KEY, text TEXT NOT NULL,
+    term_indices BLOB NOT NULL, term_values BLOB NOT NULL, word_indices BLOB NOT NULL, word_values BLOB NOT NULL);
+CREATE TABLE changes (number INTEGER PRIMARY KEY);
+"""
+
+
+class StoredDocument(NamedTuple):
+    """A document without its text. `number` is its place in the store, `fingerprint` that of title and text."""
+
+    number: int
+    id: str
+    title: str
+    metadata: dict[str, Any]
+    fingerprint: bytes
+
+
+class StoredPassage(NamedTuple):
+    """A passage.
+
+    Attributes:
+        text: as it is encoded.
+        heading: the nearest one above its start, "" before the first.
+        terms: the model's vector, whose values are stored as float16.
+        words: how often each of BM25's terms stands in it.
+    """
+
+    text: str
+    heading: str
+    terms: SparseVector
+    words: SparseVector
+
+
+def document_of(passage: int) -> int:
+    """Return the number of a passage's document."""
+    return passage >> PASSAGE_BITS
+
+
+class PassageStore:
+    """Documents by id, and their passages by number. Changes are kept once `commit` returns, whatever then happens to
+    the process or the machine. Several threads may read at once.
+
+    Args:
+        file: where it is, made if missing; None to keep it in memory.
+
+    Raises:
+        ValueError: the file is no such store.
+        OSError: it cannot be opened.
+    """
+
+    def __init__(self, file: Path | None = None) -> None:
+        self._lock = threading.RLock()
+        name = str(file) if file else ":memory:"
+        try:
+            self._database = sqlite3.connect(name, check_same_thread=False, isolation_level=None)
+            self._database.execute("PRAGMA synchronous = FULL")
+            if not self._all("SELECT 1 FROM sqlite_master WHERE name = 'changes'"):
+                self._database.executescript(f"BEGIN; {SCHEMA} COMMIT;")
+        except sqlite3.OperationalError as error:
+            raise OSError(f"{file}: cannot be opened: {error}") from None
+        except sqlite3.DatabaseError as error:
+            raise ValueError(f"{file}: is no index, or a damaged one: {error}") from None
+
+    def close(self) -> None:
+        self._database.close()
+
+    def _all(self, statement: str, values: Sequence[Any] = ()) -> list[tuple]:
+        with self._lock:
+            return self._database.execute(statement, values).fetchall()
+
+    def begin(self) -> None:
+        """Begin a transaction, unless one has begun."""
+        if not self._database.in_transaction:
+            self._database.execute("BEGIN IMMEDIATE")
+
+    def commit(self) -> None:
+        """Keep what has changed since `begin`."""
+        if self._database.in_transaction:
+            self._database.execute("COMMIT")
+
+    def about(self, name: str) -> Any:
+        """Return what is noted of the index by this name, None if nothing is."""
+        found = self._all("SELECT value FROM about WHERE name = ?", (name,))
+        return json.loads(found[0][0]) if found else None
+
+    def note(self, **values: Any) -> None:
+        """Note values of the index by name."""
+        with self._lock:
+            parts = [(name, json.dumps(value)) for name, value in values.items()]
+            self._database.executemany("INSERT OR REPLACE INTO about VALUES (?, ?)", parts)
+
+    def fields(self) -> dict[str, int]:
+        """Return the numbers of the fields of all metadata, by name."""
+        return dict(self._all("SELECT name, number FROM fields"))
+
+    def add_field(self, name: str) -> int:
+        """Add a field of metadata; return its number."""
+        with self._lock:
+            return self._database.execute("INSERT INTO fields (name) VALUES (?)", (name,)).lastrowid
+
+    def counts(self) -> tuple[int, int]:
+        """Return how many documents and how many passages there are."""
+        return self._all("SELECT (SELECT COUNT(*) FROM documents), (SELECT COUNT(*) FROM passages)")[0]
+
+    def count_searchable(self) -> int:
+        """Return how many passages have a term or a word to be found by."""
+        return self._all("SELECT COUNT(*) FROM passages WHERE terms > 0 OR words > 0")[0][0]
+
+    def mean_terms(self) -> float:
+        """Return the mean number of active terms of a passage, 0 without one."""
+        return self._all("SELECT AVG(terms) FROM passages")[0][0] or 0.0
+
+    def mean_words(self) -> float:
+        """Return the mean number of words of a passage that BM25 counts, 1 without one."""
+        return self._all("SELECT AVG(words) FROM passages")[0][0] or 1.0
+
+    def ids(self) -> Iterator[str]:
+        """Yield the ids of all documents."""
+        for (name,) in self._all("SELECT id FROM documents ORDER BY number"):
+            yield name
+
+    def find(self, name: str) -> StoredDocument | None:
+        """Return the document with this id."""
+        return next(map(_document, self._all("SELECT * FROM documents WHERE id = ?", (name,))), None)
+
+    def documents(self, numbers: Iterable[int]) -> dict[int, StoredDocument]:
+        """Return documents by number."""
+        return {row[0]: _document(row) for row in self._select("documents", numbers)}
+
+    def passages(self, numbers: Iterable[int]) -> dict[int, StoredPassage]:
+        """Return passages by number; those that are none are left out."""
+        numbers = list(numbers)
+        headings = {row[0]: row[1] for row in self._select("passages", numbers)}
+        found = {}
+        for number, text, *blobs in self._select("contents", numbers):
+            terms, words = (
+                SparseVector(np.frombuffer(indices, np.int32), np.frombuffer(values, np.float16).astype(np.float32))
+                for indices, values in (blobs[:2], blobs[2:])
+            )
+            found[number] = StoredPassage(text, headings[number], terms, words)
+        return found
+
+    def passages_of(self, document: int) -> list[int]:
+        """Return the numbers of a document's passages, in order."""
+        bounds = document << PASSAGE_BITS, (document + 1) << PASSAGE_BITS
+        return [row[0] for row in self._all("SELECT number FROM passages WHERE number >= ? AND number < ?", bounds)]
+
+    def _select(self, table: str, numbers: Iterable[int]) -> Iterator[tuple]:
+        numbers = list(numbers)
+        for start in range(0, len(numbers), MAX_VARIABLES):
+            part = numbers[start : start + MAX_VARIABLES]
+            yield from self._all(f"SELECT * FROM {table} WHERE number IN ({','.join('?' * len(part))})", part)
+
+    def put(
+        self, name: str, title: str, metadata: dict[str, Any], fingerprint: bytes, passages: Sequence[StoredPassage]
+    ) -> None:
+        """Add a document, whose number is one more than the highest, or replace the one with its id, whose number it
+        takes."""
+        with self._lock:
+            known = self.find(name)
+            self.remove(name)
+            next_number = self._all("SELECT COALESCE(MAX(number) + 1, 0) FROM documents")[0][0]
+            document = known.number if known else next_number
+            given = document, name, title, json.dumps(metadata), fingerprint
+            self._database.execute("INSERT INTO documents VALUES (?, ?, ?, ?, ?)", given)
+            first = document << PASSAGE_BITS
+            rows, contents = [], []
+            for number, (text, heading, terms, words) in enumerate(passages, first):
+                rows.append((number, heading, len(terms.indices), int(words.values.sum())))
+                arrays = ((part.indices.astype(np.int32), part.values.astype(np.float16)) for part in (terms, words))
+                contents.append((number, text, *(array.tobytes() for pair in arrays for array in pair)))
+            self._database.executemany("INSERT INTO passages VALUES (?, ?, ?, ?)", rows)
+            self._database.executemany("INSERT INTO contents VALUES (?, ?, ?, ?, ?, ?)", contents)
+            self._note_changes(document)
+
+    def put_metadata(self, document: int, metadata: dict[str, Any]) -> None:
+        """Replace a document's metadata."""
+        with self._lock:
+            given = json.dumps(metadata), document
+            self._database.execute("UPDATE documents SET metadata = ? WHERE number = ?", given)
+            self._note_changes(document)
+
+    def remove(self, name: str) -> bool:
+        """Remove the document with this id; return whether there was one."""
+        with self._lock:
+            found = self.find(name)
+            if not found:
+                return False
+            self._note_changes(found.number)
+            bounds = found.number << PASSAGE_BITS, (found.number + 1) << PASSAGE_BITS
+            for table in ("passages", "contents"):
+                self._database.execute(f"DELETE FROM {table} WHERE number >= ? AND number < ?", bounds)
+            self._database.execute("DELETE FROM documents WHERE number = ?", (found.number,))
+            return True
+
+    def _note_changes(self, document: int) -> None:
+        bounds = document << PASSAGE_BITS, (document + 1) << PASSAGE_BITS
+        statement = "INSERT OR IGNORE INTO changes SELECT number FROM passages WHERE number >= ? AND number < ?"
+        self._database.execute(statement, bounds)
+
+    def change_all(self) -> None:
+        """Take all passages for changed."""
+        self._all("INSERT OR IGNORE INTO changes SELECT number FROM passages")
+
+    def count_changes(self) -> int:
+        """Return how many passages have changed."""
+        return self._all("SELECT COUNT(*) FROM changes")[0][0]
+
+    def changes(self, limit: int) -> list[int]:
+        """Return the lowest numbers of passages that have changed."""
+        return [row[0] for row in self._all("SELECT number FROM changes ORDER BY number LIMIT ?", (limit,))]
+
+    def settle(self, last: int) -> None:
+        """Forget the changes up to this passage."""
+        self._all("DELETE FROM changes WHERE number <= ?", (last,))
+
+
+def _document(row: tuple) -> StoredDocument:
+    number, name, title, metadata, fingerprint = row
+    return StoredDocument(number, name, title, json.loads(metadata), fingerprint)
