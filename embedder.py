@@ -1,26 +1,61 @@
-"""Encode texts as sparse vectors.
+"""Encode texts as sparse vectors, for a file or an index that test_queries.py searches.
 
     python embedder.py --model-dir ./fine_tuned_splade --text "a sentence" --text "another"
     python embedder.py --model-dir ./fine_tuned_splade --input-file documents.json --output-file vectors.jsonl
+    python embedder.py --model-dir ./fine_tuned_splade --input-file ./docs --index-dir ./index
+    python embedder.py --index-dir ./index --delete old.html
 
     from embedder import SpladeEmbedder
     SpladeEmbedder(model_dir="./fine_tuned_splade").generate_sparse_embeddings(["a sentence"])
 
-A vector is {"indices": [vocabulary ids], "values": [weights]}; a line of the output file has the document's id too, and
-its metadata if it has some.
+A vector is {"indices": [vocabulary ids], "values": [weights]} or, with --words, {"words": {word: weight}}; a line of
+the output file has the document's id too, and its metadata if it has some. An output file that ends in .npz is a SciPy
+CSR matrix [documents, vocabulary] with the array `ids` beside it.
+
+An index holds passages, with their texts and their documents' metadata. Run again, the command encodes what has changed
+alone, also after it was interrupted; --prune removes the documents that the input no longer has.
 """
 
+import itertools
 import json
+from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
+from pathlib import Path
+from typing import Any
 
-from utils.arguments import ScriptArguments, ScriptParser, auto_or_positive_int, positive_int, refuse_overwriting
-from utils.console import print_line, print_skipped, print_truncated, quiet_libraries, run_script
+import numpy as np
+import scipy.sparse
+
+from utils.arguments import (
+    ScriptArguments,
+    ScriptParser,
+    auto_or_positive_int,
+    check_positive,
+    language_code,
+    positive_int,
+    refuse_idle_flags,
+    refuse_overwriting,
+)
+from utils.console import (
+    print_line,
+    print_long_documents,
+    print_skipped,
+    print_truncated,
+    quiet_libraries,
+    run_script,
+)
 from utils.device import PRECISIONS
-from utils.documents.reading import read_documents
-from utils.files import check_writable, open_atomic
+from utils.documents.reading import stream_documents
+from utils.files import check_writable, open_atomic, replacing
+from utils.records import Document
+from utils.search.document_index import DocumentIndex
 from utils.splade.encoder import SpladeEncoder
 from utils.splade.tokenization import check_texts
-from utils.splade.vectors import SparseVector
+from utils.splade.vectors import SparseVector, to_csr
+
+PRINTED_IDS = 5  # of documents that are not in an index
+
+Encoded = Iterable[tuple[Document, SparseVector]]
 
 
 class SpladeEmbedder:
@@ -82,64 +117,257 @@ class SpladeEmbedder:
         """
         return [_as_lists(self.encoder.encode_query(query)) for query in check_texts(queries, "queries")]
 
+    def encode_document(
+        self,
+        texts: Sequence[str],
+        batch_size: int | None = None,
+        max_active_dims: int | None = None,
+        show_progress: bool = False,
+    ) -> scipy.sparse.csr_array:
+        """Return the [texts, vocabulary] matrix of the documents' vectors; with `max_active_dims`, of the so many
+        heaviest terms of each.
+
+        Raises:
+            ValueError: `max_active_dims` is not at least 1.
+            TypeError: as `generate_sparse_embeddings`.
+        """
+        check_positive(max_active_dims=max_active_dims)
+        vectors = self.encoder.encode_stream(texts, batch_size=batch_size, show_progress=show_progress)
+        return self._matrix(vectors, max_active_dims)
+
+    def encode_query(self, queries: Sequence[str], max_active_dims: int | None = None) -> scipy.sparse.csr_array:
+        """Return the [queries, vocabulary] matrix of the queries' vectors, see `generate_query_embeddings`.
+
+        Raises:
+            ValueError, TypeError: as `encode_document`.
+        """
+        check_positive(max_active_dims=max_active_dims)
+        vectors = (self.encoder.encode_query(query) for query in check_texts(queries, "queries"))
+        return self._matrix(vectors, max_active_dims)
+
+    def _matrix(self, vectors: Iterable[SparseVector], max_active_dims: int | None) -> scipy.sparse.csr_array:
+        return to_csr([vector.heaviest(max_active_dims) for vector in vectors], self.encoder.vocabulary_size)
+
+    @staticmethod
+    def similarity(queries: scipy.sparse.csr_array, documents: scipy.sparse.csr_array) -> np.ndarray:
+        """Return the [queries, documents] dot products of the rows of two matrices."""
+        return (queries @ documents.T).toarray()
+
+    def decode(self, vectors: scipy.sparse.csr_array, top_k: int | None = None) -> list[list[tuple[str, float]]]:
+        """Return the (word, weight) pairs of each row of a matrix, heaviest first, `top_k` at most.
+
+        Raises:
+            ValueError: `top_k` is not at least 1.
+        """
+        check_positive(top_k=top_k)
+        decoded = []
+        for start, end in itertools.pairwise(vectors.indptr):
+            order = np.argsort(-vectors.data[start:end], kind="stable")[:top_k]
+            words = self.encoder.decode_terms(vectors.indices[start:end][order])
+            decoded.append(list(zip(words, vectors.data[start:end][order].tolist())))
+        return decoded
+
 
 def _as_lists(vector: SparseVector) -> dict[str, list]:
     return {"indices": vector.indices.tolist(), "values": vector.values.tolist()}
 
 
+def _as_words(encoder: SpladeEncoder, vector: SparseVector) -> dict[str, float]:
+    tokens = encoder.tokenizer.convert_ids_to_tokens(vector.indices.tolist())  # no two of them are the same
+    return dict(zip(tokens, vector.values.tolist()))
+
+
 def main(args: ScriptArguments) -> None:
-    for name, other in (("top_terms", "output_file"), ("batch_size", "queries")):
+    check_flags(args)
+    if args.index_dir:
+        update_index(args)
+    else:
+        encode(args)
+
+
+def check_flags(args: ScriptArguments) -> None:
+    """Check that the flags go together.
+
+    Raises:
+        ValueError: one is missing, or has no effect beside the others.
+    """
+    from_file = args.input_file is not None
+    refuse_idle_flags(
+        args,
+        [
+            (args.index_dir, "--index-dir", "language prune delete rebuild"),
+            (from_file, "--input-file", "language prune"),
+            (args.output_file, "--output-file", "words"),
+        ],
+    )
+    if args.text is None and not from_file and not (args.index_dir and (args.delete or args.rebuild)):
+        raise ValueError("nothing to do: one of the arguments --text --input-file is required")
+    if args.index_dir and args.text is not None:
+        raise ValueError("--index-dir is for documents with ids: name --input-file rather than --text")
+    for name, other in (
+        ("top_terms", "output_file"),
+        ("top_terms", "index_dir"),
+        ("batch_size", "queries"),
+        ("queries", "index_dir"),
+    ):
         if name in args.given and getattr(args, other):
             raise ValueError(f"`{name}` has no effect with `{other}`; leave it out")
+    if args.words and Path(args.output_file).suffix == ".npz":
+        raise ValueError("`words` has no effect with a .npz file; leave it out")
     refuse_overwriting(args.output_file, args.input_file)
+
+
+def open_documents(path: str, skipped: list[str]) -> Iterator[Document]:
+    """Return the documents of a file or a folder, the first of which is read now: what cannot be read at all is known
+    before a model loads. What was not read is added to `skipped` in the end."""
+    documents = stream_documents(path, skipped)
+    return itertools.chain([next(documents)], documents)
+
+
+def update_index(args: ScriptArguments) -> None:
+    """Add documents to an index, which is made if there is none, and remove some."""
+    skipped: list[str] = []
+    documents = open_documents(args.input_file, skipped) if args.input_file else None
+    model = None
+    if documents:
+        model = SpladeEmbedder(args.model_dir, args.max_length, args.device, args.precision, args.threads).encoder
+    with DocumentIndex(model, args.index_dir, write=True, language=args.language, rebuild=args.rebuild) as index:
+        if args.delete:
+            unknown = index.remove(args.delete)
+            print_line(f"{len(set(args.delete) - set(unknown)):,} documents removed")
+            if unknown:
+                print_line(f"not in the index: {_list_ids(unknown)}")
+        if documents:
+            add_documents(index, documents, args.batch_size, args.prune)
+            print_skipped(skipped)
+        print_line(f"{index.describe()} -> {args.index_dir}")
+
+
+def add_documents(index: DocumentIndex, documents: Iterable[Document], batch_size: int | None, prune: bool) -> None:
+    """Add documents to an index; say, or with `prune` remove, those that are not among them."""
+    seen: set[str] = set()
+    update = index.add((seen.add(d.id) or d for d in documents), batch_size, show_progress=True)
+    print_line(
+        f"{update.added:,} documents added, {update.changed:,} encoded anew, {update.relabeled:,} with other metadata, "
+        f"{update.unchanged:,} as they were"
+    )
+    print_long_documents(index.long_documents, update.added + update.changed, index.model.max_length)
+    gone = [name for name in index.ids() if name not in seen]
+    if gone and prune:
+        index.remove(gone)
+        print_line(f"{len(gone):,} documents removed that the input does not have: {_list_ids(gone)}")
+    elif gone:
+        print_line(f"{len(gone):,} documents are not in the input, --prune removes them: {_list_ids(gone)}")
+
+
+def _list_ids(ids: Sequence[str]) -> str:
+    return ", ".join(ids[:PRINTED_IDS]) + (f" and {len(ids) - PRINTED_IDS:,} more" if len(ids) > PRINTED_IDS else "")
+
+
+def encode(args: ScriptArguments) -> None:
+    """Encode a stream of texts, and write or show their vectors."""
     if args.output_file:
         check_writable(args.output_file)
+    skipped: list[str] = []
     if args.text is None:
-        documents, skipped = read_documents(args.input_file)
-        print_skipped(skipped)
-        texts = [document.full_text for document in documents]
-        names = [{"id": d.id, "metadata": d.metadata} if d.metadata else {"id": d.id} for d in documents]
+        documents = open_documents(args.input_file, skipped)
     else:
-        names, texts = [{"id": str(i)} for i in range(len(args.text))], args.text
+        documents = (Document(id=str(number), text=text) for number, text in enumerate(args.text))
     embedder = SpladeEmbedder(args.model_dir, args.max_length, args.device, args.precision, args.threads)
-    encoder = embedder.encoder
+    encoder, cut_queries = embedder.encoder, 0
+    read: deque[Document] = deque()  # documents whose vectors are still to come
+
+    def texts() -> Iterator[str]:
+        nonlocal cut_queries
+        for document in documents:
+            read.append(document)
+            cut_queries += args.queries and encoder.tokenize_and_count_queries([document.full_text])[1]
+            yield document.full_text
+
     if args.queries:
-        vectors = embedder.generate_query_embeddings(texts)
+        vectors = map(encoder.encode_query, texts())
     else:
-        vectors = embedder.stream_sparse_embeddings(texts, args.batch_size, show_progress=True)
-    if args.output_file:
-        terms = 0
-        with open_atomic(args.output_file) as file:
-            for name, vector in zip(names, vectors):
-                file.write(json.dumps({**name, **vector}) + "\n")
-                terms += len(vector["indices"])
-        print_line(f"{len(texts):,} vectors, {terms / len(texts):.1f} terms each -> {args.output_file}")
+        vectors = encoder.encode_stream(texts(), batch_size=args.batch_size, show_progress=True)
+    encoded = ((read.popleft(), vector) for vector in vectors)
+    if not args.output_file:
+        count = show_vectors(encoder, encoded, args.top_terms)
     else:
-        for text, vector in zip(texts, vectors):
-            heaviest = sorted(zip(vector["values"], vector["indices"]), reverse=True)[: args.top_terms]
-            words = encoder.decode_terms([index for _, index in heaviest])
-            print_line(f"{' '.join(text.split())[:80]}  ({len(vector['indices'])} terms)")
-            print_line("  " + ", ".join(f"{word} {value:.2f}" for word, (value, _) in zip(words, heaviest)))
+        if Path(args.output_file).suffix == ".npz":
+            count, terms = write_matrix(args.output_file, encoder, encoded)
+        else:
+            count, terms = write_lines(args.output_file, encoder, encoded, args.words)
+        print_line(f"{count:,} vectors, {terms / count:.1f} terms each -> {args.output_file}")
+    print_skipped(skipped)
     if args.queries:
-        print_truncated(encoder.tokenize_and_count_queries(texts)[1], len(texts), "queries", encoder.query_max_length)
+        print_truncated(cut_queries, count, "queries", encoder.query_max_length)
     else:
-        print_truncated(encoder.truncated, len(texts), "texts", encoder.max_length)
+        print_truncated(encoder.truncated, count, "texts", encoder.max_length)
+
+
+def show_vectors(encoder: SpladeEncoder, encoded: Encoded, top_terms: int) -> int:
+    """Print the heaviest terms of each text; return how many texts there were."""
+    count = 0
+    for document, vector in encoded:
+        count += 1
+        heaviest = vector.heaviest(top_terms)
+        order = np.argsort(-heaviest.values, kind="stable")
+        words = encoder.decode_terms(heaviest.indices[order])
+        print_line(f"{' '.join(document.full_text.split())[:80]}  ({len(vector.indices)} terms)")
+        print_line("  " + ", ".join(f"{word} {value:.2f}" for word, value in zip(words, heaviest.values[order])))
+    return count
+
+
+def write_lines(path: str, encoder: SpladeEncoder, encoded: Encoded, words: bool) -> tuple[int, int]:
+    """Write vectors as JSON Lines, their terms as ids or as words; return how many there are, and their terms."""
+    count = terms = 0
+    with open_atomic(path) as file:
+        for document, vector in encoded:
+            line: dict[str, Any] = {"id": document.id}
+            if document.metadata:
+                line["metadata"] = document.metadata
+            line |= {"words": _as_words(encoder, vector)} if words else _as_lists(vector)
+            file.write(json.dumps(line) + "\n")
+            count, terms = count + 1, terms + len(vector.indices)
+    return count, terms
+
+
+def write_matrix(path: str, encoder: SpladeEncoder, encoded: Encoded) -> tuple[int, int]:
+    """Write vectors as the rows of a CSR matrix, as scipy.sparse.load_npz reads it, with the array `ids`."""
+    ids, vectors = [], []
+    for document, vector in encoded:
+        ids.append(document.id)
+        vectors.append(vector)
+    matrix = to_csr(vectors, encoder.vocabulary_size)
+    parts = {name: getattr(matrix, name) for name in ("data", "indices", "indptr", "shape")}
+    with replacing(path) as unfinished, unfinished.open("wb") as file:
+        np.savez_compressed(file, format="csr", **parts, ids=np.array(ids))
+    return len(ids), matrix.nnz
 
 
 def parse_args() -> ScriptArguments:
     parser = ScriptParser(__doc__)
     parser.add_model_argument()
     group = parser.add_argument_group("texts")
-    add = group.add_mutually_exclusive_group(required=True).add_argument
+    add = group.add_mutually_exclusive_group().add_argument
     add("--text", action="append", help="a text to encode; may be given again")
     add("--input-file", metavar="PATH", help="documents to encode: a file or a folder")
     add = group.add_argument
     add("--queries", action="store_true", help="encode the texts as queries rather than documents")
     add("--max-length", type=positive_int, default=None, help="maximum tokens per text; default: the model's")
     add("--batch-size", type=auto_or_positive_int, default="auto", help="texts encoded at a time; auto: what suits")
-    add = parser.add_argument_group("output").add_argument
-    add("--output-file", default=None, metavar="FILE", help="JSON Lines of vectors; without it, they are shown")
+    group = parser.add_argument_group("output")
+    add = group.add_mutually_exclusive_group().add_argument
+    add("--output-file", default=None, metavar="FILE", help="vectors as JSON Lines, or .npz; else they are shown")
+    add("--index-dir", default=None, metavar="DIR", help="index to make, or to add documents to")
+    add = group.add_argument
+    add("--words", action="store_true", help="write terms as words, rather than as ids of the vocabulary")
     add("--top-terms", type=positive_int, default=20, help="heaviest terms shown of a text")
+    add = parser.add_argument_group("index").add_argument
+    language = "of the texts, for the search by words: de, german; default: detected"
+    add("--language", type=language_code, default=None, help=language)
+    add("--prune", action="store_true", help="remove documents that the input does not have")
+    add("--delete", nargs="+", default=[], metavar="ID", help="documents to remove")
+    add("--rebuild", action="store_true", help="make the engine's files anew from the passages that are stored")
     parser.add_device_arguments(*PRECISIONS)
     return parser.parse_args()
 

@@ -1,8 +1,11 @@
 """Encoding through the public class and the script."""
 
 import json
+import shutil
 
+import numpy as np
 import pytest
+import scipy.sparse
 from conftest import fails_with_one_line, run
 
 from embedder import SpladeEmbedder
@@ -91,10 +94,22 @@ def test_texts_are_shown_with_their_heaviest_terms():
         (["--text", "a", "--device", "cuda:9"], "not available"),
         (["--text", "a", "--model-dir", "./none"], "no such model folder"),
         (["--text", "a", "--output-file", "/proc/none/x"], "cannot write"),
+        (["--text", "a", "--index-dir", "b"], "--index-dir is for documents with ids: name --input-file"),
+        (["--output-file", "a", "--index-dir", "b", "--input-file", "c"], "not allowed with argument"),
+        (["--text", "a", "--prune"], "--prune has no effect without --index-dir"),
+        (["--index-dir", "{here}", "--delete", "b", "--prune"], "--prune has no effect without --input-file"),
+        (["--index-dir", "{here}", "--delete", "b"], "no index in this folder; make one with embedder.py --index-dir"),
+        (["--index-dir", "{here}", "--rebuild"], "no index in this folder"),
+        (["--index-dir", "{here}", "--input-file", __file__], "a .py file"),
+        (["--index-dir", "{here}/a/b"], "one of the arguments --text --input-file is required"),
+        (["--text", "a", "--words"], "--words has no effect without --output-file"),
+        (["--text", "a", "--words", "--output-file", "a.npz"], "--words has no effect with a .npz file"),
     ],
 )
-def test_bad_input_is_one_line(arguments, message):
+def test_bad_input_is_one_line(arguments, message, tmp_path):
+    arguments = [argument.format(here=tmp_path) for argument in arguments]
     fails_with_one_line(run(SCRIPT, *(["--model-dir", "splade-tiny", *arguments])), message)
+    assert not list(tmp_path.iterdir())
 
 
 def test_queries_are_encoded_as_search_does(tiny):
@@ -122,3 +137,75 @@ def test_the_models_own_limit_holds_and_what_it_cuts_is_counted(short_model):
     done = run(SCRIPT, "--model-dir", short_model, "--text", fits, "--text", "diesel engine", "--queries")
     assert "1 of 2 queries are longer than 6 tokens and are cut there" in done.stdout
     assert "cut there" not in run(SCRIPT, "--model-dir", short_model, *texts, "--max-length", 40).stdout
+
+
+def test_an_index_is_made_changed_and_searched_from_the_shell(docs, tmp_path):
+    index, out = tmp_path / "index", tmp_path / "hits.json"
+    make = ["--model-dir", "splade-tiny", "--input-file", docs, "--index-dir", index]
+    done = run(SCRIPT, *make)
+    assert done.returncode == 0, done.stderr
+    assert "7 documents added, 0 encoded anew" in done.stdout and "7 documents in 7 passages" in done.stdout
+    search = ["--model-dir", "splade-tiny", "--index-dir", index, "--query", "mirrors", "--output-file", out]
+    done = run("test_queries.py", *search, "--filter", "truck=T 7")
+    assert done.returncode == 0, done.stderr
+    (hit,) = json.loads(out.read_text())[0]["results"]
+    assert hit["id"] == "mirror-1" and hit["metadata"] == {"truck": "T 7"}
+    (docs / "brakes.txt").write_text("Bleed the radiators in autumn.")
+    (docs / "engine.md").unlink()
+    done = run(SCRIPT, *make)
+    assert "0 documents added, 1 encoded anew, 0 with other metadata, 5 as they were" in done.stdout
+    assert "1 documents are not in the input, --prune removes them: engine.md" in done.stdout
+    done = run(SCRIPT, *make, "--prune")
+    assert (
+        "1 documents removed that the input does not have: engine.md" in done.stdout and "6 documents in" in done.stdout
+    )
+    done = run(SCRIPT, "--index-dir", index, "--delete", "mirror-1", "none")
+    assert "1 documents removed" in done.stdout and "not in the index: none" in done.stdout
+    shutil.rmtree(index / "engine")
+    fails_with_one_line(
+        run("test_queries.py", *search), f"embedder.py --index-dir {index} --rebuild makes its files anew"
+    )
+    done = run(SCRIPT, "--index-dir", index, "--rebuild")
+    assert done.returncode == 0, done.stderr
+    for kind, query in (("hybrid", "radiators"), ("bm25", "radiators"), ("splade", "heating in autumn")):
+        assert run("test_queries.py", *search, "--query", query, "--search", kind).returncode == 0
+        assert json.loads(out.read_text())[0]["results"][0]["id"] == "brakes.txt"
+
+
+def test_vectors_are_written_as_words_and_as_a_matrix(docs, tmp_path, tiny):
+    lines, words, matrix = (tmp_path / name for name in ("vectors.jsonl", "words.jsonl", "vectors.npz"))
+    for out, *options in ((lines,), (words, "--words"), (matrix,)):
+        done = run(SCRIPT, "--model-dir", "splade-tiny", "--input-file", docs, "--output-file", out, *options)
+        assert done.returncode == 0, done.stderr
+    expected = [json.loads(line) for line in lines.read_text().splitlines()]
+    loaded, ids = scipy.sparse.load_npz(matrix), np.load(matrix)["ids"].tolist()
+    assert ids == [row["id"] for row in expected] and loaded.shape == (len(ids), tiny.vocabulary_size)
+    for number, (row, line) in enumerate(zip(expected, words.read_text().splitlines(), strict=True)):
+        assert loaded[[number]].indices.tolist() == row["indices"]
+        assert loaded[[number]].data.tolist() == pytest.approx(row["values"])
+        by_word = json.loads(line)["words"]
+        assert list(by_word.values()) == pytest.approx(row["values"])
+        assert tiny.tokenizer.convert_tokens_to_ids(list(by_word)) == row["indices"]
+
+
+def test_matrices_are_compared_and_decoded(tiny):
+    embedder = SpladeEmbedder("splade-tiny", device="cpu", precision="float32")
+    texts = ["Jet engines burn fuel.", "", "Bread is baked."]
+    documents, queries = embedder.encode_document(texts), embedder.encode_query(["engine", "baking bread"])
+    assert documents.shape == (3, tiny.vocabulary_size) and queries.shape == (2, tiny.vocabulary_size)
+    vector = tiny.encode(texts)[0]
+    assert documents[[0]].indices.tolist() == vector.indices.tolist()
+    scores = embedder.similarity(queries, documents)
+    assert scores.argmax(1).tolist() == [0, 2] and scores[:, 1].tolist() == [0, 0]
+    assert scores == pytest.approx(queries.toarray() @ documents.toarray().T)
+    few = embedder.encode_document(texts, max_active_dims=5)
+    assert np.diff(few.indptr).tolist() == [5, 0, 5]
+    assert sorted(few[[0]].data) == sorted(vector.values)[-5:]
+    decoded = embedder.decode(documents, top_k=2)
+    assert [len(words) for words in decoded] == [2, 0, 2] and decoded[2][0][0] == "bread"
+    assert decoded[0] == embedder.decode(documents)[0][:2]
+    assert embedder.encode_query([]).shape == (0, tiny.vocabulary_size)
+    with pytest.raises(ValueError, match="`max_active_dims` must be a whole number of at least 1, not 0"):
+        embedder.encode_query(["a"], max_active_dims=0)
+    with pytest.raises(TypeError, match="texts must be a list of strings, not one string"):
+        embedder.encode_document("a text")

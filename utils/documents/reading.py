@@ -3,7 +3,7 @@
 import functools
 import os
 from collections import Counter
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -110,6 +110,28 @@ def read_documents(path: str | Path) -> Documents:
     return Documents(documents, [replace_surrogates(" ".join(reason.split())) for reason in skipped])
 
 
+def stream_documents(path: str | Path, skipped: list[str]) -> Iterator[Document]:
+    """Yield what `read_documents` returns, the records of a file as they are read, so that memory does not grow with
+    the file unless that is one JSON list; what was not read is added to `skipped` in the end.
+
+    Raises:
+        ValueError, ImportError, OSError: see `read_documents`.
+    """
+    file = Path(path, "corpus.jsonl") if Path(path, "corpus.jsonl").is_file() else Path(path)
+    if file.suffix.lower() not in RECORD_READERS or not file.is_file():
+        documents, reasons = read_documents(path)
+        skipped += reasons
+        yield from documents
+        return
+    unique, found = _UniqueIds(), False
+    for document in _read_records(file, replace_surrogates(file.name), skipped):
+        unique.apply(document)
+        found = True
+        yield document
+    if not found:
+        raise ValueError(f"{file}: holds no documents")
+
+
 def _find_files(folder: Path) -> tuple[list[Path], Counter[str], int, list[str]]:
     """Return the files below `folder` with one of SUFFIXES, sorted, how many there are of each other suffix, the number
     of symbolic links, to such files or to folders, that lead outside of it, and the names of model folders below it, of
@@ -181,27 +203,34 @@ def _read_file(file: Path, name: str, skipped: list[str]) -> list[Document]:
     """
     if not file.is_file():
         raise ValueError(f"{file}: is not a regular file")
-    read_records = RECORD_READERS.get(file.suffix.lower())
-    if not read_records:
-        if file.suffix == ".html" and _is_report(file):
-            raise OutputError(f"{file}: is a report of generate_training_data.py, no document")
-        title, text = read_page(file)
-        return [Document(id=name, title=title, text=text)]
-    documents, broken = [], []
-    for number, (place, value) in enumerate(read_records(file), 1):
+    if file.suffix.lower() in RECORD_READERS:
+        return list(_read_records(file, name, skipped))
+    if file.suffix == ".html" and _is_report(file):
+        raise OutputError(f"{file}: is a report of generate_training_data.py, no document")
+    title, text = read_page(file)
+    return [Document(id=name, title=title, text=text)]
+
+
+def _read_records(file: Path, name: str, skipped: list[str]) -> Iterator[Document]:
+    """Yield the documents of a JSON file or a table, see `_read_file`."""
+    found, broken, errors = 0, 0, []
+    for number, (place, value) in enumerate(RECORD_READERS[file.suffix.lower()](file), 1):
         try:
             if isinstance(value, ValueError):
                 raise value
-            documents.append(_parse_json_document(value, place, f"{name}#{number}"))
+            document = _parse_json_document(value, place, f"{name}#{number}")
         except ValueError as error:
-            broken.append(error)
-    if broken and not documents:
-        raise broken[0]
+            broken += 1
+            errors = [*errors[:1], error]
+            continue
+        found += 1
+        yield document
+    if broken and not found:
+        raise errors[0]
     if broken:
         # A quote that is never closed costs the rest of the file, and is always the last error.
-        reasons = dict.fromkeys(str(error).removeprefix(f"{file}: ") for error in (broken[0], broken[-1]))
-        skipped.append(f"{file}: {len(broken):,} of {number:,} records, such as {', and '.join(reasons)}")
-    return documents
+        reasons = dict.fromkeys(str(error).removeprefix(f"{file}: ") for error in errors)
+        skipped.append(f"{file}: {broken:,} of {number:,} records, such as {', and '.join(reasons)}")
 
 
 def _is_report(file: Path) -> bool:
@@ -256,11 +285,21 @@ def _make_ids_unique(read: Sequence[tuple[str, Sequence[Document]]]) -> None:
         for document in documents:
             if files[document.id] > 1 and document.id != name and not document.id.startswith(f"{name}#"):
                 document.id = f"{name}#{document.id}"
-    seen: set[str] = set()
-    occurrences: Counter[str] = Counter()
+    unique = _UniqueIds()
     for document in (document for _, documents in read for document in documents):
+        unique.apply(document)
+
+
+class _UniqueIds:
+    """Appends `~2`, `~3` and so on to ids that occur again."""
+
+    def __init__(self) -> None:
+        self._seen: set[str] = set()
+        self._occurrences: Counter[str] = Counter()
+
+    def apply(self, document: Document) -> None:
         base = document.id
-        while document.id in seen:
-            occurrences[base] += 1
-            document.id = f"{base}~{occurrences[base] + 1}"
-        seen.add(document.id)
+        while document.id in self._seen:
+            self._occurrences[base] += 1
+            document.id = f"{base}~{self._occurrences[base] + 1}"
+        self._seen.add(document.id)
