@@ -13,15 +13,13 @@ Documents of --docs-file are encoded at each start; embedder.py makes an --index
 longer than the model's limit are searched by their passages. The search is hybrid: the model's scores and BM25's, each
 divided by the query's highest, are added; --search splade or bm25 is one of them alone. Each hit shows its rank, score
 and text (of a long document, its best passage's) and the terms that query and text share with their part of the model's
-score.
+score. At the prompt, :help lists what can be done with hits.
 """
 
-import sys
-import time
 from collections.abc import Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
 import torch
 
 from utils.arguments import (
@@ -39,16 +37,15 @@ from utils.documents.reading import read_documents
 from utils.files import check_writable, write_json
 from utils.records import Document, replace_surrogates
 from utils.search.document_index import DocumentIndex
-from utils.search.filters import Condition, parse_filters
+from utils.search.filters import parse_filters
+from utils.search.prompt import Prompt
+from utils.search.searcher import SEARCHES, DocumentSearch
 from utils.search.synonyms import Synonyms
 from utils.splade.encoder import SpladeEncoder
 from utils.splade.tokenization import check_text, check_texts
 
 if TYPE_CHECKING:  # importing it before utils.console would make tqdm warn in a notebook
     from transformers import PreTrainedTokenizerBase
-
-SNIPPET_CHARACTERS = 200  # of a hit's text; about two lines of a terminal
-SEARCHES = ("hybrid", "splade", "bm25")
 
 
 def load_splade_model(
@@ -102,118 +99,7 @@ def retrieve_documents(
     return [{name: hit[name] for name in names} for hit in last[1].search(query, top_k)]
 
 
-class DocumentSearch:
-    """Search of an index, with what shows why a passage matched.
-
-    Args:
-        kind: one of SEARCHES.
-        synonyms: expand queries before they are encoded.
-        where: conditions on the documents, see utils.search.filters.parse_filters.
-    """
-
-    def __init__(
-        self,
-        index: DocumentIndex,
-        model: SpladeEncoder,
-        kind: str = "hybrid",
-        synonyms: Synonyms | None = None,
-        where: Sequence[Sequence[Condition]] = (),
-    ) -> None:
-        self.index, self.model, self.kind, self.synonyms, self.where = index, model, kind, synonyms, where
-
-    def expand(self, query: str) -> str:
-        """Return a query with its synonyms."""
-        return self.synonyms.expand(query) if self.synonyms else query
-
-    def search(self, query: str, top_k: int) -> list[dict[str, Any]]:
-        """Return the hits as `retrieve_documents` does; besides, each has its document's `id`, `title` and `metadata`,
-        and the `heading` above its passage. `index` is the document's number.
-
-        Raises:
-            ValueError: no document has a field that a condition is on.
-        """
-        query = self.expand(query)
-        vector = self.model.encode_query(query)
-        options = {"vector": None if self.kind == "bm25" else vector, "words": None if self.kind == "splade" else query}
-        hits = self.index.search(**options, top_k=top_k, where=self.where)
-        documents = self.index.documents(hit.document for hit in hits)
-        passages = self.index.passages(hit.passage for hit in hits)
-        results = []
-        for rank, hit in enumerate(hits, 1):
-            passage, document = passages[hit.passage], documents[hit.document]
-            shared, in_query, in_passage = np.intersect1d(
-                vector.indices, passage.terms.indices, assume_unique=True, return_indices=True
-            )
-            parts = vector.values[in_query] * passage.terms.values[in_passage]
-            order = np.argsort(-parts, kind="stable")
-            words = self.model.decode_terms(shared[order])
-            shares = parts[order] / parts.sum() if len(parts) else parts
-            results.append(
-                {
-                    "rank": rank,
-                    "index": hit.document,
-                    "score": hit.score,
-                    "snippet": _snippet(passage.text),
-                    "terms": list(zip(words, shares.tolist())),
-                    "id": document.id,
-                    "title": document.title,
-                    "heading": passage.heading,
-                    "metadata": document.metadata,
-                }
-            )
-        return results
-
-
 _last: tuple[list[str], DocumentSearch] | None = None
-
-
-def _snippet(text: str) -> str:
-    line = " ".join(text.split())
-    return line if len(line) <= SNIPPET_CHARACTERS else line[: SNIPPET_CHARACTERS - 3].rsplit(" ", 1)[0] + "..."
-
-
-def print_hits(results: Sequence[dict[str, Any]], top_terms: int) -> None:
-    """Print hits with their heading and metadata, if they have some, and their matching terms."""
-    if not results:
-        print_line("No document shares a term with this query.")
-    for result in results:
-        print_line(f"Rank {result['rank']} (Score: {result['score']:.4f}) {result['id']}")
-        if result["heading"]:
-            print_line(f"  {_snippet(result['heading'])}:")
-        print_line(f"  {result['snippet']}")
-        if result["metadata"]:
-            print_line("  " + _snippet(", ".join(f"{name}: {value}" for name, value in result["metadata"].items())))
-        matched = ", ".join(f"{word} {part:.0%}" for word, part in result["terms"][:top_terms])
-        print_line(f"  matched: {matched or 'words alone'}")
-
-
-def prompt_for_queries(search: DocumentSearch, top_k: int, top_terms: int) -> list[dict[str, Any]]:
-    """Ask for queries until `quit` or the end of input; return the records of `answer_query`."""
-    records = []
-    sys.stdin.reconfigure(errors="replace")  # bytes that are not UTF-8 end no session
-    print_line("Type a query, or quit.")
-    while True:
-        try:
-            query = input("query> ").strip()
-        except EOFError:
-            break
-        if query.lower() in ("quit", "exit"):
-            break
-        if query:
-            records.append(answer_query(query, search, top_k, top_terms))
-    return records
-
-
-def answer_query(query: str, search: DocumentSearch, top_k: int, top_terms: int) -> dict[str, Any]:
-    """Search, print the hits, and return them for the output file: {"query", "results"}."""
-    if search.model.tokenize_and_count_queries([search.expand(query)])[1]:
-        print_line(f"The query is longer than {search.model.query_max_length} tokens and was cut.")
-    started = time.perf_counter()
-    results = search.search(query, top_k)
-    milliseconds = (time.perf_counter() - started) * 1000
-    print_hits(results, top_terms)
-    print_line(f"({milliseconds:.1f} ms)\n")
-    return {"query": query, "results": results}
 
 
 def open_index(args: ScriptArguments) -> tuple[DocumentIndex, SpladeEncoder]:
@@ -244,13 +130,14 @@ def main(args: ScriptArguments) -> None:
     with index:
         search = DocumentSearch(index, model, args.search, synonyms, where)
         search.search("warm up", args.top_k)  # the first query is traced, which is no query's latency
+        prompt = Prompt(search, args.top_k, args.top_terms, Path(args.feedback_file))
         if args.query is None:
-            records = prompt_for_queries(search, args.top_k, args.top_terms)
+            prompt.run()
         else:
-            records = [answer_query(replace_surrogates(args.query), search, args.top_k, args.top_terms)]
+            prompt.answer(replace_surrogates(args.query))
     if args.output_file:
-        write_json(args.output_file, records)
-        print_line(f"{len(records):,} queries -> {args.output_file}")
+        write_json(args.output_file, prompt.records)
+        print_line(f"{len(prompt.records):,} queries -> {args.output_file}")
 
 
 def parse_args() -> ScriptArguments:
@@ -271,6 +158,8 @@ def parse_args() -> ScriptArguments:
     add("--top-k", type=positive_int, default=5, help="hits per query")
     add("--top-terms", type=positive_int, default=8, help="matching terms shown of a hit")
     add("--synonyms", default=None, metavar="FILE", help="lines of `a, b` or `a => b`, which expand queries")
+    feedback = "where :like and :dislike record judgments, for generate_training_data.py"
+    add("--feedback-file", default="feedback.jsonl", metavar="FILE", help=feedback)
     add("--output-file", default=None, metavar="FILE", help="JSON file for queries and hits")
     parser.add_model_argument()
     parser.add_device_arguments(*PRECISIONS)

@@ -118,7 +118,7 @@ def test_the_first_query_at_the_prompt_is_not_the_models_first(docs, monkeypatch
 def test_the_prompt_asks_again_until_quit(docs):
     done = run(SCRIPT, "--model-dir", "splade-tiny", "--docs-file", docs, stdin="oil\n\nmirrors\nquit\nnever asked\n")
     assert done.returncode == 0, done.stderr
-    assert done.stdout.count("query> ") == 4 and done.stdout.count(" ms)") == 2
+    assert done.stdout.count("query> ") == 4 and done.stdout.count(" ms to search)") == 2
     assert "mirror-1" in done.stdout
     assert run(SCRIPT, "--model-dir", "splade-tiny", "--docs-file", docs, stdin="oil\n").returncode == 0
 

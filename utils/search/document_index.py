@@ -118,6 +118,12 @@ class DocumentIndex:
         return self._store.about("language")
 
     @property
+    def _terms(self) -> TermCounter:
+        if self._counter is None:
+            self._counter = TermCounter(self.language)
+        return self._counter
+
+    @property
     def mean_terms(self) -> float:
         """Mean active terms of a passage."""
         return self._store.mean_terms()
@@ -188,11 +194,9 @@ class DocumentIndex:
 
     def _put(self, waiting: "_Waiting", counts: Counter) -> None:
         document = waiting.document
-        if self._counter is None:
-            self._counter = TermCounter(self.language)
         counts["changed" if self._store.find(document.id) else "added"] += 1
         passages = [
-            StoredPassage(text, heading, vector, self._counter.count(text))
+            StoredPassage(text, heading, vector, self._terms.count(text))
             for (text, heading), vector in zip(waiting.passages, waiting.vectors)
         ]
         self._store.put(document.id, document.title, document.metadata, _fingerprint(document), passages)
@@ -245,16 +249,14 @@ class DocumentIndex:
         Raises:
             ValueError: no document has a field that a condition is on.
         """
-        fields = self._store.fields() if where else {}
-        check_fields(where, fields)
+        self.check_filters(where)
+        fields = self._store.fields()
         where = [[_keyed(condition, fields) for condition in conditions] for conditions in where]
         queries = {}
         if vector is not None:
             queries[SPLADE] = vector
         if words is not None:
-            if self._counter is None:
-                self._counter = TermCounter(self.language)
-            queries[WORDS] = self._counter.count(words)
+            queries[WORDS] = self._terms.count(words)
         depth = max(top_k, FUSED_DEPTH) if len(queries) > 1 else top_k
         found = [self._search(kind, query, depth, where) for kind, query in queries.items()]
         if len(found) == 1:
@@ -263,6 +265,20 @@ class DocumentIndex:
         passages = {hit.document: hit.passage for hits in reversed(found) for hit in hits}
         best = sorted(fused, key=lambda document: (-fused[document], document))[:top_k]
         return [Hit(document, fused[document], passages[document]) for document in best]
+
+    def check_filters(self, where: Sequence[Sequence[Condition]]) -> None:
+        """Check that some document has each field that a condition is on.
+
+        Raises:
+            ValueError: none has.
+        """
+        if where:
+            check_fields(where, self._store.fields())
+
+    def shared_words(self, query: str, passage: StoredPassage) -> list[str]:
+        """Return the words of a query that BM25 finds in a passage."""
+        known = set(passage.words.indices.tolist())
+        return [word for word, number in self._terms.number_words(query).items() if number in known]
 
     def _search(self, kind: str, query: SparseVector, top_k: int, where: Sequence[Sequence[Condition]]) -> list[Hit]:
         depth = top_k

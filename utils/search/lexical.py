@@ -106,6 +106,11 @@ class TermCounter:
         numbers = np.array(sorted(counts), np.int32)
         return SparseVector(numbers, np.array([counts[number] for number in numbers.tolist()], np.float32))
 
+    def number_words(self, text: str) -> dict[str, int]:
+        """Return the numbers of a text's words, each once, in order."""
+        with self._lock:
+            return {word: self._number(word) for word in self._analyzer.splitter(text) if word not in self._stop_words}
+
     def _number(self, word: str) -> int:
         number = self._numbers.get(word)
         if number is None:

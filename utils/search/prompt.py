@@ -1,0 +1,195 @@
+"""The prompt: queries, and commands on what they found."""
+
+import contextlib
+import datetime
+import json
+import os
+import shlex
+import sys
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from utils.console import format_table, print_line
+from utils.files import cache_folder
+from utils.search.filters import parse_filters
+from utils.search.searcher import SEARCHES, DocumentSearch, EncodedQuery, snippet
+
+HISTORY_NAME = "queries"  # in the user's cache folder
+HISTORY_LINES = 1000
+COMMANDS = {
+    ":filter CONDITION ...": "search such documents alone, as year>=2020 or kind=manual; without any, all",
+    ":search KIND": f"search by {', '.join(SEARCHES)}",
+    ":explain N": "which terms of the query met which of hit N, with their weights",
+    ":more N": "the whole passage of hit N",
+    ":like N, :dislike N": "record whether hit N answers the query, for generate_training_data.py --feedback-file",
+    ":help": "these lines",
+    "quit": "or the end of input",
+}
+
+
+class Prompt:
+    """Asks for queries and prints what is found.
+
+    Args:
+        top_k: hits per query.
+        top_terms: matching terms shown of a hit.
+        feedback_file: where judgments of hits go, JSON Lines as `utils.training_data.feedback` reads them.
+
+    Attributes:
+        records: {"query", "results"} of each query.
+    """
+
+    def __init__(self, search: DocumentSearch, top_k: int, top_terms: int, feedback_file: Path) -> None:
+        self.search, self.top_k, self.top_terms, self.feedback_file = search, top_k, top_terms, feedback_file
+        self.records: list[dict[str, Any]] = []
+        self._query: EncodedQuery | None = None
+
+    def run(self) -> None:
+        """Ask until `quit` or the end of input."""
+        sys.stdin.reconfigure(errors="replace")  # bytes that are not UTF-8 end no session
+        print_line("Type a query, :help, or quit.")
+        with _history():
+            while True:
+                try:
+                    line = input("query> ").strip()
+                except EOFError:
+                    break
+                if line.lower() in ("quit", "exit"):
+                    break
+                if line.startswith(":"):
+                    self._command(line)
+                elif line:
+                    self.answer(line)
+
+    def answer(self, text: str) -> None:
+        """Search, print the hits, and keep them among the records."""
+        if self.search.model.tokenize_and_count_queries([text])[1]:
+            print_line(f"The query is longer than {self.search.model.query_max_length} tokens and was cut.")
+        started = time.perf_counter()
+        query = self.search.encode(text)
+        encoded = time.perf_counter()
+        results = self.search.find(query, self.top_k)
+        milliseconds = [1000 * (end - start) for start, end in ((started, encoded), (encoded, time.perf_counter()))]
+        self._query = query
+        self.records.append({"query": text, "results": results})
+        print_hits(results, self.top_terms)
+        print_line(f"({milliseconds[0]:.1f} ms to encode, {milliseconds[1]:.1f} ms to search)\n")
+
+    def _command(self, line: str) -> None:
+        """Do what a command says, or print why that cannot be."""
+        name, _, rest = line.partition(" ")
+        commands = {
+            ":filter": self._filter,
+            ":search": self._search_by,
+            ":explain": self._explain,
+            ":more": self._more,
+            ":like": lambda given: self._judge(given, True),
+            ":dislike": lambda given: self._judge(given, False),
+        }
+        try:
+            if name == ":help":
+                width = max(map(len, COMMANDS))
+                print_line("\n".join(f"{command.ljust(width)}  {text}" for command, text in COMMANDS.items()))
+            elif name in commands:
+                commands[name](rest.strip())
+            else:
+                raise ValueError(f"{name}: no such command; :help lists them")
+        except (ValueError, OSError) as error:
+            print_line(str(error))
+
+    def _filter(self, given: str) -> None:
+        try:
+            filters = shlex.split(given)
+        except ValueError as error:
+            raise ValueError(f":filter {given}: {error}") from None
+        where = parse_filters(filters)
+        self.search.index.check_filters(where)
+        self.search.where = where
+        print_line(f"searching documents with {' '.join(filters)}" if filters else "searching all documents")
+
+    def _search_by(self, given: str) -> None:
+        if given not in SEARCHES:
+            raise ValueError(f":search {given}: use {', '.join(SEARCHES)}")
+        self.search.kind = given
+        print_line(f"searching by {given}")
+
+    def _hit(self, given: str) -> dict[str, Any]:
+        """Return the hit of the last query with this rank."""
+        results = self.records[-1]["results"] if self.records else []
+        if not results:
+            raise ValueError("there is no hit yet: type a query")
+        if not given.isdecimal() or not 1 <= int(given) <= len(results):
+            raise ValueError(f"'{given}' is none of the hits, 1 to {len(results)}")
+        return results[int(given) - 1]
+
+    def _explain(self, given: str) -> None:
+        rows, words = self.search.explain(self._query, self._hit(given)["passage"])
+        if rows:
+            print_line(format_table(rows))
+        print_line(f"words of both, by BM25: {', '.join(words) or 'none'}")
+
+    def _more(self, given: str) -> None:
+        hit = self._hit(given)
+        places = self.search.index.passages_of(hit["index"])
+        place = places.index(hit["passage"]) + 1 if hit["passage"] in places else 1
+        print_line(f"{hit['id']}, passage {place} of {len(places)}")
+        print_line(self.search.index.passages([hit["passage"]])[hit["passage"]].text)
+
+    def _judge(self, given: str, liked: bool) -> None:
+        hit = self._hit(given)
+        line = {
+            "query": self._query.text,
+            "document": self.search.index.passages([hit["passage"]])[hit["passage"]].text,
+            "document_id": hit["id"],
+            "liked": liked,
+            "time": datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="seconds"),
+            "model": self.search.model.name,
+        }
+        with self.feedback_file.open("a", encoding="utf-8") as file:
+            file.write(json.dumps(line, ensure_ascii=False) + "\n")
+            file.flush()
+            os.fsync(file.fileno())
+        print_line(f"{'liked' if liked else 'disliked'} {hit['id']} -> {self.feedback_file}")
+
+
+def print_hits(results: Sequence[dict[str, Any]], top_terms: int) -> None:
+    """Print hits with their heading and metadata, if they have some, and their matching terms."""
+    if not results:
+        print_line("No document shares a term with this query.")
+    for result in results:
+        print_line(f"Rank {result['rank']} (Score: {result['score']:.4f}) {result['id']}")
+        if result["heading"]:
+            print_line(f"  {snippet(result['heading'])}:")
+        print_line(f"  {result['snippet']}")
+        if result["metadata"]:
+            print_line("  " + snippet(", ".join(f"{name}: {value}" for name, value in result["metadata"].items())))
+        matched = ", ".join(f"{word} {part:.0%}" for word, part in result["terms"][:top_terms])
+        print_line(f"  matched: {matched or 'words alone'}")
+
+
+@contextlib.contextmanager
+def _history():
+    """Let lines be edited and earlier ones, of this session and others, be found again by the arrow keys; where a
+    terminal asks."""
+    try:
+        import readline
+    except ImportError:  # Windows
+        yield
+        return
+    if not sys.stdin.isatty():
+        yield
+        return
+    file = None
+    with contextlib.suppress(OSError):
+        file = cache_folder() / HISTORY_NAME
+        file.touch(mode=0o600)
+        readline.read_history_file(file)
+    readline.set_history_length(HISTORY_LINES)
+    try:
+        yield
+    finally:
+        with contextlib.suppress(OSError):
+            if file:
+                readline.write_history_file(file)

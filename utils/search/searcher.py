@@ -1,0 +1,136 @@
+"""Queries against an index of documents, with what shows why a passage matched."""
+
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from utils.search.document_index import DocumentIndex
+from utils.search.filters import Condition
+from utils.search.synonyms import Synonyms
+from utils.splade.encoder import SpladeEncoder
+from utils.splade.vectors import SparseVector
+
+SEARCHES = ("hybrid", "splade", "bm25")
+SNIPPET_CHARACTERS = 200  # of a hit's text; about two lines of a terminal
+
+
+class EncodedQuery(NamedTuple):
+    """A query as it was asked, with its synonyms, and its vector."""
+
+    text: str
+    expanded: str
+    vector: SparseVector
+
+
+class DocumentSearch:
+    """Search of an index.
+
+    Args:
+        kind: one of SEARCHES.
+        synonyms: expand queries before they are encoded.
+        where: conditions on the documents, see utils.search.filters.parse_filters.
+    """
+
+    def __init__(
+        self,
+        index: DocumentIndex,
+        model: SpladeEncoder,
+        kind: str = "hybrid",
+        synonyms: Synonyms | None = None,
+        where: Sequence[Sequence[Condition]] = (),
+    ) -> None:
+        self.index, self.model, self.kind, self.synonyms, self.where = index, model, kind, synonyms, where
+
+    def encode(self, query: str) -> EncodedQuery:
+        """Return a query with its synonyms and its vector."""
+        expanded = self.synonyms.expand(query) if self.synonyms else query
+        return EncodedQuery(query, expanded, self.model.encode_query(expanded))
+
+    def search(self, query: str, top_k: int) -> list[dict[str, Any]]:
+        """Return the `top_k` best hits of a query, see `find`."""
+        return self.find(self.encode(query), top_k)
+
+    def find(self, query: EncodedQuery, top_k: int) -> list[dict[str, Any]]:
+        """Return the `top_k` best hits, best first.
+
+        Returns:
+            [{"rank", "index", "id", "title", "heading", "score", "snippet", "terms", "metadata", "passage"}, ...]:
+            `index` is the document's number, `heading` stands above its best passage, `snippet` is the beginning of
+            that, `passage` its number, `terms` the terms that query and passage share with their part of the model's
+            score, [(word, part), ...], heaviest first, parts summing to 1.
+
+        Raises:
+            ValueError: no document has a field that a condition is on.
+        """
+        by_model = {} if self.kind == "bm25" else {"vector": query.vector}
+        by_words = {} if self.kind == "splade" else {"words": query.expanded}
+        hits = self.index.search(**by_model, **by_words, top_k=top_k, where=self.where)
+        documents = self.index.documents(hit.document for hit in hits)
+        passages = self.index.passages(hit.passage for hit in hits)
+        results = []
+        for rank, hit in enumerate(hits, 1):
+            document, passage = documents[hit.document], passages[hit.passage]
+            shared, in_query, in_passage = _shared_terms(query.vector, passage.terms)
+            parts = in_query * in_passage
+            order = np.argsort(-parts, kind="stable")
+            shares = parts[order] / parts.sum() if len(parts) else parts
+            results.append(
+                {
+                    "rank": rank,
+                    "index": hit.document,
+                    "id": document.id,
+                    "title": document.title,
+                    "heading": passage.heading,
+                    "score": hit.score,
+                    "snippet": snippet(passage.text),
+                    "terms": list(zip(self.model.decode_terms(shared[order]), shares.tolist())),
+                    "metadata": document.metadata,
+                    "passage": hit.passage,
+                }
+            )
+        return results
+
+    def explain(self, query: EncodedQuery, passage: int) -> tuple[list[dict[str, Any]], list[str]]:
+        """Return why a passage matches.
+
+        Returns:
+            (a row for each term that query and passage share, heaviest first: `term`, its weight `in query` and `in
+            passage`, its `share` of the model's score, and whose text does not have it itself, `expansion of`; the
+            words that BM25 finds in both).
+        """
+        found = self.index.passages([passage])[passage]
+        shared, in_query, in_passage = _shared_terms(query.vector, found.terms)
+        parts = in_query * in_passage
+        texts = {
+            "query": set(self.model.tokenize_queries([query.expanded])[0]),
+            "passage": set(self.model.tokenize([found.text])[0]),
+        }
+        rows = []
+        for place in np.argsort(-parts, kind="stable").tolist():
+            (word,) = self.model.decode_terms(shared[[place]])
+            missing = [name for name, ids in texts.items() if int(shared[place]) not in ids]
+            rows.append(
+                {
+                    "term": word,
+                    "in query": float(in_query[place]),
+                    "in passage": float(in_passage[place]),
+                    "share": float(parts[place] / parts.sum()),
+                    "expansion of": " and ".join(missing),
+                }
+            )
+        return rows, self.index.shared_words(query.expanded, found)
+
+
+def _shared_terms(query: SparseVector, passage: SparseVector) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Return the terms of both vectors and their weights in each."""
+    shared, in_query, in_passage = np.intersect1d(
+        query.indices, passage.indices, assume_unique=True, return_indices=True
+    )
+    return shared, query.values[in_query], passage.values[in_passage]
+
+
+def snippet(text: str) -> str:
+    """Return the beginning of a text, on one line."""
+    line = " ".join(text.split())
+    return line if len(line) <= SNIPPET_CHARACTERS else line[: SNIPPET_CHARACTERS - 3].rsplit(" ", 1)[0] + "..."
