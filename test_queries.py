@@ -39,7 +39,8 @@ from utils.records import Document, replace_surrogates
 from utils.search.document_index import DocumentIndex
 from utils.search.filters import parse_filters
 from utils.search.prompt import Prompt
-from utils.search.searcher import SEARCHES, DocumentSearch
+from utils.search.scorers import open_reranker
+from utils.search.searcher import RERANKED, SEARCHES, DocumentSearch
 from utils.search.synonyms import Synonyms
 from utils.splade.encoder import SpladeEncoder
 from utils.splade.tokenization import check_text, check_texts
@@ -120,15 +121,17 @@ def open_index(args: ScriptArguments) -> tuple[DocumentIndex, SpladeEncoder]:
 
 
 def main(args: ScriptArguments) -> None:
-    refuse_idle_flags(args, [(args.docs_file, "--docs-file", "language")])
+    needs = (args.docs_file, "--docs-file", "language"), (args.rerank_model, "--rerank-model", "rerank_depth")
+    refuse_idle_flags(args, needs)
     refuse_overwriting(args.output_file, args.docs_file, args.synonyms, args.index_dir)
     if args.output_file:
         check_writable(args.output_file)
     synonyms = Synonyms(args.synonyms) if args.synonyms else None
     where = parse_filters(args.filter)
+    rerank = open_reranker(args.rerank_model, args.device) if args.rerank_model else None
     index, model = open_index(args)
     with index:
-        search = DocumentSearch(index, model, args.search, synonyms, where)
+        search = DocumentSearch(index, model, args.search, synonyms, where, rerank, args.rerank_depth)
         search.search("warm up", args.top_k)  # the first query is traced, which is no query's latency
         prompt = Prompt(search, args.top_k, args.top_terms, Path(args.feedback_file))
         if args.query is None:
@@ -155,6 +158,9 @@ def parse_args() -> ScriptArguments:
     add = parser.add_argument_group("queries and hits").add_argument
     add("--query", default=None, help="one query; without it, queries are asked for until quit")
     add("--search", choices=SEARCHES, default="hybrid", help="what scores documents")
+    rerank = "a cross-encoder, which scores the best hits anew (needs sentence-transformers)"
+    add("--rerank-model", default=None, metavar="NAME", help=rerank)
+    add("--rerank-depth", type=positive_int, default=RERANKED, metavar="N", help="hits that it scores")
     add("--top-k", type=positive_int, default=5, help="hits per query")
     add("--top-terms", type=positive_int, default=8, help="matching terms shown of a hit")
     add("--synonyms", default=None, metavar="FILE", help="lines of `a, b` or `a => b`, which expand queries")

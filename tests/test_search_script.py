@@ -6,6 +6,8 @@ import pytest
 from conftest import fails_with_one_line, run
 
 from test_queries import load_splade_model, retrieve_documents
+from utils.documents.reading import read_documents
+from utils.search.scorers import open_reranker
 from utils.splade import packing
 
 SCRIPT = "test_queries.py"
@@ -131,6 +133,9 @@ def test_the_prompt_asks_again_until_quit(docs):
         (["--index-dir", "{docs}"], "no index in this folder; make one with embedder.py --index-dir"),
         (["--docs-file", "{docs}", "--filter", "truck"], "filter 'truck': expected a field"),
         (["--docs-file", "{docs}", "--filter", "color=red", "--query", "oil"], "have id, truck"),
+        (["--docs-file", "{docs}", "--rerank-model", "splade-tiny"], "'splade-tiny' is no cross-encoder"),
+        (["--docs-file", "{docs}", "--rerank-model", "{docs}/none"], "no such model folder"),
+        (["--docs-file", "{docs}", "--rerank-depth", "9"], "--rerank-depth has no effect without --rerank-model"),
         (["--index-dir", "{docs}", "--language", "de"], "--language has no effect without --docs-file"),
         (["--docs-file", "{docs}", "--query", " "], "argument --query: must not be empty"),
         (["--docs-file", "{docs}/broken.json", "--output-file", "{docs}/broken.json"], "name another output file"),
@@ -145,6 +150,25 @@ def test_bad_input_is_one_line(docs, arguments, message):
     (docs / "NOTES").write_text("some text")
     arguments = [argument.format(docs=docs) for argument in arguments]
     fails_with_one_line(run(SCRIPT, *(["--model-dir", "splade-tiny", *arguments])), message)
+
+
+def test_a_cross_encoder_scores_the_best_hits_anew(docs, tmp_path, cross_encoder):
+    out = tmp_path / "hits.json"
+    search = ["--docs-file", docs, "--model-dir", "splade-tiny", "--query", "oil of the engine", "--output-file", out]
+
+    def hits(*options):
+        done = run(SCRIPT, *search, *options)
+        assert done.returncode == 0, done.stderr
+        return json.loads(out.read_text())[0]["results"]
+
+    before = hits("--top-k", 3)
+    reranked = hits("--rerank-model", cross_encoder, "--rerank-depth", 3, "--top-k", 10)
+    assert {hit["id"] for hit in before} == {hit["id"] for hit in reranked} and len(reranked) == 3
+    score = open_reranker(str(cross_encoder), "cpu")
+    texts = {document.id: document.full_text for document in read_documents(docs).documents}
+    scores = score("oil of the engine", [texts[hit["id"]] for hit in reranked]).tolist()
+    assert [hit["score"] for hit in reranked] == pytest.approx(scores, abs=1e-3) and scores == sorted(scores)[::-1]
+    assert hits("--rerank-model", cross_encoder, "--rerank-depth", 3, "--top-k", 1) == reranked[:1]
 
 
 def test_synonyms_expand_queries(tmp_path):

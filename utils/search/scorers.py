@@ -204,10 +204,7 @@ def open_scorer(
     if architecture.endswith("ForMaskedLM"):
         return splade_scorer(name, SpladeEncoder.from_pretrained(name, device, threads=threads), queries, documents)
     if architecture.endswith("ForSequenceClassification"):
-        library = _import_sentence_transformers(name)
-        with loading(name, "a cross-encoder"):
-            model = library.CrossEncoder(resolve_model(name), **_model_options(device))
-        return CrossEncoderScorer(name, model, queries, documents, journal)
+        return CrossEncoderScorer(name, _open_cross_encoder(name, device), queries, documents, journal)
     encode, identity = _open_dense_encoder(name, device)
     vectors = encode_cached(name, identity, [*queries, *documents], encode)
     return VectorScorer(name, vectors[: len(queries)], vectors[len(queries) :])
@@ -244,6 +241,31 @@ def is_cross_encoder(name: str) -> bool:
         ValueError, OSError: see utils.models.load_config.
     """
     return _architecture(name).endswith("ForSequenceClassification")
+
+
+def open_reranker(name: str, device: str | None = None) -> Callable[[str, Sequence[str]], np.ndarray]:
+    """Return a function that scores texts for a query, [texts], by a cross-encoder: its logits.
+
+    Raises:
+        ValueError, OSError: the model cannot be loaded, or is no cross-encoder.
+        ImportError: it needs sentence-transformers, which is not installed.
+    """
+    if not is_cross_encoder(name):
+        raise ValueError(f"'{name}' is no cross-encoder, which reads query and text together; it cannot rerank")
+    model = _open_cross_encoder(name, device)
+
+    def score(query: str, texts: Sequence[str]) -> np.ndarray:
+        pairs = [(query, text) for text in texts]
+        with autocast(model.device):
+            return model.predict(pairs, activation_fn=_identity, show_progress_bar=False)
+
+    return score
+
+
+def _open_cross_encoder(name: str, device: str | None):
+    library = _import_sentence_transformers(name)
+    with loading(name, "a cross-encoder"):
+        return library.CrossEncoder(resolve_model(name), **_model_options(device))
 
 
 def _open_dense_encoder(name: str, device: str | None) -> tuple[Callable[[Sequence[str]], np.ndarray], str]:

@@ -1,6 +1,6 @@
 """Queries against an index of documents, with what shows why a passage matched."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -12,6 +12,7 @@ from utils.splade.encoder import SpladeEncoder
 from utils.splade.vectors import SparseVector
 
 SEARCHES = ("hybrid", "splade", "bm25")
+RERANKED = 50  # best hits that a reranker scores
 SNIPPET_CHARACTERS = 200  # of a hit's text; about two lines of a terminal
 
 
@@ -30,6 +31,8 @@ class DocumentSearch:
         kind: one of SEARCHES.
         synonyms: expand queries before they are encoded.
         where: conditions on the documents, see utils.search.filters.parse_filters.
+        rerank: scores texts for a query, see utils.search.scorers.open_reranker; None to leave the hits in their order.
+        rerank_depth: how many of the best hits it scores, by their best passages; only these are found.
     """
 
     def __init__(
@@ -39,8 +42,11 @@ class DocumentSearch:
         kind: str = "hybrid",
         synonyms: Synonyms | None = None,
         where: Sequence[Sequence[Condition]] = (),
+        rerank: Callable[[str, Sequence[str]], np.ndarray] | None = None,
+        rerank_depth: int = RERANKED,
     ) -> None:
         self.index, self.model, self.kind, self.synonyms, self.where = index, model, kind, synonyms, where
+        self.rerank, self.rerank_depth = rerank, rerank_depth
 
     def encode(self, query: str) -> EncodedQuery:
         """Return a query with its synonyms and its vector."""
@@ -56,18 +62,24 @@ class DocumentSearch:
 
         Returns:
             [{"rank", "index", "id", "title", "heading", "score", "snippet", "terms", "metadata", "passage"}, ...]:
-            `index` is the document's number, `heading` stands above its best passage, `snippet` is the beginning of
-            that, `passage` its number, `terms` the terms that query and passage share with their part of the model's
-            score, [(word, part), ...], heaviest first, parts summing to 1.
+            `index` is the document's number, `score` what it is ranked by, the reranker's if there is one; `heading`
+            stands above its best passage, `snippet` is the beginning of that and `passage` its number; `terms` are
+            those that query and passage share, with their part of the model's score, [(word, part), ...], heaviest
+            first, parts summing to 1.
 
         Raises:
             ValueError: no document has a field that a condition is on.
         """
         by_model = {} if self.kind == "bm25" else {"vector": query.vector}
         by_words = {} if self.kind == "splade" else {"words": query.expanded}
-        hits = self.index.search(**by_model, **by_words, top_k=top_k, where=self.where)
-        documents = self.index.documents(hit.document for hit in hits)
+        depth = self.rerank_depth if self.rerank else top_k
+        hits = self.index.search(**by_model, **by_words, top_k=depth, where=self.where)
         passages = self.index.passages(hit.passage for hit in hits)
+        if self.rerank and hits:
+            scores = self.rerank(query.text, [passages[hit.passage].text for hit in hits]).tolist()
+            hits = [hit._replace(score=score) for hit, score in zip(hits, scores)]
+            hits = sorted(hits, key=lambda hit: -hit.score)[:top_k]
+        documents = self.index.documents(hit.document for hit in hits)
         results = []
         for rank, hit in enumerate(hits, 1):
             document, passage = documents[hit.document], passages[hit.passage]
