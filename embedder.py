@@ -37,6 +37,7 @@ from utils.arguments import (
     refuse_overwriting,
 )
 from utils.console import (
+    on_interrupt,
     print_line,
     print_long_documents,
     print_skipped,
@@ -238,7 +239,8 @@ def update_index(args: ScriptArguments) -> None:
             if unknown:
                 print_line(f"not in the index: {_list_ids(unknown)}")
         if documents:
-            add_documents(index, documents, args.batch_size, args.prune)
+            with on_interrupt(lambda: "the same command goes on with what the index does not have yet"):
+                add_documents(index, documents, args.batch_size, args.prune)
             print_skipped(skipped)
         print_line(f"{index.describe()} -> {args.index_dir}")
 

@@ -23,7 +23,7 @@ from contextlib import AbstractContextManager, closing
 from pathlib import Path
 
 from utils.arguments import ScriptArguments, ScriptParser, language_code, number_in_range, positive_int
-from utils.console import print_line, print_skipped, run_script
+from utils.console import on_interrupt, print_line, print_skipped, run_script
 from utils.documents.chunking import MAX_CHUNK_SIZE, MAX_OVERLAP, MIN_CHUNK_SIZE, MIN_OVERLAP
 from utils.documents.reading import read_documents
 from utils.documents.repetition import REPEATED
@@ -65,7 +65,9 @@ def main(args: ScriptArguments) -> None:
     with open_journal(args, plan, journal_file) as journal:
         limits = args.workers, args.requests_per_minute, args.api_timeout
         model = LanguageModel(args.api_model, journal, args.api_base, *limits) if plan.needs_model else None
-        generate(args, plan, journal, model)
+        kept = "with --resume the same command keeps what a model has written"
+        with on_interrupt(lambda: kept if journal and journal.found else ""):
+            generate(args, plan, journal, model)
 
 
 def generate(args: ScriptArguments, plan: Plan, journal: Journal | None, model: LanguageModel | None) -> None:

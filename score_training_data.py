@@ -29,7 +29,7 @@ from utils.arguments import (
     refuse_idle_flags,
     refuse_overwriting,
 )
-from utils.console import print_line, print_skipped, run_script
+from utils.console import on_interrupt, print_line, print_skipped, run_script
 from utils.device import resolve_device
 from utils.documents.normalization import text_key
 from utils.documents.reading import read_documents
@@ -106,7 +106,8 @@ def main(args: ScriptArguments) -> None:
     with contextlib.closing(Journal(journal_file, {"teacher": args.teacher}, args.resume)) as journal:
         if args.resume and not journal.found:
             print_line(f"{journal_file}: nothing to resume; scoring from the beginning")
-        mine_and_score(args, journal)
+        with on_interrupt(lambda: "with --resume the same command keeps its scores" if journal.found else ""):
+            mine_and_score(args, journal)
         journal.remove()
 
 

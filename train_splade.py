@@ -35,7 +35,7 @@ from utils.arguments import (
     number_in_range,
     positive_int,
 )
-from utils.console import is_main_process, print_line, print_truncated, quiet_libraries, run_script
+from utils.console import is_main_process, on_interrupt, print_line, print_truncated, quiet_libraries, run_script
 from utils.device import compute_dtype, resolve_device
 from utils.documents.normalization import NORMALIZATIONS, normalizing_tokenizer
 from utils.evaluation.collection import keep_nearest, pool_examples
@@ -50,6 +50,7 @@ from utils.training.checkpoints import (
     HISTORY_NAME,
     find_checkpoint,
     remove_checkpoints,
+    whole_checkpoints,
 )
 from utils.training.distillation import BatchTeacher, check_batch_teachers
 from utils.training.examples import find_validation_file, read_usable_examples, sample_passages
@@ -371,7 +372,10 @@ def _training_device(name: str | None) -> torch.device:
 def main(args: ScriptArguments) -> None:
     trainer = SpladeTrainer(**{name: getattr(args, name) for name in args.given - {"debug"}})
     print_line(f"{len(trainer.examples):,} examples, {len(trainer.validation):,} for validation, on {trainer.device}")
-    trainer.train()
+    with on_interrupt(
+        lambda: "with --resume the same command goes on" if whole_checkpoints(trainer.output_dir) else ""
+    ):
+        trainer.train()
     print_line(f"model -> {trainer.output_dir}")
 
 

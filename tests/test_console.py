@@ -1,5 +1,6 @@
 """What people see: errors, and the progress of long work in a terminal, a notebook and a log file."""
 
+import argparse
 import fcntl
 import io
 import os
@@ -17,7 +18,7 @@ import pytest
 from conftest import ROOT
 
 from utils import console
-from utils.console import print_line, progress_bar
+from utils.console import on_interrupt, print_line, progress_bar, run_script
 from utils.training.guards import TrainingGuard
 
 
@@ -111,3 +112,16 @@ def test_a_notebook_gets_a_bar_in_its_cell_and_no_error():
     outputs = notebook.cells[0].outputs
     assert not any(output.get("name") == "stderr" for output in outputs)
     assert "files:" in str(outputs) and "/3 [" in str(outputs)
+
+
+@pytest.mark.parametrize(
+    ("advice", "said"), [("", "interrupted"), ("go on with --resume", "interrupted: go on with --resume")]
+)
+def test_an_interrupt_says_how_to_go_on(advice, said, capsys):
+    def main(args):
+        with on_interrupt(lambda: advice):
+            raise KeyboardInterrupt
+
+    with pytest.raises(SystemExit) as stop:
+        run_script(main, argparse.Namespace(debug=False))
+    assert stop.value.code == 130 and capsys.readouterr().err == f"\n{said}\n"

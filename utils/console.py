@@ -1,13 +1,14 @@
 """Output for people: progress bars, lines, tables, and one line for an error."""
 
 import argparse
+import contextlib
 import logging
 import os
 import re
 import sys
 import traceback
 import warnings
-from collections.abc import Callable, Collection, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from typing import Any
 
 with warnings.catch_warnings():
@@ -30,9 +31,19 @@ def run_script(main: Callable[[argparse.Namespace], None], args: argparse.Namesp
         if args.debug:
             traceback.print_exc()
         sys.exit(report_error(error, vars(args)))
-    except KeyboardInterrupt:
-        print("\ninterrupted", file=sys.stderr)
+    except KeyboardInterrupt as stop:
+        print("\n" + ": ".join(["interrupted", *map(str, stop.args)]), file=sys.stderr)
         sys.exit(130)
+
+
+@contextlib.contextmanager
+def on_interrupt(advice: Callable[[], str]) -> Iterator[None]:
+    """Say, where the work in the block is interrupted, how to go on with it: what `advice` returns then, if that is
+    anything."""
+    try:
+        yield
+    except KeyboardInterrupt:
+        raise KeyboardInterrupt(*filter(None, [advice()])) from None
 
 
 def report_error(error: BaseException, arguments: Collection[str]) -> int:

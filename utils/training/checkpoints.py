@@ -63,6 +63,11 @@ def load_state(checkpoint: str | Path) -> dict[str, Any]:
     return json.loads(Path(checkpoint, STATE_NAME).read_text(encoding="utf-8"))
 
 
+def whole_checkpoints(output_dir: Path) -> list[Path]:
+    """Return the checkpoints that a training into `output_dir` can go on from."""
+    return [state.parent for state in (output_dir / CHECKPOINTS_FOLDER).glob(f"checkpoint-*/{STATE_NAME}")]
+
+
 def find_checkpoint(
     output_dir: Path, settings: dict[str, Any], data: dict[str, str | None], resume: bool
 ) -> Path | None:
@@ -77,7 +82,7 @@ def find_checkpoint(
             is none to resume and a model whose training has ended.
     """
     folder = output_dir / CHECKPOINTS_FOLDER
-    whole = [path.parent for path in folder.glob(f"checkpoint-*/{STATE_NAME}")]
+    whole = whole_checkpoints(output_dir)
     if not whole:
         if resume and (output_dir / HISTORY_NAME).exists():
             raise ValueError(

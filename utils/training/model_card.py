@@ -39,7 +39,7 @@ def model_card(
     rows = [
         {"setting": name, "value": _format_setting(value)}
         for name, value in settings.items()
-        if name not in HIDDEN_SETTINGS
+        if name not in HIDDEN_SETTINGS and value is not None
     ]
     best = selection or history[best_epoch - 1]
     terms = f"{best['doc_terms']:.0f} active terms a document and {best['query_terms']:.0f} a query"
