@@ -253,7 +253,7 @@ def test_one_process_changes_an_index_and_many_search_it(model, tmp_path, first,
 
 def test_an_update_that_broke_off_is_kept_and_said(model, tmp_path, monkeypatch, capsys, encoded):
     monkeypatch.setattr(document_index, "READ_AHEAD", 2)
-    monkeypatch.setattr("utils.splade.streaming.SORT_WINDOW", 1)
+    monkeypatch.setattr(document_index, "COMMIT_PASSAGES", 1)
 
     def stream():
         yield from documents()[1:5]

@@ -8,7 +8,9 @@ import shutil
 from collections import Counter, deque
 from collections.abc import Iterable, Iterator, Sequence, Sized
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
+
+from tqdm import tqdm
 
 from utils.console import print_line, progress_bar
 from utils.files import lock_folder
@@ -27,7 +29,7 @@ from utils.splade.vectors import SparseVector
 STORE_NAME, ENGINE_NAME = "store.sqlite", "engine"  # in an index's folder
 FORMAT = 1  # of the folder
 READ_AHEAD = 256  # documents whose tokens are counted together; the first of them are what the language is taken from
-COMMIT_PASSAGES = 2048  # passages that are kept at once, the most that a crash costs
+COMMIT_PASSAGES = 512  # passages that are encoded and kept together; a crash costs few more
 SETTLED_PASSAGES = 10_000  # passages that the engine takes in between two flushes
 FUSED_DEPTH = 100  # documents of each kind of search that are fused
 # BM25's weights depend on the mean length of all passages. When it is this far from what it was, they are made anew.
@@ -144,33 +146,30 @@ class DocumentIndex:
         store, counts = self._store, Counter()
         waiting: deque[_Waiting] = deque()  # documents whose vectors are still to come
         total = len(documents) if isinstance(documents, Sized) else None
-        bar = progress_bar(total=total, desc="encoding", unit="documents", show=show_progress)
+        bar = progress_bar(total=total, desc="encoding", unit="passages", show=show_progress)
         store.note(unfinished=True)
         store.begin()
         with bar, contextlib.ExitStack() as kept:
             kept.callback(store.commit)  # what is whole when the stream breaks off
-            passages = 0
-            texts = self._read(iter(documents), waiting, counts, bar.update)
-            for vector in self.model.encode_stream(texts, batch_size=batch_size):
+            texts = self._read(iter(documents), waiting, counts, bar)
+            options = {"window": COMMIT_PASSAGES, "progress": bar}
+            for number, vector in enumerate(self.model.encode_stream(texts, batch_size=batch_size, **options), 1):
                 document = waiting[0]
                 document.vectors.append(vector)
-                if len(document.vectors) < len(document.passages):
-                    continue
-                self._put(waiting.popleft(), counts)
-                bar.update()
-                passages += len(document.passages)
-                if passages >= COMMIT_PASSAGES:
+                if len(document.vectors) == len(document.passages):
+                    self._put(waiting.popleft(), counts)
+                if number % COMMIT_PASSAGES == 0:
                     store.commit()
                     store.begin()
-                    passages = 0
         self._catch_up(show_progress)
         store.note(unfinished=False)
         return Update(*(counts[name] for name in Update._fields))
 
     def _read(
-        self, documents: Iterator[Document], waiting: "deque[_Waiting]", counts: Counter, advance: Any
+        self, documents: Iterator[Document], waiting: "deque[_Waiting]", counts: Counter, bar: tqdm
     ) -> Iterator[str]:
-        """Yield the texts to encode of new and changed documents, which are added to `waiting`."""
+        """Yield the texts to encode of new and changed documents, which are added to `waiting`; the bar is advanced for
+        the others, and learns how many passages there are."""
         while window := [_storable(document) for document in itertools.islice(documents, READ_AHEAD)]:
             if self._store.about("language") is None and not self._store.about("language_known"):
                 language = self._language or detect_language([document.full_text for document in window])
@@ -182,7 +181,7 @@ class DocumentIndex:
                     if known.metadata != document.metadata:
                         self._store.put_metadata(known.number, document.metadata)
                     counts["unchanged" if known.metadata == document.metadata else "relabeled"] += 1
-                    advance()
+                    bar.update()
                 else:
                     fresh.append(document)
             texts = [document.full_text for document in fresh]
@@ -190,6 +189,8 @@ class DocumentIndex:
                 passages = split_document(self.model, text, tokens, document.title)
                 self.long_documents += tokens > self.model.max_length
                 waiting.append(_Waiting(document, passages, []))
+                if bar.total is not None:
+                    bar.total += len(passages) - 1
                 yield from (passage.text for passage in passages)
 
     def _put(self, waiting: "_Waiting", counts: Counter) -> None:

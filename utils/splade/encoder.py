@@ -200,13 +200,14 @@ class SpladeEncoder(TokenizationMixin, torch.nn.Module):
         max_length: int | None = None,
         batch_size: int | None = None,
         show_progress: bool = False,
+        **stream: Any,
     ) -> Iterator[SparseVector]:
         """Yield the sparse vectors of a stream of texts, in input order; a text without tokens gets an empty vector.
 
         Memory is constant: texts are read and sorted by length in windows of SORT_WINDOW (utils.splade.streaming), and
         the next window is tokenized while the current one is encoded. Texts are truncated to `max_length` tokens
         (default: the model's). A batch has `batch_size` texts (default: up to the device's token budget); one that
-        does not fit into memory is halved until it does.
+        does not fit into memory is halved until it does. `stream` are further options of `BatchEncoder.encode_stream`.
 
         Raises:
             ValueError: `batch_size` is below 1, or `max_length` leaves no room for a text.
@@ -220,7 +221,8 @@ class SpladeEncoder(TokenizationMixin, torch.nn.Module):
             self._truncated[thread] += truncated
             return ids
 
-        yield from self._batch_encoder.encode_stream(texts, tokenize, self.device, batch_size, show_progress)
+        options = batch_size, show_progress
+        yield from self._batch_encoder.encode_stream(texts, tokenize, self.device, *options, **stream)
 
     def encode_query(self, text: str) -> SparseVector:
         """Return the sparse vector of one query.

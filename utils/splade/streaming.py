@@ -49,10 +49,13 @@ class BatchEncoder:
         device: torch.device,
         batch_size: int | None,
         show_progress: bool,
+        window: int | None = None,
+        progress: tqdm | None = None,
     ) -> Iterator[SparseVector]:
         """Yield the vectors of `texts` in input order; a text without tokens has an empty one.
 
-        Texts are read in windows of SORT_WINDOW; the next window is tokenized while the current one is encoded.
+        Texts are read in windows of SORT_WINDOW, or of `window`; the next one is tokenized while the current one is
+        encoded. `progress` is a bar that is advanced in place of an own one.
 
         Raises:
             ValueError: `batch_size` is not at least 1.
@@ -61,14 +64,15 @@ class BatchEncoder:
         check_positive(batch_size=batch_size)
         total = len(texts) if isinstance(texts, Sized) else None
         texts = check_texts(texts, "texts")
+        window = window or SORT_WINDOW
         with (
             progress_bar(total=total, desc="encoding", unit="texts", show=show_progress) as bar,
             ThreadPoolExecutor(1) as pool,
         ):
-            next_window = pool.submit(tokenize, list(islice(texts, SORT_WINDOW)))
+            next_window = pool.submit(tokenize, list(islice(texts, window)))
             while tokens := next_window.result():
-                next_window = pool.submit(tokenize, list(islice(texts, SORT_WINDOW)))
-                yield from self._encode_window(tokens, device, batch_size, bar)
+                next_window = pool.submit(tokenize, list(islice(texts, window)))
+                yield from self._encode_window(tokens, device, batch_size, bar if progress is None else progress)
 
     def encode_batch(self, tokens: list[list[int]], device: torch.device) -> list[SparseVector]:
         """Encode one batch, halved as often as needed to fit into memory.
