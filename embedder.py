@@ -46,7 +46,7 @@ from utils.console import (
     run_script,
 )
 from utils.device import PRECISIONS
-from utils.documents.reading import stream_documents
+from utils.documents.reading import Unread, stream_documents
 from utils.files import check_writable, open_atomic, replacing
 from utils.records import Document
 from utils.search.document_index import DocumentIndex
@@ -213,7 +213,7 @@ def check_flags(args: ScriptArguments) -> None:
     ):
         if name in args.given and getattr(args, other):
             raise ValueError(f"`{name}` has no effect with `{other}`; leave it out")
-    if args.words and Path(args.output_file).suffix == ".npz":
+    if args.words and Path(args.output_file).suffix.lower() == ".npz":
         raise ValueError("`words` has no effect with a .npz file; leave it out")
     refuse_overwriting(args.output_file, args.input_file)
 
@@ -240,13 +240,15 @@ def update_index(args: ScriptArguments) -> None:
                 print_line(f"not in the index: {_list_ids(unknown)}")
         if documents:
             with on_interrupt(lambda: "the same command goes on with what the index does not have yet"):
-                add_documents(index, documents, args.batch_size, args.prune)
-            print_skipped(skipped)
+                add_documents(index, documents, skipped, args.batch_size, args.prune)
         print_line(f"{index.describe()} -> {args.index_dir}")
 
 
-def add_documents(index: DocumentIndex, documents: Iterable[Document], batch_size: int | None, prune: bool) -> None:
-    """Add documents to an index; say, or with `prune` remove, those that are not among them."""
+def add_documents(
+    index: DocumentIndex, documents: Iterable[Document], skipped: list[str], batch_size: int | None, prune: bool
+) -> None:
+    """Add documents to an index; say, or with `prune` remove, those that are not among them, unless some could not be
+    read, which `skipped` tells in the end."""
     seen: set[str] = set()
     update = index.add((seen.add(d.id) or d for d in documents), batch_size, show_progress=True)
     print_line(
@@ -254,8 +256,11 @@ def add_documents(index: DocumentIndex, documents: Iterable[Document], batch_siz
         f"{update.unchanged:,} as they were"
     )
     print_long_documents(index.long_documents, update.added + update.changed, index.model.max_length)
+    print_skipped(skipped)
     gone = [name for name in index.ids() if name not in seen]
-    if gone and prune:
+    if gone and prune and any(isinstance(reason, Unread) for reason in skipped):
+        print_line(f"nothing removed, since what could not be read may be among it: {_list_ids(gone)}")
+    elif gone and prune:
         index.remove(gone)
         print_line(f"{len(gone):,} documents removed that the input does not have: {_list_ids(gone)}")
     elif gone:
@@ -294,7 +299,7 @@ def encode(args: ScriptArguments) -> None:
     if not args.output_file:
         count = show_vectors(encoder, encoded, args.top_terms)
     else:
-        if Path(args.output_file).suffix == ".npz":
+        if Path(args.output_file).suffix.lower() == ".npz":
             count, terms = write_matrix(args.output_file, encoder, encoded)
         else:
             count, terms = write_lines(args.output_file, encoder, encoded, args.words)

@@ -172,6 +172,18 @@ def test_an_index_is_made_changed_and_searched_from_the_shell(docs, tmp_path):
         assert json.loads(out.read_text())[0]["results"][0]["id"] == "brakes.txt"
 
 
+def test_what_cannot_be_read_is_not_pruned(docs, tmp_path):
+    make = ["--model-dir", "splade-tiny", "--input-file", docs, "--index-dir", docs / "index", "--max-length", 64]
+    assert run(SCRIPT, *make).returncode == 0
+    (docs / "more.json").write_text('[{"id": "mirror-1", "text"')
+    (docs / "engine.md").unlink()
+    done = run(SCRIPT, *make, "--prune")
+    assert done.returncode == 0 and "skipped index/: written by these scripts" in done.stdout
+    assert "nothing removed, since what could not be read may be among it: engine.md" in done.stdout
+    done = run("test_queries.py", "--model-dir", "splade-tiny", "--index-dir", docs / "index", "--query", "mirrors")
+    assert done.returncode == 0 and "mirror-1" in done.stdout  # whatever the limit
+
+
 def test_vectors_are_written_as_words_and_as_a_matrix(docs, tmp_path, tiny):
     lines, words, matrix = (tmp_path / name for name in ("vectors.jsonl", "words.jsonl", "vectors.npz"))
     for out, *options in ((lines,), (words, "--words"), (matrix,)):

@@ -1,21 +1,24 @@
 """The index of documents: what is found, what is encoded again, and what is left of it after a crash."""
 
+import contextlib
+import datetime
 import itertools
 import multiprocessing
 import shutil
+import sqlite3
 from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
 
-from utils.records import Document
+from utils.records import Document, replace_surrogates
 from utils.search import document_index
 from utils.search.document_index import DocumentIndex
 from utils.search.filters import parse_filters
 from utils.search.fusion import fuse_scores
 from utils.search.index import VectorIndex
 from utils.search.lexical import BM25Index
-from utils.search.store import StoredPassage, document_of
+from utils.search.store import PassageStore, StoredPassage, document_of
 from utils.splade.encoder import SpladeEncoder
 from utils.splade.vectors import to_csr
 
@@ -176,6 +179,13 @@ def test_documents_are_removed_by_id(model, tmp_path):
         assert set(found(index, model, where=["number=0"])) == {"d0"}
 
 
+def test_words_are_of_the_language_of_the_documents_whatever_was_asked_before(model):
+    index = DocumentIndex(model)
+    assert index.search(words="mirrors") == [] and index.language is None
+    index.add(documents(["Adjust the mirror before you drive the truck to the harbor."]))
+    assert index.language == "en" and by_words(index, "mirrors") == {"d0"}
+
+
 def test_an_id_that_comes_twice_is_the_last_document_of_it(model):
     index = DocumentIndex(model)
     assert index.add([Document(id="a", text="oil " * 50), Document(id="a", text="bread")]) == (1, 1, 0, 0)
@@ -189,11 +199,12 @@ def test_an_id_that_comes_twice_is_the_last_document_of_it(model):
             lambda folder: {"model": "other"},
             "index: was made with another model than ./other, splade-tiny; name",
         ),
+        (lambda folder: folder.joinpath("engine/stamp").write_text("other"), "engine: is not of this index, or a part"),
         (lambda folder: {"max_length": 16}, "index: was made with `max_length=32`, not 16;"),
         (lambda folder: {"language": "de"}, "index: was made with `language=en`;"),
         (lambda folder: folder.joinpath("store.sqlite").write_bytes(b"x" * 5000), "sqlite: is no index, or a damaged"),
         (lambda folder: folder.joinpath("store.sqlite").unlink(), "index: holds other files, and no index"),
-        (lambda folder: shutil.rmtree(folder / "engine"), "engine has 0 passages; .* --rebuild makes its files anew"),
+        (lambda folder: shutil.rmtree(folder / "engine"), "engine: is missing; .* --rebuild makes its files anew"),
         (
             lambda folder: folder.joinpath("engine/edge_config.json").write_text("{"),
             "engine cannot read it: .* --rebuild",
@@ -310,7 +321,7 @@ def test_texts_that_utf8_cannot_hold_and_odd_metadata_are_kept(model):
     index.add([Document(id="caf\udce9", title="\udcff", text="oil \udcff\0 level", metadata=metadata)])
     (hit,) = index.search(words="oil", where=parse_filters(['a\'b."c"=1', "n=é", "when<2025-01-01", f"big={10**30}"]))
     document = index.documents([hit.document])[hit.document]
-    assert document.id == "caf\ufffd" and document.metadata == metadata
+    assert document.id == "caf\ufffd" and document.metadata == replace_surrogates(metadata)
     assert (
         index.add([Document(id="caf\udce9", title="\udcff", text="oil \udcff\0 level", metadata=metadata)]).unchanged
         == 1
@@ -342,3 +353,124 @@ def test_passages_are_stored_with_their_headings(model):
     passages = list(all_passages(index).values())
     assert isinstance(passages[0], StoredPassage)
     assert [passages[0].heading, passages[-1].heading] == ["Engines", "Birds"]
+
+
+@pytest.mark.parametrize("old", ["oil engine", "bread"])
+def test_of_an_id_that_comes_again_in_one_update_the_last_document_counts(model, old):
+    index = made(model, texts=[old])
+    index.add([Document(id="d0", text="bread"), Document(id="d0", text="oil engine", metadata={"a": 1})])
+    assert by_words(index, "engine") == {"d0"} and not by_words(index, "bread")
+
+
+def test_an_index_that_was_opened_to_be_searched_is_not_changed(model, tmp_path):
+    made(model, tmp_path / "index").close()
+    with DocumentIndex(model, tmp_path / "index") as index:
+        for change in (lambda: index.add(documents()), lambda: index.remove(["d0"])):
+            with pytest.raises(ValueError, match="index: was opened to be searched, not changed"):
+                change()
+    with DocumentIndex(None, tmp_path / "index", write=True) as index, pytest.raises(ValueError, match="has no model"):
+        index.add(documents())
+
+
+def test_scores_of_words_are_those_of_what_is_left(model):
+    texts = ["oil"] * 60 + ["bread"] * 20
+    index, fresh = made(model, texts=texts), made(model, texts=["oil", *texts[60:]])
+    index.remove([f"d{number}" for number in range(1, 60)])
+    assert [h.score for h in index.search(words="oil")] == [h.score for h in fresh.search(words="oil")]
+
+
+def test_metadata_that_cannot_be_kept_are_named_and_cost_no_document(model):
+    index = made(model)
+    before = found(index, model)
+    with pytest.raises(ValueError, match="document 'd2': its metadata cannot be kept"):
+        index.add([Document(id="d2", text="penguins", metadata={"a": {("b",): 1}})])
+    assert found(index, model) == before
+    index.add([Document(id="d2", text="penguins", metadata={"day": datetime.date(2024, 5, 1), "text": "y\udc00"})])
+    assert by_words(index, "penguins") == {"d2"} and "d2" in found(index, model, "penguins", ["day=2024-05-01"])
+
+
+def test_an_interrupt_leaves_each_document_as_before_or_as_after(model, tmp_path, monkeypatch):
+    write = PassageStore._many
+
+    def interrupted(self, statement, rows):
+        if "contents" in statement and "penguins 2" in rows[0]:
+            raise KeyboardInterrupt
+        write(self, statement, rows)
+
+    monkeypatch.setattr(PassageStore, "_many", interrupted)
+    changed = documents([f"penguins {number}" for number in range(5)])
+    with made(model, tmp_path / "index") as index, pytest.raises(KeyboardInterrupt):
+        index.add(changed)
+    monkeypatch.undo()
+    with DocumentIndex(model, tmp_path / "index") as index:
+        assert by_words(index, "penguins") == {"d0", "d1"} and by_words(index, "parrots") == {"d2"}
+    with DocumentIndex(model, tmp_path / "index", write=True) as index:
+        assert index.add(changed) == (0, 3, 0, 2) and len(by_words(index, "penguins")) == 5
+
+
+def test_metadata_that_json_reads_in_another_way_are_the_same_again(model):
+    index = DocumentIndex(model)
+    given = [Document(id="a", text="oil", metadata={"n": float("nan"), "t": (1, 2)})]
+    assert index.add(given).added == index.add(given).unchanged == 1
+
+
+def test_a_failed_update_leaves_an_index_that_can_be_searched(model):
+    index = made(model, texts=[FILLER] * 3)
+
+    def stream():
+        yield from (Document(id=f"d{number}", text="bread") for number in range(3))
+        raise OSError("gone")
+
+    with pytest.raises(OSError, match="gone"):
+        index.add(stream())
+    assert by_words(index, "bread filter")
+
+
+@pytest.mark.parametrize("language", ["DE", "de-AT", "german"])
+def test_a_language_is_known_by_its_names(model, language):
+    index = DocumentIndex(model, language=language)
+    index.add(documents(["Die Häuser sind alt."]))
+    assert by_words(index, "Haus") == {"d0"} and index.language == "de"
+
+
+def test_blank_documents_have_no_language(model):
+    index = DocumentIndex(model)
+    index.add(documents([" "]))
+    index.add(documents(["Adjust the mirror before you drive the truck to the harbor."]))
+    assert index.language == "en" and by_words(index, "mirrors") == {"d0"}
+
+
+def test_a_word_may_stand_any_number_of_times(model):
+    index = made(model, texts=["oil " + "spam " * 70_000, "oil and bread"])
+    assert by_words(index, "oil") == {"d0", "d1"} and by_words(index, "spam") == {"d0"}
+
+
+def test_a_file_is_no_index(model, tmp_path):
+    (tmp_path / "file").write_text("")
+    with pytest.raises(NotADirectoryError, match="file: is a file; an index is a folder"):
+        DocumentIndex(model, tmp_path / "file", write=True)
+    (tmp_path / "other").mkdir()
+    with contextlib.closing(sqlite3.connect(tmp_path / "other" / "store.sqlite")) as database:
+        database.execute("CREATE TABLE mine (x)")
+    before = (tmp_path / "other" / "store.sqlite").read_bytes()
+    with pytest.raises(ValueError, match=r"store\.sqlite: is no index, but another database"):
+        DocumentIndex(model, tmp_path / "other")
+    assert (tmp_path / "other" / "store.sqlite").read_bytes() == before
+
+
+def test_a_full_disk_is_named_and_costs_nothing_that_was_there(model, tmp_path):
+    with made(model, tmp_path / "index") as index:
+        before = found(index, model)
+        index._store._all("PRAGMA max_page_count = 60")
+        with pytest.raises(OSError, match=r"store\.sqlite: database or disk is full"):
+            index.add(Document(id=f"new {number}", text=FILLER) for number in range(100))
+        index._store._all("PRAGMA max_page_count = 100000")
+        assert before.items() <= found(index, model).items() or len(index) > 5
+    with DocumentIndex(model, tmp_path / "index", write=True) as index:
+        assert set(before) <= set(found(index, model)) and index.add(documents()).unchanged == 5
+
+
+def test_an_index_that_is_dropped_can_be_opened_again(model, tmp_path):
+    index = made(model, tmp_path / "index")
+    del index
+    assert len(DocumentIndex(model, tmp_path / "index")) == 5

@@ -3,7 +3,8 @@
 import numpy as np
 import pytest
 
-from utils.search.filters import Condition
+from utils.search import index as module
+from utils.search.filters import parse_filters
 from utils.search.index import SPLADE, WORDS, IndexPoint, VectorIndex
 from utils.splade.vectors import EMPTY_VECTOR, SparseVector
 
@@ -67,14 +68,12 @@ def test_points_are_replaced_and_removed_and_stay_so_on_the_disk(tmp_path):
     index = filled(documents, tmp_path / "engine")
     documents[:100] = random_vectors(100, seed=3)
     index.upsert(IndexPoint(number, {SPLADE: own}, {}) for number, own in enumerate(documents[:100]))
-    for number in range(100):
-        if not len(documents[number].indices):
-            index.delete([number])  # an empty vector replaces nothing
     documents[200:] = [EMPTY_VECTOR] * 100
     index.delete([*range(200, 300), 10**6])
-    index.optimize()
+    index.settle("here")
     index.close()
     reopened = VectorIndex(tmp_path / "engine")
+    assert reopened.stamp == "here"
     scores = dense(documents)[:, query.indices] @ query.values
     hits = reopened.search(SPLADE, query, 1000)
     assert {number for number, _ in hits} == set(np.flatnonzero(scores).tolist()) and len(hits) > 50
@@ -91,30 +90,67 @@ def test_words_weigh_by_their_rarity_over_all_points():
     assert hits == pytest.approx(expected, rel=1e-4)
 
 
+FIELDS = [
+    {"text0": ["2020"], "number0": [2020.0], "text1": ["a b"]},
+    {"text0": ["2021.5"], "number0": [2021.5], "text1": ["a b", "c"]},
+    {"text0": ["2022-05-01"], "time0": [1651363200.0], "text1": ["d"]},
+    {},
+]
+
+
 @pytest.mark.parametrize(
-    ("where", "found"),
+    ("filters", "found"),
     [
         ([], {0, 1, 2, 3}),
-        ([[("n0", "=", 2020.0)]], {0}),
-        ([[("n0", "!=", 2020.0)]], {1, 2, 3}),
-        ([[("n0", ">", 2020.0)]], {1, 2}),
-        ([[("n0", ">=", 2020.0)]], {0, 1, 2}),
-        ([[("n0", "<", 2021.5)]], {0}),
-        ([[("n0", "<=", 2021.5)]], {0, 1}),
-        ([[("t1", "=", "a b")]], {0, 1}),
-        ([[("t1", "!=", "a b")]], {2, 3}),
-        ([[("t1", "=", "c"), ("t1", "=", "d")]], {1, 2}),
-        ([[("t1", "=", "a b")], [("n0", ">", 2020.0)]], {1}),
-        ([[("t1", "=", "A b")]], set()),
-        ([[("none", "=", "a")]], set()),
+        (["0=2020"], {0}),
+        (["0!=2020"], {1, 2, 3}),
+        (["0>2020"], {1, 2}),
+        (["0>=2020"], {0, 1, 2}),
+        (["0<2021.5"], {0}),
+        (["0<=2021.5"], {0, 1}),
+        (["0=2022-05-01"], {2}),
+        (["0<2022-05-01T00:00"], set()),
+        (["0<=2022-05-01T00:00"], {2}),
+        (["0>2022-05-01T00:00"], set()),
+        (["1=a b"], {0, 1}),
+        (["1!=a b"], {2, 3}),
+        (["1=c", "1=d"], {1, 2}),
+        (["1=a b", "0>2020"], {1}),
+        (["1=A b"], set()),
+        (["2=a"], set()),
     ],
 )
-def test_conditions_choose_points(where, found):
+@pytest.mark.parametrize("indexed", [0, 64])
+def test_conditions_choose_points(filters, found, indexed, monkeypatch):
+    monkeypatch.setattr(module, "MAX_INDEXED_FIELDS", indexed)
     index = VectorIndex()
-    fields = [{"n0": [2020.0], "t1": ["a b"]}, {"n0": [2021.5], "t1": ["a b", "c"]}, {"n0": [2022.0], "t1": ["d"]}, {}]
-    index.upsert(IndexPoint(number, {SPLADE: vector(t1=1.0)}, own) for number, own in enumerate(fields))
-    where = [[Condition(*condition) for condition in alternatives] for alternatives in where]
-    assert {number for number, _ in index.search(SPLADE, vector(t1=1.0), 10, where)} == found
+    index.upsert(IndexPoint(number, {SPLADE: vector(t1=1.0)}, own) for number, own in enumerate(FIELDS))
+    assert {number for number, _ in index.search(SPLADE, vector(t1=1.0), 10, parse_filters(filters))} == found
+
+
+def test_words_of_removed_points_weigh_nothing():
+    index, fresh = VectorIndex(), VectorIndex()
+    points = [IndexPoint(n, {WORDS: vector(t7=1.0) if n % 4 else vector(t8=1.0)}, {}) for n in range(400)]
+    index.upsert(points)
+    index.settle("")
+    index.delete([point.number for point in points if point.number > 7 and point.number % 4])
+    index.settle("")
+    fresh.upsert(point for point in points if point.number <= 7 or not point.number % 4)
+    scores, expected = ([score for _, score in i.search(WORDS, vector(t7=1.0), 99)] for i in (index, fresh))
+    assert scores == expected and len(scores) == 6
+
+
+def test_an_empty_vector_takes_away_what_it_replaces():
+    index = filled([vector(t1=1.0), vector(t1=2.0)])
+    index.upsert([IndexPoint(0, {SPLADE: EMPTY_VECTOR}, {})])
+    assert len(index) == 1 and index.search(SPLADE, vector(t1=1.0), 5) == [(1, 2.0)]
+
+
+def test_a_folder_that_cannot_be_written_is_named(tmp_path, monkeypatch):
+    filled([vector(t1=1.0)], tmp_path / "engine").close()
+    monkeypatch.setattr("os.access", lambda path, mode: False)
+    with pytest.raises(OSError, match="engine: cannot be written, which the engine has to; copy the index"):
+        VectorIndex(tmp_path / "engine")
 
 
 def test_files_that_the_engine_cannot_read_are_named(tmp_path):

@@ -23,10 +23,15 @@ RECORD_READERS = {
     ".tsv": read_table_records,
 }
 SUFFIXES = READERS.keys() | RECORD_READERS.keys()
+INDEX_STORE = "store.sqlite"  # a file of a folder that is an index of utils.search
 PACKAGE_FOLDERS = {"node_modules", "site-packages", "__pycache__"}  # of installed packages, not of these documents
 REPORT_MARK_BYTES = 1000  # bytes at the start of a page in which the mark stands
 MAX_OUTPUTS_NAMED = 5  # of the scripts' outputs in a folder; of more, the number is said
 MAX_UNREAD_SUFFIXES = 20  # suffixes named of a folder's other files, the most frequent; the rest is added up
+
+
+class Unread(str):
+    """A line on documents that could not be read, and may be there another time."""
 
 
 class OutputError(ValueError):
@@ -47,10 +52,11 @@ def read_documents(path: str | Path) -> Documents:
     alone).
 
     A document's id is its own `id` or `_id`, as `FILE#ID` where records of two files have the same, else its file's
-    path within the folder, with `#N` for the Nth record of a file. What a record holds beside id, title and text is the
-    document's metadata. What half of a folder's pages share (a banner, a menu, a license; see `drop_repeated_text`) is
-    dropped and reported in `skipped`, and so is a file in a folder that cannot be read; a file given by name raises.
-    Broken records among others of a file are reported in `skipped`, however the file was given.
+    path within the folder, with `#N` for the Nth record of a file. What a record holds beside id, title and text is
+    the document's metadata. What half of a folder's pages share (a banner, a menu, a license; see
+    `drop_repeated_text`) is dropped and reported in `skipped`, and so is, as `Unread`, a file in a folder that
+    cannot be read; a file given by name raises. Broken records among others of a file are reported in `skipped`,
+    however the file was given.
 
     Of a folder, hidden files and folders and those of PACKAGE_FOLDERS are left out; model folders and what the scripts
     themselves wrote are reported in `skipped`. Names of files that are not UTF-8 have U+FFFD for what is not.
@@ -79,8 +85,9 @@ def read_documents(path: str | Path) -> Documents:
             except ImportError as error:
                 missing[file.suffix.lower(), str(error)] += 1
             except (ValueError, OSError) as error:
-                skipped.append(str(error))
-        skipped += [f"{n} {suffix} files; to read them: pip install {name}" for (suffix, name), n in missing.items()]
+                skipped.append(Unread(error))
+        for (suffix, name), count in missing.items():
+            skipped.append(Unread(f"{count} {suffix} files; to read them: pip install {name}"))
         if links:
             skipped.append(
                 f"{path}: {links:,} symbolic links that lead outside of it; name their targets, or copy them"
@@ -107,7 +114,7 @@ def read_documents(path: str | Path) -> Documents:
             raise ValueError(f"{path}: holds no documents")
     _make_ids_unique(read)
     documents = [document for _, of_file in read for document in of_file]
-    return Documents(documents, [replace_surrogates(" ".join(reason.split())) for reason in skipped])
+    return Documents(documents, [type(reason)(replace_surrogates(" ".join(reason.split()))) for reason in skipped])
 
 
 def stream_documents(path: str | Path, skipped: list[str]) -> Iterator[Document]:
@@ -148,7 +155,7 @@ def _find_files(folder: Path) -> tuple[list[Path], Counter[str], int, list[str]]
     outside = 0
     models: list[str] = []
     for parent, folders, names in os.walk(folder):
-        if Path(parent) != folder and _is_model_folder(names):
+        if Path(parent) != folder and (_is_model_folder(names) or INDEX_STORE in names):
             models.append(f"{Path(parent).relative_to(folder).as_posix()}/")
             folders.clear()
             continue
@@ -230,7 +237,7 @@ def _read_records(file: Path, name: str, skipped: list[str]) -> Iterator[Documen
     if broken:
         # A quote that is never closed costs the rest of the file, and is always the last error.
         reasons = dict.fromkeys(str(error).removeprefix(f"{file}: ") for error in errors)
-        skipped.append(f"{file}: {broken:,} of {number:,} records, such as {', and '.join(reasons)}")
+        skipped.append(Unread(f"{file}: {broken:,} of {number:,} records, such as {', and '.join(reasons)}"))
 
 
 def _is_report(file: Path) -> bool:

@@ -4,7 +4,9 @@ import contextlib
 import hashlib
 import importlib.metadata
 import itertools
+import json
 import shutil
+import uuid
 from collections import Counter, deque
 from collections.abc import Iterable, Iterator, Sequence, Sized
 from pathlib import Path
@@ -12,21 +14,23 @@ from typing import NamedTuple
 
 from tqdm import tqdm
 
+from utils.arguments import check_positive
 from utils.console import print_line, progress_bar
+from utils.documents.reading import INDEX_STORE
 from utils.files import lock_folder
-from utils.languages import detect_language
+from utils.languages import base_language, detect_language, parse_language
 from utils.records import Document, replace_surrogates
 from utils.search.analyzer import describe_analyzer
-from utils.search.filters import Condition, Value, check_fields, field_values
+from utils.search.filters import Condition, check_fields, field_values
 from utils.search.fusion import fuse_scores
-from utils.search.index import SPLADE, WORDS, IndexPoint, VectorIndex
+from utils.search.index import SPLADE, WORDS, IndexPoint, VectorIndex, field_key
 from utils.search.lexical import K1, B, TermCounter, bm25_weights
 from utils.search.passages import Passage, split_document
 from utils.search.store import PassageStore, StoredDocument, StoredPassage, document_of
 from utils.splade.encoder import SpladeEncoder
 from utils.splade.vectors import SparseVector
 
-STORE_NAME, ENGINE_NAME = "store.sqlite", "engine"  # in an index's folder
+STORE_NAME, ENGINE_NAME = INDEX_STORE, "engine"  # in an index's folder
 FORMAT = 1  # of the folder
 READ_AHEAD = 256  # documents whose tokens are counted together; the first of them are what the language is taken from
 COMMIT_PASSAGES = 512  # passages that are encoded and kept together; a crash costs few more
@@ -60,7 +64,7 @@ class DocumentIndex:
     others are encoded whole. Documents and passages have numbers, which grow in the order in which they are added.
 
     What was added or removed outlives a crash once the call returns; what a call that was cut short has done so far is
-    kept, and said when the index is opened again. Several threads may search at once; one may change it.
+    kept, and said when the index is opened again. Several threads may search at once, while none changes it.
 
     Args:
         model: what encodes documents; None for an index that exists, from which documents are only removed.
@@ -87,8 +91,12 @@ class DocumentIndex:
     ) -> None:
         self.model, self.long_documents = model, 0
         self._folder = Path(folder) if folder else None
-        self._write, self._language = write or not folder, language
+        self._write = write or not folder
+        self._language = base_language(parse_language(language)) if language else None
         self._open = contextlib.ExitStack()
+        self._engine: VectorIndex | None = None
+        if folder and self._folder.exists() and not self._folder.is_dir():
+            raise NotADirectoryError(f"{folder}: is a file; an index is a folder")
         if folder and not (self._folder / STORE_NAME).is_file():
             if not write or not model:
                 raise FileNotFoundError(f"{folder}: no index in this folder; make one with embedder.py --index-dir")
@@ -97,7 +105,7 @@ class DocumentIndex:
         try:
             self._lock_and_load(rebuild)
         except BaseException:
-            self._open.close()
+            self.close()
             raise
 
     def __enter__(self) -> "DocumentIndex":
@@ -108,6 +116,9 @@ class DocumentIndex:
 
     def close(self) -> None:
         """Let other processes change it."""
+        if self._engine:
+            self._engine.close()
+            self._engine = None
         self._open.close()
 
     def __len__(self) -> int:
@@ -143,27 +154,31 @@ class DocumentIndex:
         Args:
             batch_size: see `SpladeEncoder.encode_stream`.
         """
+        self._check_changeable(bool(self.model), "has no model to encode with")
         store, counts = self._store, Counter()
         waiting: deque[_Waiting] = deque()  # documents whose vectors are still to come
         total = len(documents) if isinstance(documents, Sized) else None
         bar = progress_bar(total=total, desc="encoding", unit="passages", show=show_progress)
         store.note(unfinished=True)
+        self._behind = True
         store.begin()
         with bar, contextlib.ExitStack() as kept:
             kept.callback(store.commit)  # what is whole when the stream breaks off
             texts = self._read(iter(documents), waiting, counts, bar)
             options = {"window": COMMIT_PASSAGES, "progress": bar}
-            for number, vector in enumerate(self.model.encode_stream(texts, batch_size=batch_size, **options), 1):
+            for vector in self.model.encode_stream(texts, batch_size=batch_size, **options):
                 document = waiting[0]
                 document.vectors.append(vector)
                 if len(document.vectors) == len(document.passages):
-                    self._put(waiting.popleft(), counts)
-                if number % COMMIT_PASSAGES == 0:
-                    store.commit()
-                    store.begin()
+                    self._put(document, counts)
+                    waiting.popleft()
         self._catch_up(show_progress)
         store.note(unfinished=False)
         return Update(*(counts[name] for name in Update._fields))
+
+    def _check_changeable(self, also: bool, reason: str) -> None:
+        if not self._write or not also:
+            raise ValueError(f"{self._folder}: {reason if self._write else 'was opened to be searched, not changed'}")
 
     def _read(
         self, documents: Iterator[Document], waiting: "deque[_Waiting]", counts: Counter, bar: tqdm
@@ -171,19 +186,25 @@ class DocumentIndex:
         """Yield the texts to encode of new and changed documents, which are added to `waiting`; the bar is advanced for
         the others, and learns how many passages there are."""
         while window := [_storable(document) for document in itertools.islice(documents, READ_AHEAD)]:
-            if self._store.about("language") is None and not self._store.about("language_known"):
-                language = self._language or detect_language([document.full_text for document in window])
-                self._store.note(language=language, language_known=True)
+            self._store.commit()
+            self._store.begin()
+            self._note_language(window)
             fresh = []
             for document in window:
                 known = self._store.find(document.id)
-                if known and known.fingerprint == _fingerprint(document):
-                    if known.metadata != document.metadata:
-                        self._store.put_metadata(known.number, document.metadata)
-                    counts["unchanged" if known.metadata == document.metadata else "relabeled"] += 1
-                    bar.update()
-                else:
+                same = known and known.fingerprint == _fingerprint(document)
+                if (
+                    not same
+                    or any(document.id == other.document.id for other in waiting)
+                    or document.id in {other.id for other in fresh}
+                ):
                     fresh.append(document)
+                    continue
+                relabeled = json.dumps(known.metadata) != json.dumps(document.metadata)
+                if relabeled:
+                    self._store.put_metadata(known.number, document.metadata)
+                counts["relabeled" if relabeled else "unchanged"] += 1
+                bar.update()
             texts = [document.full_text for document in fresh]
             for document, text, tokens in zip(fresh, texts, self.model.count_tokens(texts)):
                 passages = split_document(self.model, text, tokens, document.title)
@@ -192,6 +213,13 @@ class DocumentIndex:
                 if bar.total is not None:
                     bar.total += len(passages) - 1
                 yield from (passage.text for passage in passages)
+
+    def _note_language(self, window: Sequence[Document]) -> None:
+        """Note, of the first documents with a text, what language all are searched in."""
+        texts = [document.full_text for document in window]
+        if not self._store.about("language_known") and any(text.strip() for text in texts):
+            self._store.note(language=self._language or detect_language(texts), language_known=True)
+            self._counter = None  # of a search before the first document
 
     def _put(self, waiting: "_Waiting", counts: Counter) -> None:
         document = waiting.document
@@ -204,6 +232,8 @@ class DocumentIndex:
 
     def remove(self, ids: Iterable[str]) -> list[str]:
         """Remove documents; return those of the ids that none has."""
+        self._check_changeable(True, "")
+        self._behind = True
         self._store.begin()
         try:
             unknown = [name for name in ids if not self._store.remove(name)]
@@ -239,7 +269,7 @@ class DocumentIndex:
         top_k: int = 10,
         where: Sequence[Sequence[Condition]] = (),
     ) -> list[Hit]:
-        """Return the `top_k` documents that match a query best, best first, ties by number: those with the highest dot
+        """Return the `top_k` documents that match a query best, best first: those with the highest dot
         product with its vector, with the highest score of BM25 for its words, or, with both, with the highest sum of
         the two, each divided by the query's highest (`fuse_scores`), among the best FUSED_DEPTH or `top_k` of each.
         Documents that share no term with the query are not found.
@@ -248,11 +278,13 @@ class DocumentIndex:
             where: conditions on the documents, see utils.search.filters.parse_filters.
 
         Raises:
-            ValueError: no document has a field that a condition is on.
+            ValueError: no document has a field that a condition is on, or `top_k` is not at least 1.
         """
+        check_positive(top_k=top_k)
         self.check_filters(where)
-        fields = self._store.fields()
-        where = [[_keyed(condition, fields) for condition in conditions] for conditions in where]
+        if self._behind:  # a change was broken off
+            self._catch_up()
+        where = [[c._replace(field=str(self._fields[c.field])) for c in conditions] for conditions in where]
         queries = {}
         if vector is not None:
             queries[SPLADE] = vector
@@ -274,7 +306,7 @@ class DocumentIndex:
             ValueError: none has.
         """
         if where:
-            check_fields(where, self._store.fields())
+            check_fields(where, self._fields)
 
     def shared_words(self, query: str, passage: StoredPassage) -> list[str]:
         """Return the words of a query that BM25 finds in a passage."""
@@ -300,13 +332,13 @@ class DocumentIndex:
         self._open.callback(self._store.close)
         if self._folder:
             self._check()
+        self._fields = self._store.fields()
         self._counter: TermCounter | None = None
-        self._engine: VectorIndex | None = None
-        self._open.callback(lambda: self._engine and self._engine.close())
-        if rebuild:
-            self._rebuild(show_progress=True)
-        elif self._store.about("engine_settled") and not self._store.count_changes():
+        self._behind = rebuild or not self._store.about("engine_settled") or self._store.count_changes() > 0
+        if not self._behind:
             self._engine = self._load_engine()
+        elif rebuild:
+            self._rebuild(show_progress=True)
         elif self._write:
             self._catch_up()
         else:  # the process that changed it was killed; the rest is done here, with nobody else in it
@@ -333,7 +365,7 @@ class DocumentIndex:
                 f"{place}: was made with another model than {model.name}, {about('model_name')}; name that, or another "
                 "folder"
             )
-        if model and about("max_length") != model.max_length:
+        if model and self._write and about("max_length") != model.max_length:
             raise ValueError(
                 f"{place}: was made with `max_length={about('max_length')}`, not {model.max_length}; say so, or name "
                 "another folder"
@@ -366,6 +398,8 @@ class DocumentIndex:
                 self._engine = VectorIndex(self._folder and self._folder / ENGINE_NAME)
             except ValueError:  # it was killed at work
                 return self._rebuild(show_progress)
+        if self._engine.stamp != self._store.about("engine_stamp"):
+            return self._rebuild(show_progress)
         self._settle(show_progress)
         if len(self._engine) != self._store.count_searchable():
             self._rebuild(show_progress)
@@ -375,38 +409,41 @@ class DocumentIndex:
 
         Raises:
             ValueError: they are damaged, or of a version that cannot be read.
+            OSError: they cannot be written, which the engine does to open them, too.
         """
-        reason = ""
+        folder = self._folder / ENGINE_NAME
         try:
-            loaded = VectorIndex(self._folder / ENGINE_NAME)
-            if len(loaded) != self._store.count_searchable():
-                reason = f"{self._folder}: the engine has {len(loaded):,} passages"
+            if not folder.is_dir():
+                raise ValueError(f"{folder}: is missing")
+            loaded = VectorIndex(folder)
+            if loaded.stamp != self._store.about("engine_stamp") or len(loaded) != self._store.count_searchable():
                 loaded.close()
+                raise ValueError(f"{folder}: is not of this index, or a part is missing")
         except ValueError as error:
-            reason = str(error)
-        if reason:
             raise ValueError(
-                f"{reason}; it was made with qdrant-edge-py {self._store.about('engine_version')}, and this is "
+                f"{error}; it was made with qdrant-edge-py {self._store.about('engine_version')}, and this is "
                 f"{_engine_version()}; embedder.py --index-dir {self._folder} --rebuild makes its files anew, without "
                 "the model"
-            )
+            ) from None
         return loaded
 
     def _settle(self, show_progress: bool) -> None:
         store, engine = self._store, self._engine
         total, mean_words = store.count_changes(), store.about("mean_words")
-        if not total and store.about("engine_settled"):
-            return
-        store.note(engine_settled=False)
-        with progress_bar(total=total, desc="indexing", unit="passages", leave=False, show=show_progress) as bar:
-            while numbers := store.changes(SETTLED_PASSAGES):
-                for start in range(0, len(numbers), READ_AHEAD):
-                    self._take_in(numbers[start : start + READ_AHEAD], mean_words)
-                    bar.update(len(numbers[start : start + READ_AHEAD]))
-                engine.flush()
-                store.settle(numbers[-1])
-        engine.optimize()
-        store.note(engine_settled=True)
+        if total or not store.about("engine_settled"):
+            store.note(engine_settled=False)
+            with progress_bar(total=total, desc="indexing", unit="passages", leave=False, show=show_progress) as bar:
+                while numbers := store.changes(SETTLED_PASSAGES):
+                    for start in range(0, len(numbers), READ_AHEAD):
+                        self._take_in(numbers[start : start + READ_AHEAD], mean_words)
+                        bar.update(len(numbers[start : start + READ_AHEAD]))
+                    engine.flush()
+                    store.settle(numbers[-1])
+            stamp = uuid.uuid4().hex
+            store.note(engine_stamp=stamp)
+            engine.settle(stamp)
+            store.note(engine_settled=True)
+        self._behind = False
 
     def _take_in(self, numbers: Sequence[int], mean_words: float) -> None:
         found = self._store.passages(numbers)
@@ -422,17 +459,14 @@ class DocumentIndex:
             for number, passage in found.items()
         )
 
-    def _engine_fields(self, document: StoredDocument) -> dict[str, list[Value]]:
-        """Return a document's values by the engine's names for fields and types, see `_keyed`."""
-        numbers = self._store.fields()
-        keyed: dict[str, list[Value]] = {}
+    def _engine_fields(self, document: StoredDocument) -> dict[str, list[float] | list[str]]:
+        """Return a document's values by the engine's names for fields and kinds."""
+        keyed = {}
         for name, values in field_values({ID_FIELD: document.id, **document.metadata}).items():
-            number = numbers.get(name)
-            if number is None:
-                number = self._store.add_field(name)
-                numbers[name] = number
-            for value in values:
-                keyed.setdefault(_key(number, value), []).append(value)
+            if name not in self._fields:
+                self._fields[name] = self._store.add_field(name)
+            for kind, parts in values.items():
+                keyed[field_key(str(self._fields[name]), kind)] = parts
         return keyed
 
 
@@ -443,22 +477,18 @@ class _Waiting(NamedTuple):
 
 
 def _storable(document: Document) -> Document:
-    """Return the document without lone surrogates, which UTF-8 and so the store cannot hold."""
-    texts = {name: getattr(document, name) for name in ("id", "title", "text")}
-    whole = {name: replace_surrogates(text) for name, text in texts.items()}
-    return document if whole == texts else document.model_copy(update=whole)
+    """Return the document as it is stored and read again: its texts without lone surrogates, which UTF-8 cannot hold,
+    and its metadata as JSON has them, other objects as texts."""
+    texts = {name: replace_surrogates(getattr(document, name)) for name in ("id", "title", "text")}
+    try:
+        metadata = replace_surrogates(json.loads(json.dumps(document.metadata, default=str)))
+    except (TypeError, ValueError, RecursionError) as error:
+        raise ValueError(f"document '{texts['id']}': its metadata cannot be kept: {error}") from None
+    return document.model_copy(update={**texts, "metadata": metadata})
 
 
 def _fingerprint(document: Document) -> bytes:
     return hashlib.blake2b(f"{document.title}\0{document.text}".encode(), digest_size=16).digest()
-
-
-def _key(field: int, value: Value) -> str:
-    return f"{'text' if isinstance(value, str) else 'number'}{field}"
-
-
-def _keyed(condition: Condition, fields: dict[str, int]) -> Condition:
-    return condition._replace(field=_key(fields[condition.field], condition.value))
 
 
 def _engine_version() -> str:

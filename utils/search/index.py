@@ -1,13 +1,16 @@
 """Sparse vectors of passages, searched by Qdrant's engine within this process; no other module calls the engine."""
 
+import contextlib
+import math
+import os
 import tempfile
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
 import qdrant_edge as engine
 
-from utils.search.filters import Condition, Value
+from utils.search.filters import TEXT, Comparison, Condition
 from utils.splade.vectors import SparseVector
 
 # Kinds of vectors, of which a point has each that is not empty. Those of WORDS hold what BM25 gives a term of a passage
@@ -15,7 +18,8 @@ from utils.splade.vectors import SparseVector
 SPLADE, WORDS = "splade", "words"
 UPSERT_POINTS = 1000  # points per update; bounds the memory of those that are converted at a time
 MAX_HITS = 2**31  # that the engine can be asked for
-BOUNDS = {">": "gt", ">=": "gte", "<": "lt", "<=": "lte"}
+MAX_INDEXED_FIELDS = 64  # fields with an index of their own, which makes a filter faster and its first value slow
+STAMP_NAME = "stamp"  # a file of the folder, which says what state the engine was left in
 
 
 class IndexPoint(NamedTuple):
@@ -24,12 +28,17 @@ class IndexPoint(NamedTuple):
     Attributes:
         number: which one it is, from 0 to 2**63 - 1.
         vectors: by kind.
-        fields: what conditions look at, by a name of letters and digits; the values of a name are all of one type.
+        fields: what conditions look at: values by a field's name and kind, see `field_key`.
     """
 
     number: int
     vectors: dict[str, SparseVector]
-    fields: dict[str, list[Value]]
+    fields: dict[str, list[float] | list[str]]
+
+
+def field_key(name: str, kind: str) -> str:
+    """Return what the engine knows a field's values of a kind by; a name is letters and digits."""
+    return f"{kind}{name}"
 
 
 class VectorIndex:
@@ -40,63 +49,105 @@ class VectorIndex:
 
     Raises:
         ValueError: the engine cannot read what is in the folder.
+        OSError: the folder cannot be written, which the engine does to open it, too.
     """
 
     def __init__(self, folder: Path | None = None) -> None:
         self._temporary = None if folder else tempfile.TemporaryDirectory(prefix="splade-index-")
-        path = folder or Path(self._temporary.name)
+        self.folder = folder or Path(self._temporary.name)
+        self._deleted = False
         if folder and folder.exists():
+            if not os.access(folder, os.W_OK):
+                raise OSError(
+                    f"{folder}: cannot be written, which the engine has to; copy the index to where it can be"
+                )
             try:
                 self._shard = engine.EdgeShard.load(str(folder))
             except Exception as error:  # the engine's errors have no class of their own
                 raise ValueError(f"{folder}: the engine cannot read it: {' '.join(str(error).split())}") from None
         else:
-            path.mkdir(parents=True, exist_ok=True)
+            self.folder.mkdir(parents=True, exist_ok=True)
             half = engine.VectorStorageDatatype.Float16
             kinds = {
                 SPLADE: engine.EdgeSparseVectorParams(datatype=half),
                 WORDS: engine.EdgeSparseVectorParams(datatype=half, modifier=engine.Modifier.Idf),
             }
             config = engine.EdgeConfig(sparse_vectors=kinds, wal_enabled=False)
-            self._shard = engine.EdgeShard.create(str(path), config)
+            with self._named_errors():
+                self._shard = engine.EdgeShard.create(str(self.folder), config)
         self._indexed_fields = set(self._shard.info().payload_schema)
+
+    @contextlib.contextmanager
+    def _named_errors(self) -> Iterator[None]:
+        """Raise OSError for what the engine cannot do: as its files are, that is what the disk cannot."""
+        try:
+            yield
+        except Exception as error:
+            raise OSError(f"{self.folder}: {' '.join(str(error).split())}; is the disk full?") from None
+
+    @property
+    def stamp(self) -> str:
+        """What was last written by `settle`, "" for nothing."""
+        try:
+            return (self.folder / STAMP_NAME).read_text()
+        except FileNotFoundError:
+            return ""
 
     def __len__(self) -> int:
         """Return the number of points; one whose vectors are all empty is none."""
         return self._shard.count(engine.CountRequest(exact=True))
 
     def upsert(self, points: Iterable[IndexPoint]) -> None:
-        """Add points, each in place of one of the same number."""
+        """Add points, each in place of one of the same number; one whose vectors are all empty takes that away."""
         batch: list[engine.Point] = []
+        empty: list[int] = []
         for point in points:
             vectors = {kind: _engine_vector(vector) for kind, vector in point.vectors.items() if len(vector.indices)}
             if not vectors:
+                empty.append(point.number)
                 continue
             for name in point.fields.keys() - self._indexed_fields:
-                kinds = engine.PayloadSchemaType
-                kind = kinds.Keyword if isinstance(point.fields[name][0], str) else kinds.Float
-                self._shard.update(engine.UpdateOperation.create_field_index(name, kind))
-                self._indexed_fields.add(name)
+                if len(self._indexed_fields) < MAX_INDEXED_FIELDS:
+                    self._index_field(name, isinstance(point.fields[name][0], str))
             batch.append(engine.Point(point.number, vectors, point.fields))
             if len(batch) == UPSERT_POINTS:
-                self._shard.update(engine.UpdateOperation.upsert_points(batch))
+                self._update(engine.UpdateOperation.upsert_points(batch))
                 batch = []
         if batch:
-            self._shard.update(engine.UpdateOperation.upsert_points(batch))
+            self._update(engine.UpdateOperation.upsert_points(batch))
+        self.delete(empty)
+
+    def _index_field(self, name: str, texts: bool) -> None:
+        kind = engine.PayloadSchemaType.Keyword if texts else engine.PayloadSchemaType.Float
+        self._update(engine.UpdateOperation.create_field_index(name, kind))
+        self._indexed_fields.add(name)
+
+    def _update(self, operation: engine.UpdateOperation) -> None:
+        with self._named_errors():
+            self._shard.update(operation)
 
     def delete(self, numbers: Sequence[int]) -> None:
         """Remove points; numbers that are none do no harm."""
         if numbers:
-            self._shard.update(engine.UpdateOperation.delete_points(list(numbers)))
+            self._update(engine.UpdateOperation.delete_points(list(numbers)))
+            self._deleted = True
 
     def flush(self) -> None:
         """Write what has changed to the disk."""
-        self._shard.flush()
+        with self._named_errors():
+            self._shard.flush()
 
-    def optimize(self) -> None:
-        """Merge what many updates have left apart, and drop what they have removed, where that is worth it."""
-        self._shard.optimize()
-        self._shard.flush()
+    def settle(self, stamp: str) -> None:
+        """Merge what many updates have left apart, and drop what they have removed, where that is worth it; then write
+        the stamp."""
+        with self._named_errors():
+            self._shard.optimize()
+            self._shard.flush()
+            if self._deleted:  # until it is loaded again, the engine counts words of what was removed
+                self._shard.close()
+                self._shard = engine.EdgeShard.load(str(self.folder))
+                self._deleted = False
+        (self.folder / STAMP_NAME).write_text(stamp)
 
     def close(self) -> None:
         self._shard.close()
@@ -105,8 +156,8 @@ class VectorIndex:
         self, kind: str, vector: SparseVector, top_k: int, where: Sequence[Sequence[Condition]] = ()
     ) -> list[tuple[int, float]]:
         """Return the `top_k` (number, dot product) of points whose vectors of this kind have the highest product with
-        the query's, best first, ties by number; only of points that share a term with the query and meet, of each of
-        the lists in `where`, a condition."""
+        the query's, best first, ties by number, of which any may be the last; only of points that share a term with the
+        query and meet, of each of the lists in `where`, a condition."""
         if not len(vector.indices):
             return []
         request = engine.QueryRequest(
@@ -126,11 +177,14 @@ def _any_of(conditions: Sequence[Condition]) -> engine.Filter:
     return engine.Filter(should=[_engine_condition(condition) for condition in conditions])
 
 
-def _engine_condition(condition: Condition) -> engine.FieldCondition | engine.Filter:
-    name, relation, value = condition
-    if relation == "!=":
-        return engine.Filter(must_not=[_engine_condition(Condition(name, "=", value))])
-    if isinstance(value, str):
-        return engine.FieldCondition(key=name, match=engine.MatchAny([value]))
-    bounds = {"gte": value, "lte": value} if relation == "=" else {BOUNDS[relation]: value}
-    return engine.FieldCondition(key=name, range=engine.RangeFloat(**bounds))
+def _engine_condition(condition: Condition) -> engine.Filter:
+    tests = [_engine_comparison(field_key(condition.field, test.kind), test) for test in condition.tests]
+    return engine.Filter(must_not=tests) if condition.negated else engine.Filter(should=tests)
+
+
+def _engine_comparison(key: str, test: Comparison) -> engine.FieldCondition:
+    if test.kind == TEXT:
+        return engine.FieldCondition(key=key, match=engine.MatchAny(list(test.texts)))
+    low, high = "gt" if test.above_low else "gte", "lte" if test.with_high else "lt"
+    bounds = {name: bound for name, bound in ((low, test.low), (high, test.high)) if math.isfinite(bound)}
+    return engine.FieldCondition(key=key, range=engine.RangeFloat(**bounds))

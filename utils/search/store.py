@@ -4,6 +4,7 @@ It is what the index holds. What the engine searches is made of it, and can be m
 that the engine has yet to take in, or to drop.
 """
 
+import contextlib
 import json
 import sqlite3
 import threading
@@ -65,10 +66,12 @@ def document_of(passage: int) -> int:
 
 class PassageStore:
     """Documents by id, and their passages by number. Changes are kept once `commit` returns, whatever then happens to
-    the process or the machine. Several threads may read at once.
+    the process or the machine; each of them is whole. Several threads may read at once.
+
+    All methods raise OSError where the disk fails, and ValueError where the file is damaged.
 
     Args:
-        file: where it is, made if missing; None to keep it in memory.
+        file: where it is, made if missing or empty; None to keep it in memory.
 
     Raises:
         ValueError: the file is no such store.
@@ -77,33 +80,67 @@ class PassageStore:
 
     def __init__(self, file: Path | None = None) -> None:
         self._lock = threading.RLock()
-        name = str(file) if file else ":memory:"
-        try:
+        self._file = file
+        with self._named_errors():
+            name = str(file) if file else ":memory:"
             self._database = sqlite3.connect(name, check_same_thread=False, isolation_level=None)
             self._database.execute("PRAGMA synchronous = FULL")
-            if not self._all("SELECT 1 FROM sqlite_master WHERE name = 'changes'"):
+            tables = {name for (name,) in self._database.execute("SELECT name FROM sqlite_master")}
+            if not tables:
                 self._database.executescript(f"BEGIN; {SCHEMA} COMMIT;")
-        except sqlite3.OperationalError as error:
-            raise OSError(f"{file}: cannot be opened: {error}") from None
-        except sqlite3.DatabaseError as error:
-            raise ValueError(f"{file}: is no index, or a damaged one: {error}") from None
+            elif "changes" not in tables:
+                self._database.close()
+                raise ValueError(f"{file}: is no index, but another database")
+
+    @contextlib.contextmanager
+    def _named_errors(self) -> Iterator[None]:
+        with self._lock:
+            try:
+                yield
+            except sqlite3.OperationalError as error:
+                raise OSError(f"{self._file}: {error}") from None
+            except sqlite3.DatabaseError as error:
+                raise ValueError(f"{self._file}: is no index, or a damaged one: {error}") from None
 
     def close(self) -> None:
         self._database.close()
 
     def _all(self, statement: str, values: Sequence[Any] = ()) -> list[tuple]:
-        with self._lock:
+        with self._named_errors():
             return self._database.execute(statement, values).fetchall()
+
+    def _many(self, statement: str, rows: Sequence[Sequence[Any]]) -> None:
+        with self._named_errors():
+            self._database.executemany(statement, rows)
+
+    @contextlib.contextmanager
+    def _whole(self) -> Iterator[None]:
+        """Make the changes of the block all, or none where it is broken off."""
+        with self._named_errors():
+            self._database.execute("SAVEPOINT whole")
+            try:
+                yield
+            except BaseException:
+                if self._database.in_transaction:  # a full disk may have ended it
+                    self._database.execute("ROLLBACK TO whole")
+                    self._database.execute("RELEASE whole")
+                raise
+            self._database.execute("RELEASE whole")
 
     def begin(self) -> None:
         """Begin a transaction, unless one has begun."""
         if not self._database.in_transaction:
-            self._database.execute("BEGIN IMMEDIATE")
+            self._all("BEGIN IMMEDIATE")
 
     def commit(self) -> None:
         """Keep what has changed since `begin`."""
         if self._database.in_transaction:
-            self._database.execute("COMMIT")
+            try:
+                self._all("COMMIT")
+            except OSError:
+                with contextlib.suppress(OSError):
+                    self._all("ROLLBACK")
+                raise
 
     def about(self, name: str) -> Any:
         """Return what is noted of the index by this name, None if nothing is."""
@@ -112,9 +149,7 @@ class PassageStore:
 
     def note(self, **values: Any) -> None:
         """Note values of the index by name."""
-        with self._lock:
-            parts = [(name, json.dumps(value)) for name, value in values.items()]
-            self._database.executemany("INSERT OR REPLACE INTO about VALUES (?, ?)", parts)
+        self._many("INSERT OR REPLACE INTO about VALUES (?, ?)", [(n, json.dumps(v)) for n, v in values.items()])
 
     def fields(self) -> dict[str, int]:
         """Return the numbers of the fields of all metadata, by name."""
@@ -122,8 +157,9 @@ class PassageStore:
 
     def add_field(self, name: str) -> int:
         """Add a field of metadata; return its number."""
-        with self._lock:
-            return self._database.execute("INSERT INTO fields (name) VALUES (?)", (name,)).lastrowid
+        with self._whole():
+            self._all("INSERT INTO fields (name) VALUES (?)", (name,))
+            return self.fields()[name]
 
     def counts(self) -> tuple[int, int]:
         """Return how many documents and how many passages there are."""
@@ -183,47 +219,46 @@ class PassageStore:
     ) -> None:
         """Add a document, whose number is one more than the highest, or replace the one with its id, whose number it
         takes."""
-        with self._lock:
+        with self._whole():
             known = self.find(name)
             self.remove(name)
             next_number = self._all("SELECT COALESCE(MAX(number) + 1, 0) FROM documents")[0][0]
             document = known.number if known else next_number
             given = document, name, title, json.dumps(metadata), fingerprint
-            self._database.execute("INSERT INTO documents VALUES (?, ?, ?, ?, ?)", given)
+            self._all("INSERT INTO documents VALUES (?, ?, ?, ?, ?)", given)
             first = document << PASSAGE_BITS
             rows, contents = [], []
             for number, (text, heading, terms, words) in enumerate(passages, first):
                 rows.append((number, heading, len(terms.indices), int(words.values.sum())))
-                arrays = ((part.indices.astype(np.int32), part.values.astype(np.float16)) for part in (terms, words))
-                contents.append((number, text, *(array.tobytes() for pair in arrays for array in pair)))
-            self._database.executemany("INSERT INTO passages VALUES (?, ?, ?, ?)", rows)
-            self._database.executemany("INSERT INTO contents VALUES (?, ?, ?, ?, ?, ?)", contents)
+                blobs = (blob for vector in (terms, words) for blob in _blobs(vector))
+                contents.append((number, text, *blobs))
+            self._many("INSERT INTO passages VALUES (?, ?, ?, ?)", rows)
+            self._many("INSERT INTO contents VALUES (?, ?, ?, ?, ?, ?)", contents)
             self._note_changes(document)
 
     def put_metadata(self, document: int, metadata: dict[str, Any]) -> None:
         """Replace a document's metadata."""
-        with self._lock:
-            given = json.dumps(metadata), document
-            self._database.execute("UPDATE documents SET metadata = ? WHERE number = ?", given)
+        with self._whole():
+            self._all("UPDATE documents SET metadata = ? WHERE number = ?", (json.dumps(metadata), document))
             self._note_changes(document)
 
     def remove(self, name: str) -> bool:
         """Remove the document with this id; return whether there was one."""
-        with self._lock:
+        with self._whole():
             found = self.find(name)
             if not found:
                 return False
             self._note_changes(found.number)
             bounds = found.number << PASSAGE_BITS, (found.number + 1) << PASSAGE_BITS
             for table in ("passages", "contents"):
-                self._database.execute(f"DELETE FROM {table} WHERE number >= ? AND number < ?", bounds)
-            self._database.execute("DELETE FROM documents WHERE number = ?", (found.number,))
+                self._all(f"DELETE FROM {table} WHERE number >= ? AND number < ?", bounds)
+            self._all("DELETE FROM documents WHERE number = ?", (found.number,))
             return True
 
     def _note_changes(self, document: int) -> None:
         bounds = document << PASSAGE_BITS, (document + 1) << PASSAGE_BITS
         statement = "INSERT OR IGNORE INTO changes SELECT number FROM passages WHERE number >= ? AND number < ?"
-        self._database.execute(statement, bounds)
+        self._all(statement, bounds)
 
     def change_all(self) -> None:
         """Take all passages for changed."""
@@ -240,6 +275,11 @@ class PassageStore:
     def settle(self, last: int) -> None:
         """Forget the changes up to this passage."""
         self._all("DELETE FROM changes WHERE number <= ?", (last,))
+
+
+def _blobs(vector: SparseVector) -> tuple[bytes, bytes]:
+    values = np.minimum(vector.values, np.finfo(np.float16).max)  # a count may be higher
+    return vector.indices.astype(np.int32).tobytes(), values.astype(np.float16).tobytes()
 
 
 def _document(row: tuple) -> StoredDocument:
