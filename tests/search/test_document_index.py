@@ -368,7 +368,10 @@ def test_an_index_that_was_opened_to_be_searched_is_not_changed(model, tmp_path)
         for change in (lambda: index.add(documents()), lambda: index.remove(["d0"])):
             with pytest.raises(ValueError, match="index: was opened to be searched, not changed"):
                 change()
-    with DocumentIndex(None, tmp_path / "index", write=True) as index, pytest.raises(ValueError, match="has no model"):
+    with (
+        DocumentIndex(None, tmp_path / "index", write=True) as index,
+        pytest.raises(ValueError, match="was opened without a model"),
+    ):
         index.add(documents())
 
 

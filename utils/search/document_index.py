@@ -2,11 +2,8 @@
 
 import contextlib
 import hashlib
-import importlib.metadata
 import itertools
 import json
-import shutil
-import uuid
 from collections import Counter, deque
 from collections.abc import Iterable, Iterator, Sequence, Sized
 from pathlib import Path
@@ -21,24 +18,20 @@ from utils.files import lock_folder
 from utils.languages import base_language, detect_language, parse_language
 from utils.records import Document, replace_surrogates
 from utils.search.analyzer import describe_analyzer
-from utils.search.filters import Condition, check_fields, field_values
+from utils.search.filters import Condition, check_fields
 from utils.search.fusion import fuse_scores
-from utils.search.index import SPLADE, WORDS, IndexPoint, VectorIndex, field_key
-from utils.search.lexical import K1, B, TermCounter, bm25_weights
+from utils.search.index import SPLADE, WORDS
+from utils.search.lexical import K1, B, TermCounter
+from utils.search.mirror import EngineMirror
 from utils.search.passages import Passage, split_document
 from utils.search.store import PassageStore, StoredDocument, StoredPassage, document_of
 from utils.splade.encoder import SpladeEncoder
 from utils.splade.vectors import SparseVector
 
-STORE_NAME, ENGINE_NAME = INDEX_STORE, "engine"  # in an index's folder
 FORMAT = 1  # of the folder
 READ_AHEAD = 256  # documents whose tokens are counted together; the first of them are what the language is taken from
 COMMIT_PASSAGES = 512  # passages that are encoded and kept together; a crash costs few more
-SETTLED_PASSAGES = 10_000  # passages that the engine takes in between two flushes
 FUSED_DEPTH = 100  # documents of each kind of search that are fused
-# BM25's weights depend on the mean length of all passages. When it is this far from what it was, they are made anew.
-LENGTH_TOLERANCE = 0.05
-ID_FIELD = "id"  # that a filter can ask for, unless a document's metadata has one of this name
 
 
 class Hit(NamedTuple):
@@ -94,10 +87,10 @@ class DocumentIndex:
         self._write = write or not folder
         self._language = base_language(parse_language(language)) if language else None
         self._open = contextlib.ExitStack()
-        self._engine: VectorIndex | None = None
+        self._mirror: EngineMirror | None = None
         if folder and self._folder.exists() and not self._folder.is_dir():
             raise NotADirectoryError(f"{folder}: is a file; an index is a folder")
-        if folder and not (self._folder / STORE_NAME).is_file():
+        if folder and not (self._folder / INDEX_STORE).is_file():
             if not write or not model:
                 raise FileNotFoundError(f"{folder}: no index in this folder; make one with embedder.py --index-dir")
             if self._folder.is_dir() and any(self._folder.iterdir()):
@@ -116,9 +109,8 @@ class DocumentIndex:
 
     def close(self) -> None:
         """Let other processes change it."""
-        if self._engine:
-            self._engine.close()
-            self._engine = None
+        if self._mirror:
+            self._mirror.close()
         self._open.close()
 
     def __len__(self) -> int:
@@ -153,14 +145,21 @@ class DocumentIndex:
 
         Args:
             batch_size: see `SpladeEncoder.encode_stream`.
+
+        Raises:
+            ValueError: the index was opened to be searched, or without a model; or a document's metadata are nothing
+                that JSON can hold.
+            OSError: the disk fails.
         """
-        self._check_changeable(bool(self.model), "has no model to encode with")
+        self._check_changeable()
+        if not self.model:
+            raise ValueError(f"{self._folder}: was opened without a model, which encodes documents")
         store, counts = self._store, Counter()
         waiting: deque[_Waiting] = deque()  # documents whose vectors are still to come
         total = len(documents) if isinstance(documents, Sized) else None
         bar = progress_bar(total=total, desc="encoding", unit="passages", show=show_progress)
         store.note(unfinished=True)
-        self._behind = True
+        self._mirror.behind = True
         store.begin()
         with bar, contextlib.ExitStack() as kept:
             kept.callback(store.commit)  # what is whole when the stream breaks off
@@ -172,13 +171,13 @@ class DocumentIndex:
                 if len(document.vectors) == len(document.passages):
                     self._put(document, counts)
                     waiting.popleft()
-        self._catch_up(show_progress)
+        self._mirror.catch_up(show_progress)
         store.note(unfinished=False)
         return Update(*(counts[name] for name in Update._fields))
 
-    def _check_changeable(self, also: bool, reason: str) -> None:
-        if not self._write or not also:
-            raise ValueError(f"{self._folder}: {reason if self._write else 'was opened to be searched, not changed'}")
+    def _check_changeable(self) -> None:
+        if not self._write:
+            raise ValueError(f"{self._folder}: was opened to be searched, not changed")
 
     def _read(
         self, documents: Iterator[Document], waiting: "deque[_Waiting]", counts: Counter, bar: tqdm
@@ -231,15 +230,20 @@ class DocumentIndex:
         self._store.put(document.id, document.title, document.metadata, _fingerprint(document), passages)
 
     def remove(self, ids: Iterable[str]) -> list[str]:
-        """Remove documents; return those of the ids that none has."""
-        self._check_changeable(True, "")
-        self._behind = True
+        """Remove documents; return those of the ids that none has.
+
+        Raises:
+            ValueError: the index was opened to be searched.
+            OSError: the disk fails.
+        """
+        self._check_changeable()
+        self._mirror.behind = True
         self._store.begin()
         try:
             unknown = [name for name in ids if not self._store.remove(name)]
         finally:
             self._store.commit()
-        self._catch_up()
+        self._mirror.catch_up()
         return unknown
 
     def ids(self) -> Iterator[str]:
@@ -269,10 +273,10 @@ class DocumentIndex:
         top_k: int = 10,
         where: Sequence[Sequence[Condition]] = (),
     ) -> list[Hit]:
-        """Return the `top_k` documents that match a query best, best first: those with the highest dot
-        product with its vector, with the highest score of BM25 for its words, or, with both, with the highest sum of
-        the two, each divided by the query's highest (`fuse_scores`), among the best FUSED_DEPTH or `top_k` of each.
-        Documents that share no term with the query are not found.
+        """Return the `top_k` documents that match a query best, best first: those with the highest dot product with its
+        vector, with the highest score of BM25 for its words, or, with both, with the highest sum of the two, each
+        divided by the query's highest (`fuse_scores`), among the best FUSED_DEPTH or `top_k` of each. Documents that
+        share no term with the query are not found.
 
         Args:
             where: conditions on the documents, see utils.search.filters.parse_filters.
@@ -282,9 +286,8 @@ class DocumentIndex:
         """
         check_positive(top_k=top_k)
         self.check_filters(where)
-        if self._behind:  # a change was broken off
-            self._catch_up()
-        where = [[c._replace(field=str(self._fields[c.field])) for c in conditions] for conditions in where]
+        if self._mirror.behind:  # a change was broken off
+            self._mirror.catch_up()
         queries = {}
         if vector is not None:
             queries[SPLADE] = vector
@@ -306,7 +309,7 @@ class DocumentIndex:
             ValueError: none has.
         """
         if where:
-            check_fields(where, self._fields)
+            check_fields(where, self._mirror.fields)
 
     def shared_words(self, query: str, passage: StoredPassage) -> list[str]:
         """Return the words of a query that BM25 finds in a passage."""
@@ -316,7 +319,7 @@ class DocumentIndex:
     def _search(self, kind: str, query: SparseVector, top_k: int, where: Sequence[Sequence[Condition]]) -> list[Hit]:
         depth = top_k
         while True:
-            passages = self._engine.search(kind, query, depth, where)
+            passages = self._mirror.search(kind, query, depth, where)
             best: dict[int, Hit] = {}
             for passage, score in passages:
                 document = document_of(passage)
@@ -328,19 +331,18 @@ class DocumentIndex:
     def _lock_and_load(self, rebuild: bool = False) -> None:
         if self._folder:
             self._open.enter_context(lock_folder(self._folder, shared=not self._write))
-        self._store = PassageStore(self._folder and self._folder / STORE_NAME)
+        self._store = PassageStore(self._folder and self._folder / INDEX_STORE)
         self._open.callback(self._store.close)
         if self._folder:
             self._check()
-        self._fields = self._store.fields()
         self._counter: TermCounter | None = None
-        self._behind = rebuild or not self._store.about("engine_settled") or self._store.count_changes() > 0
-        if not self._behind:
-            self._engine = self._load_engine()
-        elif rebuild:
-            self._rebuild(show_progress=True)
+        self._mirror = EngineMirror(self._store, self._folder)
+        if rebuild:
+            self._mirror.rebuild(show_progress=True)
+        elif not self._mirror.behind:
+            self._mirror.load()
         elif self._write:
-            self._catch_up()
+            self._mirror.catch_up()
         else:  # the process that changed it was killed; the rest is done here, with nobody else in it
             self._open.close()
             DocumentIndex(None, self._folder, write=True).close()
@@ -375,100 +377,6 @@ class DocumentIndex:
                 f"{place}: was made with `language={about('language')}`; leave the language out, or name another folder"
             )
 
-    def _rebuild(self, show_progress: bool = False) -> None:
-        """Make the engine's files anew of the passages and vectors that are stored."""
-        if self._engine:
-            self._engine.close()
-        self._engine = None
-        self._store.note(engine_settled=False)
-        if self._folder:
-            shutil.rmtree(self._folder / ENGINE_NAME, ignore_errors=True)
-        self._store.note(mean_words=self._store.mean_words(), engine_version=_engine_version())
-        self._store.change_all()
-        self._engine = VectorIndex(self._folder and self._folder / ENGINE_NAME)
-        self._settle(show_progress)
-
-    def _catch_up(self, show_progress: bool = False) -> None:
-        """Let the engine take in what has changed."""
-        known, now = self._store.about("mean_words"), self._store.mean_words()
-        if known is None or abs(now / known - 1) > LENGTH_TOLERANCE:
-            return self._rebuild(show_progress)
-        if self._engine is None:
-            try:
-                self._engine = VectorIndex(self._folder and self._folder / ENGINE_NAME)
-            except ValueError:  # it was killed at work
-                return self._rebuild(show_progress)
-        if self._engine.stamp != self._store.about("engine_stamp"):
-            return self._rebuild(show_progress)
-        self._settle(show_progress)
-        if len(self._engine) != self._store.count_searchable():
-            self._rebuild(show_progress)
-
-    def _load_engine(self) -> VectorIndex:
-        """Open the engine's files as the last process left them.
-
-        Raises:
-            ValueError: they are damaged, or of a version that cannot be read.
-            OSError: they cannot be written, which the engine does to open them, too.
-        """
-        folder = self._folder / ENGINE_NAME
-        try:
-            if not folder.is_dir():
-                raise ValueError(f"{folder}: is missing")
-            loaded = VectorIndex(folder)
-            if loaded.stamp != self._store.about("engine_stamp") or len(loaded) != self._store.count_searchable():
-                loaded.close()
-                raise ValueError(f"{folder}: is not of this index, or a part is missing")
-        except ValueError as error:
-            raise ValueError(
-                f"{error}; it was made with qdrant-edge-py {self._store.about('engine_version')}, and this is "
-                f"{_engine_version()}; embedder.py --index-dir {self._folder} --rebuild makes its files anew, without "
-                "the model"
-            ) from None
-        return loaded
-
-    def _settle(self, show_progress: bool) -> None:
-        store, engine = self._store, self._engine
-        total, mean_words = store.count_changes(), store.about("mean_words")
-        if total or not store.about("engine_settled"):
-            store.note(engine_settled=False)
-            with progress_bar(total=total, desc="indexing", unit="passages", leave=False, show=show_progress) as bar:
-                while numbers := store.changes(SETTLED_PASSAGES):
-                    for start in range(0, len(numbers), READ_AHEAD):
-                        self._take_in(numbers[start : start + READ_AHEAD], mean_words)
-                        bar.update(len(numbers[start : start + READ_AHEAD]))
-                    engine.flush()
-                    store.settle(numbers[-1])
-            stamp = uuid.uuid4().hex
-            store.note(engine_stamp=stamp)
-            engine.settle(stamp)
-            store.note(engine_settled=True)
-        self._behind = False
-
-    def _take_in(self, numbers: Sequence[int], mean_words: float) -> None:
-        found = self._store.passages(numbers)
-        self._engine.delete([number for number in numbers if number not in found])
-        documents = self._store.documents({document_of(number) for number in found})
-        fields = {number: self._engine_fields(document) for number, document in documents.items()}
-        self._engine.upsert(
-            IndexPoint(
-                number,
-                {SPLADE: passage.terms, WORDS: bm25_weights(passage.words, mean_words)},
-                fields[document_of(number)],
-            )
-            for number, passage in found.items()
-        )
-
-    def _engine_fields(self, document: StoredDocument) -> dict[str, list[float] | list[str]]:
-        """Return a document's values by the engine's names for fields and kinds."""
-        keyed = {}
-        for name, values in field_values({ID_FIELD: document.id, **document.metadata}).items():
-            if name not in self._fields:
-                self._fields[name] = self._store.add_field(name)
-            for kind, parts in values.items():
-                keyed[field_key(str(self._fields[name]), kind)] = parts
-        return keyed
-
 
 class _Waiting(NamedTuple):
     document: Document
@@ -489,7 +397,3 @@ def _storable(document: Document) -> Document:
 
 def _fingerprint(document: Document) -> bytes:
     return hashlib.blake2b(f"{document.title}\0{document.text}".encode(), digest_size=16).digest()
-
-
-def _engine_version() -> str:
-    return importlib.metadata.version("qdrant-edge-py")
