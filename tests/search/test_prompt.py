@@ -133,9 +133,12 @@ def in_a_terminal(folder, *lines):
 
 
 def test_earlier_lines_are_found_again_in_a_terminal(tmp_path):
-    up = "\x1b[A"
-    assert "words of both, by BM25: mirrors" in in_a_terminal(tmp_path, "mirrors\r", ":explain 1\r", "quit\r")
-    assert "Rank 1" in in_a_terminal(tmp_path, f"{up}{up}{up}\r", "quit\r")
     history = tmp_path / "splade-toolkit" / "queries"
-    assert history.read_text().splitlines() == ["mirrors", ":explain 1", "quit", "mirrors", "quit"]
+    history.parent.mkdir(mode=0o700)
+    history.write_text("oil\n")
+    history.chmod(0o600)
+    up = "\x1b[A"
+    screen = in_a_terminal(tmp_path, f"{up}\r", "mirrors\r", f"{up}{up}\r", ":explain 1\r", "quit\r")
+    assert "words of both, by BM25: oil" in screen
+    assert history.read_text().splitlines() == ["oil", "mirrors", "oil", ":explain 1", "quit"]
     assert stat.S_IMODE(history.stat().st_mode) == 0o600
