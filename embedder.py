@@ -49,7 +49,7 @@ from utils.device import PRECISIONS
 from utils.documents.reading import Unread, stream_documents
 from utils.files import check_writable, open_atomic, replacing
 from utils.records import Document
-from utils.search.document_index import DocumentIndex
+from utils.search.document_index import DocumentIndex, model_of_index
 from utils.splade.encoder import SpladeEncoder
 from utils.splade.tokenization import check_texts
 from utils.splade.vectors import SparseVector, to_csr
@@ -231,7 +231,9 @@ def update_index(args: ScriptArguments) -> None:
     documents = open_documents(args.input_file, skipped) if args.input_file else None
     model = None
     if documents:
-        model = SpladeEmbedder(args.model_dir, args.max_length, args.device, args.precision, args.threads).encoder
+        own = None if "model_dir" in args.given else model_of_index(args.index_dir)
+        options = args.max_length, args.device, args.precision, args.threads
+        model = SpladeEmbedder(own or args.model_dir, *options).encoder
     with DocumentIndex(model, args.index_dir, write=True, language=args.language, rebuild=args.rebuild) as index:
         if args.delete:
             unknown = index.remove(args.delete)

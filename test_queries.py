@@ -9,7 +9,8 @@
     tokenizer, model, device = load_splade_model("./fine_tuned_splade")
     retrieve_documents("reset the device", ["First document", "Second document"], tokenizer, model, device, top_k=3)
 
-Documents of --docs-file are encoded at each start; embedder.py makes an --index-dir that opens at once. Those that are
+Documents of --docs-file are encoded at each start; embedder.py makes an --index-dir that opens at once, with its own
+model unless --model-dir is given. Documents that are
 longer than the model's limit are searched by their passages. The search is hybrid: the model's scores and BM25's, each
 divided by the query's highest, are added; --search splade or bm25 is one of them alone. Each hit shows its rank, score
 and text (of a long document, its best passage's) and the terms that query and text share with their part of the model's
@@ -36,7 +37,7 @@ from utils.device import PRECISIONS
 from utils.documents.reading import read_documents
 from utils.files import check_writable, write_json
 from utils.records import Document, replace_surrogates
-from utils.search.document_index import DocumentIndex
+from utils.search.document_index import DocumentIndex, model_of_index
 from utils.search.filters import parse_filters
 from utils.search.prompt import Prompt
 from utils.search.scorers import open_reranker
@@ -108,7 +109,8 @@ def open_index(args: ScriptArguments) -> tuple[DocumentIndex, SpladeEncoder]:
     if args.docs_file:
         documents, skipped = read_documents(args.docs_file)
         print_skipped(skipped)
-    _, model, device = load_splade_model(args.model_dir, args.device, args.precision, args.threads)
+    own = model_of_index(args.index_dir) if args.index_dir and "model_dir" not in args.given else None
+    _, model, device = load_splade_model(own or args.model_dir, args.device, args.precision, args.threads)
     if args.index_dir:
         index = DocumentIndex(model, args.index_dir)
         print_line(f"{index.describe()}, on {device}")

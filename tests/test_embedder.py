@@ -159,6 +159,10 @@ def test_an_index_is_made_changed_and_searched_from_the_shell(docs, tmp_path):
     assert (
         "1 documents removed that the input does not have: engine.md" in done.stdout and "6 documents in" in done.stdout
     )
+    done = run(SCRIPT, "--input-file", docs, "--index-dir", index)
+    assert "6 as they were" in done.stdout  # with the index's own model
+    done = run("test_queries.py", "--index-dir", index, "--query", "mirrors")
+    assert "Rank 1" in done.stdout and "mirror-1" in done.stdout, done.stderr
     done = run(SCRIPT, "--index-dir", index, "--delete", "mirror-1", "none")
     assert "1 documents removed" in done.stdout and "not in the index: none" in done.stdout
     shutil.rmtree(index / "engine")

@@ -58,8 +58,10 @@ def test_filters_and_the_kind_of_search_hold_until_they_are_changed(ask):
     assert "adjust" in answers[0] and "rear" in answers[0]
     assert answers[1] == "searching documents with truck=T 7 year>2000\n"
     assert "Rank 1 (Score: 2.0000) adjust" in answers[2] and "Rank 2" not in answers[2]
-    assert answers[4].startswith("No document shares a term")
-    assert "Rank 1" in answers[6] and "oil" in answers[6] and "Rank 2" in answers[7]
+    assert answers[4].startswith("No document that the filter lets through shares a term")
+    assert "words: mirrors" in answers[2] and "matched: " in answers[2]
+    assert "Rank 1" in answers[6] and "words: oil" in answers[6] and "matched: " not in answers[6]
+    assert "Rank 2" in answers[7]
 
 
 def test_judgments_are_feedback_that_becomes_training_data(ask, tmp_path):

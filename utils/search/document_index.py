@@ -361,7 +361,8 @@ class DocumentIndex:
         if about("format") != FORMAT:
             raise ValueError(f"{place}: an index of version {about('format')}, not {FORMAT}; make it anew")
         if model and about("model") is None:
-            self._store.note(model=model.fingerprint, model_name=model.name, max_length=model.max_length)
+            name = str(Path(model.name).resolve()) if Path(model.name).is_dir() else model.name
+            self._store.note(model=model.fingerprint, model_name=name, max_length=model.max_length)
         if model and about("model") != model.fingerprint:
             raise ValueError(
                 f"{place}: was made with another model than {model.name}, {about('model_name')}; name that, or another "
@@ -376,6 +377,22 @@ class DocumentIndex:
             raise ValueError(
                 f"{place}: was made with `language={about('language')}`; leave the language out, or name another folder"
             )
+
+
+def model_of_index(folder: str | Path) -> str | None:
+    """Return the name, or the folder, of the model that an index was made with; None where there is no index.
+
+    Raises:
+        ValueError, OSError: it is damaged, or cannot be read.
+    """
+    file = Path(folder, INDEX_STORE)
+    if not file.is_file():
+        return None
+    store = PassageStore(file)
+    try:
+        return store.about("model_name")
+    finally:
+        store.close()
 
 
 class _Waiting(NamedTuple):

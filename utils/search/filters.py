@@ -65,7 +65,7 @@ def parse_filters(filters: Sequence[str]) -> list[list[Condition]]:
 
 def _equals(value: str) -> tuple[Comparison, ...]:
     spellings = (value, value.lower(), value.title(), value.upper()) if value.lower() in ("true", "false") else (value,)
-    span = _time_span(value) if "-" in value else None
+    span = _time_span(value)
     times = (Comparison(TIMES, (), *span, with_high=span[0] == span[1]),) if span else ()
     return (Comparison(TEXT, tuple(dict.fromkeys(spellings))), *times)
 

@@ -74,7 +74,7 @@ class Prompt:
         milliseconds = [1000 * (end - start) for start, end in ((started, encoded), (encoded, time.perf_counter()))]
         self._query = query
         self.records.append({"query": text, "results": results})
-        print_hits(results, self.top_terms)
+        print_hits(results, self.top_terms, bool(self.search.where))
         print_line(f"({milliseconds[0]:.1f} ms to encode, {milliseconds[1]:.1f} ms to search)\n")
 
     def _command(self, line: str) -> None:
@@ -154,10 +154,10 @@ class Prompt:
         print_line(f"{'liked' if liked else 'disliked'} {hit['id']} -> {self.feedback_file}")
 
 
-def print_hits(results: Sequence[dict[str, Any]], top_terms: int) -> None:
-    """Print hits with their heading and metadata, if they have some, and their matching terms."""
+def print_hits(results: Sequence[dict[str, Any]], top_terms: int, filtered: bool) -> None:
+    """Print hits with their heading and metadata, if they have some, and what matched."""
     if not results:
-        print_line("No document shares a term with this query.")
+        print_line(f"No document {'that the filter lets through ' * filtered}shares a term with this query.")
     for result in results:
         print_line(f"Rank {result['rank']} (Score: {result['score']:.4f}) {result['id']}")
         if result["heading"]:
@@ -165,8 +165,10 @@ def print_hits(results: Sequence[dict[str, Any]], top_terms: int) -> None:
         print_line(f"  {result['snippet']}")
         if result["metadata"]:
             print_line("  " + snippet(", ".join(f"{name}: {value}" for name, value in result["metadata"].items())))
-        matched = ", ".join(f"{word} {part:.0%}" for word, part in result["terms"][:top_terms])
-        print_line(f"  matched: {matched or 'words alone'}")
+        if result["terms"]:
+            print_line("  matched: " + ", ".join(f"{word} {part:.0%}" for word, part in result["terms"][:top_terms]))
+        if result["words"]:
+            print_line("  words: " + ", ".join(result["words"]))
 
 
 @contextlib.contextmanager

@@ -61,11 +61,12 @@ class DocumentSearch:
         """Return the `top_k` best hits, best first.
 
         Returns:
-            [{"rank", "index", "id", "title", "heading", "score", "snippet", "terms", "metadata", "passage"}, ...]:
+            [{"rank", "index", "id", "title", "heading", "score", "snippet", "terms", "words", "metadata", "passage"}]:
             `index` is the document's number, `score` what it is ranked by, the reranker's if there is one; `heading`
             stands above its best passage, `snippet` is the beginning of that and `passage` its number; `terms` are
             those that query and passage share, with their part of the model's score, [(word, part), ...], heaviest
-            first, parts summing to 1.
+            first, parts summing to 1, and `words` those of the query that BM25 finds in it; each is empty where that
+            was not searched by.
 
         Raises:
             ValueError: no document has a field that a condition is on.
@@ -96,7 +97,8 @@ class DocumentSearch:
                     "heading": passage.heading,
                     "score": hit.score,
                     "snippet": snippet(passage.text),
-                    "terms": list(zip(self.model.decode_terms(shared[order]), shares.tolist())),
+                    "terms": list(zip(self.model.decode_terms(shared[order]), shares.tolist())) if by_model else [],
+                    "words": self.index.shared_words(query.expanded, passage) if by_words else [],
                     "metadata": document.metadata,
                     "passage": hit.passage,
                 }
