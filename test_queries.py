@@ -10,11 +10,10 @@
     retrieve_documents("reset the device", ["First document", "Second document"], tokenizer, model, device, top_k=3)
 
 Documents of --docs-file are encoded at each start; embedder.py makes an --index-dir that opens at once, with its own
-model unless --model-dir is given. Documents that are
-longer than the model's limit are searched by their passages. The search is hybrid: the model's scores and BM25's, each
-divided by the query's highest, are added; --search splade or bm25 is one of them alone. Each hit shows its rank, score
-and text (of a long document, its best passage's) and the terms that query and text share with their part of the model's
-score. At the prompt, :help lists what can be done with hits.
+model unless --model-dir is given. Documents that are longer than the model's limit are searched by their passages. The
+search is hybrid: the model's scores and BM25's, each divided by the query's highest, are added; --search splade or bm25
+is one of them alone. Each hit shows its rank, score and text (of a long document, its best passage's) and the terms
+that query and text share with their part of the model's score. At the prompt, :help lists what can be done with hits.
 """
 
 from collections.abc import Sequence

@@ -222,12 +222,12 @@ class DocumentIndex:
 
     def _put(self, waiting: "_Waiting", counts: Counter) -> None:
         document = waiting.document
-        counts["changed" if self._store.find(document.id) else "added"] += 1
         passages = [
             StoredPassage(text, heading, vector, self._terms.count(text))
             for (text, heading), vector in zip(waiting.passages, waiting.vectors)
         ]
-        self._store.put(document.id, document.title, document.metadata, _fingerprint(document), passages)
+        given = document.id, document.title, document.metadata, _fingerprint(document)
+        counts["changed" if self._store.put(*given, passages) else "added"] += 1
 
     def remove(self, ids: Iterable[str]) -> list[str]:
         """Remove documents; return those of the ids that none has.
@@ -240,7 +240,7 @@ class DocumentIndex:
         self._mirror.behind = True
         self._store.begin()
         try:
-            unknown = [name for name in ids if not self._store.remove(name)]
+            unknown = [name for name in ids if self._store.remove(name) is None]
         finally:
             self._store.commit()
         self._mirror.catch_up()

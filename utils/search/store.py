@@ -216,14 +216,13 @@ class PassageStore:
 
     def put(
         self, name: str, title: str, metadata: dict[str, Any], fingerprint: bytes, passages: Sequence[StoredPassage]
-    ) -> None:
+    ) -> bool:
         """Add a document, whose number is one more than the highest, or replace the one with its id, whose number it
-        takes."""
+        takes; return whether there was one."""
         with self._whole():
-            known = self.find(name)
-            self.remove(name)
+            known = self.remove(name)
             next_number = self._all("SELECT COALESCE(MAX(number) + 1, 0) FROM documents")[0][0]
-            document = known.number if known else next_number
+            document = next_number if known is None else known
             given = document, name, title, json.dumps(metadata), fingerprint
             self._all("INSERT INTO documents VALUES (?, ?, ?, ?, ?)", given)
             first = document << PASSAGE_BITS
@@ -235,6 +234,7 @@ class PassageStore:
             self._many("INSERT INTO passages VALUES (?, ?, ?, ?)", rows)
             self._many("INSERT INTO contents VALUES (?, ?, ?, ?, ?, ?)", contents)
             self._note_changes(document)
+            return known is not None
 
     def put_metadata(self, document: int, metadata: dict[str, Any]) -> None:
         """Replace a document's metadata."""
@@ -242,18 +242,18 @@ class PassageStore:
             self._all("UPDATE documents SET metadata = ? WHERE number = ?", (json.dumps(metadata), document))
             self._note_changes(document)
 
-    def remove(self, name: str) -> bool:
-        """Remove the document with this id; return whether there was one."""
+    def remove(self, name: str) -> int | None:
+        """Remove the document with this id; return the number that it had, None if there was none."""
         with self._whole():
             found = self.find(name)
             if not found:
-                return False
+                return None
             self._note_changes(found.number)
             bounds = found.number << PASSAGE_BITS, (found.number + 1) << PASSAGE_BITS
             for table in ("passages", "contents"):
                 self._all(f"DELETE FROM {table} WHERE number >= ? AND number < ?", bounds)
             self._all("DELETE FROM documents WHERE number = ?", (found.number,))
-            return True
+            return found.number
 
     def _note_changes(self, document: int) -> None:
         bounds = document << PASSAGE_BITS, (document + 1) << PASSAGE_BITS
