@@ -5,7 +5,7 @@
     python embedder.py --model-dir ./fine_tuned_splade --input-file ./docs --index-dir ./index
     python embedder.py --index-dir ./index --delete old.html
 
-    from embedder import SpladeEmbedder
+    from embedder import DenseEmbedder, HybridEmbedder, SpladeEmbedder
     SpladeEmbedder(model_dir="./fine_tuned_splade").generate_sparse_embeddings(["a sentence"])
 
 A vector is {"indices": [vocabulary ids], "values": [weights]} or, with --words, {"words": {word: weight}}; a line of
@@ -13,7 +13,8 @@ the output file has the document's id too, and its metadata if it has some. An o
 CSR matrix [documents, vocabulary] with the array `ids` beside it.
 
 An index holds passages, with their texts and their documents' metadata. Run again, the command encodes what has changed
-alone, also after it was interrupted; --prune removes the documents that the input no longer has.
+alone, also after it was interrupted; --prune removes the documents that the input no longer has. With --dense-model (a
+model of sentence-transformers, such as minilm) it holds dense vectors, too, and hybrid search adds their scores.
 """
 
 import itertools
@@ -21,7 +22,7 @@ import json
 from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import scipy.sparse
@@ -49,7 +50,8 @@ from utils.device import PRECISIONS
 from utils.documents.reading import Unread, stream_documents
 from utils.files import check_writable, open_atomic, replacing
 from utils.records import Document
-from utils.search.document_index import DocumentIndex, model_of_index
+from utils.search.dense import DenseEncoder
+from utils.search.document_index import DocumentIndex, models_of_index
 from utils.splade.encoder import SpladeEncoder
 from utils.splade.tokenization import check_texts
 from utils.splade.vectors import SparseVector, to_csr
@@ -169,6 +171,102 @@ class SpladeEmbedder:
         return decoded
 
 
+class DenseEmbedder:
+    """Encodes texts as dense vectors with a model of sentence-transformers, which has to be installed.
+
+    Args:
+        model_dir: a model folder, a hub id, or `minilm` (all-MiniLM-L6-v2).
+        device: None for the best one here, or cuda, mps, cpu.
+
+    Raises:
+        ValueError, OSError: the model or the device cannot be had.
+        ImportError: sentence-transformers is not installed.
+    """
+
+    def __init__(self, model_dir: str = "minilm", device: str | None = None) -> None:
+        quiet_libraries()
+        self.encoder = DenseEncoder(model_dir, device)
+
+    def encode_document(self, texts: Sequence[str]) -> np.ndarray:
+        """Return the [texts, dimensions] float32 vectors of documents, L2-normalized; a text that is longer than the
+        model's limit is cut there.
+
+        Raises:
+            TypeError: `texts` is one string rather than a list of them, or one of them is not a string.
+        """
+        return self.encoder.encode(check_texts(texts, "texts"))
+
+    def encode_query(self, queries: Sequence[str]) -> np.ndarray:
+        """Return the same of queries, which some models encode in another way.
+
+        Raises:
+            TypeError: as `encode_document`.
+        """
+        return self.encoder.encode(check_texts(queries, "queries"), queries=True)
+
+    @staticmethod
+    def similarity(queries: np.ndarray, documents: np.ndarray) -> np.ndarray:
+        """Return the [queries, documents] cosine similarities of the rows of two matrices."""
+        return queries @ documents.T
+
+
+class HybridVectors(NamedTuple):
+    """Vectors of the same texts: [texts, vocabulary] and [texts, dimensions]."""
+
+    sparse: scipy.sparse.csr_array
+    dense: np.ndarray
+
+
+class HybridEmbedder:
+    """Encodes texts both as sparse and as dense vectors.
+
+    Args:
+        model_dir, max_length, precision, threads: see SpladeEmbedder.
+        dense_model: see DenseEmbedder.
+        device: of both.
+
+    Raises:
+        ValueError, OSError, ImportError: as these two.
+    """
+
+    def __init__(
+        self,
+        model_dir: str = "./fine_tuned_splade",
+        dense_model: str = "minilm",
+        max_length: int | None = None,
+        device: str | None = None,
+        precision: str = "auto",
+        threads: int | None = None,
+    ) -> None:
+        self.sparse = SpladeEmbedder(model_dir, max_length, device, precision, threads)
+        self.dense = DenseEmbedder(dense_model, device)
+
+    def encode_document(self, texts: Sequence[str]) -> HybridVectors:
+        """Return the vectors of documents.
+
+        Raises:
+            TypeError: `texts` is one string rather than a list of them, or one of them is not a string.
+        """
+        return HybridVectors(self.sparse.encode_document(texts), self.dense.encode_document(texts))
+
+    def encode_query(self, queries: Sequence[str]) -> HybridVectors:
+        """Return the vectors of queries.
+
+        Raises:
+            TypeError: as `encode_document`.
+        """
+        return HybridVectors(self.sparse.encode_query(queries), self.dense.encode_query(queries))
+
+    @staticmethod
+    def similarity(queries: HybridVectors, documents: HybridVectors, sparse_weight: float = 0.5) -> np.ndarray:
+        """Return [queries, documents] scores: the weighted sum of the sparse and of the dense ones above 0, each
+        divided by the query's highest (CombSUM, see utils.search.fusion)."""
+        sparse = SpladeEmbedder.similarity(queries.sparse, documents.sparse)
+        dense = np.maximum(DenseEmbedder.similarity(queries.dense, documents.dense), 0)
+        parts = (part / np.maximum(part.max(axis=1, keepdims=True, initial=0), 1e-9) for part in (sparse, dense))
+        return sum(weight * part for weight, part in zip((sparse_weight, 1 - sparse_weight), parts))
+
+
 def _as_lists(vector: SparseVector) -> dict[str, list]:
     return {"indices": vector.indices.tolist(), "values": vector.values.tolist()}
 
@@ -196,8 +294,8 @@ def check_flags(args: ScriptArguments) -> None:
     refuse_idle_flags(
         args,
         [
-            (args.index_dir, "--index-dir", "language prune delete rebuild"),
-            (from_file, "--input-file", "language prune"),
+            (args.index_dir, "--index-dir", "language dense_model prune delete rebuild"),
+            (from_file, "--input-file", "language dense_model prune"),
             (args.output_file, "--output-file", "words"),
         ],
     )
@@ -229,12 +327,15 @@ def update_index(args: ScriptArguments) -> None:
     """Add documents to an index, which is made if there is none, and remove some."""
     skipped: list[str] = []
     documents = open_documents(args.input_file, skipped) if args.input_file else None
-    model = None
+    model = dense = None
     if documents:
-        own = None if "model_dir" in args.given else model_of_index(args.index_dir)
+        own, own_dense = models_of_index(args.index_dir)
+        model_dir = args.model_dir if "model_dir" in args.given or not own else own
         options = args.max_length, args.device, args.precision, args.threads
-        model = SpladeEmbedder(own or args.model_dir, *options).encoder
-    with DocumentIndex(model, args.index_dir, write=True, language=args.language, rebuild=args.rebuild) as index:
+        model = SpladeEmbedder(model_dir, *options).encoder
+        dense_model = args.dense_model or own_dense
+        dense = DenseEmbedder(dense_model, args.device).encoder if dense_model else None
+    with DocumentIndex(model, args.index_dir, True, args.language, args.rebuild, dense) as index:
         if args.delete:
             unknown = index.remove(args.delete)
             print_line(f"{len(set(args.delete) - set(unknown)):,} documents removed")
@@ -374,6 +475,8 @@ def parse_args() -> ScriptArguments:
     add = parser.add_argument_group("index").add_argument
     language = "of the texts, for the search by words: de, german; default: detected"
     add("--language", type=language_code, default=None, help=language)
+    dense = "a model of sentence-transformers, such as minilm, whose vectors are held, too; default: the index's"
+    add("--dense-model", default=None, metavar="NAME", help=dense)
     add("--prune", action="store_true", help="remove documents that the input does not have")
     add("--delete", nargs="+", default=[], metavar="ID", help="documents to remove")
     add("--rebuild", action="store_true", help="make the engine's files anew from the passages that are stored")

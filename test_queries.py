@@ -10,10 +10,11 @@
     retrieve_documents("reset the device", ["First document", "Second document"], tokenizer, model, device, top_k=3)
 
 Documents of --docs-file are encoded at each start; embedder.py makes an --index-dir that opens at once, with its own
-model unless --model-dir is given. Documents that are longer than the model's limit are searched by their passages. The
-search is hybrid: the model's scores and BM25's, each divided by the query's highest, are added; --search splade or bm25
-is one of them alone. Each hit shows its rank, score and text (of a long document, its best passage's) and the terms
-that query and text share with their part of the model's score. At the prompt, :help lists what can be done with hits.
+models unless others are named. Documents that are longer than the model's limit are searched by their passages. The
+search is hybrid: the scores of the model, of BM25 and, where there are some, of dense vectors, each divided by the
+query's highest, are added; --search splade, bm25 or dense is one of them alone. Each hit shows its rank, score and text
+(of a long document, its best passage's) and the terms that query and text share with their part of the model's score.
+At the prompt, :help lists what can be done with hits.
 """
 
 from collections.abc import Sequence
@@ -36,11 +37,12 @@ from utils.device import PRECISIONS
 from utils.documents.reading import read_documents
 from utils.files import check_writable, write_json
 from utils.records import Document, replace_surrogates
-from utils.search.document_index import DocumentIndex, model_of_index
+from utils.search.dense import DenseEncoder
+from utils.search.document_index import DocumentIndex, models_of_index
 from utils.search.filters import parse_filters
 from utils.search.prompt import Prompt
-from utils.search.scorers import open_reranker
-from utils.search.searcher import RERANKED, SEARCHES, DocumentSearch
+from utils.search.searcher import SEARCHES, DocumentSearch
+from utils.search.settings import add_ranking_arguments, ranking_options
 from utils.search.synonyms import Synonyms
 from utils.splade.encoder import SpladeEncoder
 from utils.splade.tokenization import check_text, check_texts
@@ -104,17 +106,18 @@ _last: tuple[list[str], DocumentSearch] | None = None
 
 
 def open_index(args: ScriptArguments) -> tuple[DocumentIndex, SpladeEncoder]:
-    """Open the index, or make one of the documents, and load its model."""
+    """Open the index, or make one of the documents, and load its models."""
     if args.docs_file:
         documents, skipped = read_documents(args.docs_file)
         print_skipped(skipped)
-    own = model_of_index(args.index_dir) if args.index_dir and "model_dir" not in args.given else None
+    own = models_of_index(args.index_dir)[0] if args.index_dir and "model_dir" not in args.given else None
     _, model, device = load_splade_model(own or args.model_dir, args.device, args.precision, args.threads)
+    dense = DenseEncoder(args.dense_model, args.device) if args.dense_model else None
     if args.index_dir:
-        index = DocumentIndex(model, args.index_dir)
+        index = DocumentIndex(model, args.index_dir, dense=dense)
         print_line(f"{index.describe()}, on {device}")
         return index, model
-    index = DocumentIndex(model, language=args.language)
+    index = DocumentIndex(model, language=args.language, dense=dense)
     print_line(f"{len(documents):,} documents, on {device}")
     index.add(documents, show_progress=True)
     print_long_documents(index.long_documents, len(documents), model.max_length)
@@ -122,17 +125,16 @@ def open_index(args: ScriptArguments) -> tuple[DocumentIndex, SpladeEncoder]:
 
 
 def main(args: ScriptArguments) -> None:
-    needs = (args.docs_file, "--docs-file", "language"), (args.rerank_model, "--rerank-model", "rerank_depth")
-    refuse_idle_flags(args, needs)
+    refuse_idle_flags(args, [(args.docs_file, "--docs-file", "language")])
     refuse_overwriting(args.output_file, args.docs_file, args.synonyms, args.index_dir)
     if args.output_file:
         check_writable(args.output_file)
     synonyms = Synonyms(args.synonyms) if args.synonyms else None
     where = parse_filters(args.filter)
-    rerank = open_reranker(args.rerank_model, args.device) if args.rerank_model else None
+    options = ranking_options(args, args.search == "hybrid")
     index, model = open_index(args)
     with index:
-        search = DocumentSearch(index, model, args.search, synonyms, where, rerank, args.rerank_depth)
+        search = DocumentSearch(index, model, args.search, synonyms, where, **options)
         search.search("warm up", args.top_k)  # the first query is traced, which is no query's latency
         prompt = Prompt(search, args.top_k, args.top_terms, Path(args.feedback_file))
         if args.query is None:
@@ -159,15 +161,13 @@ def parse_args() -> ScriptArguments:
     add = parser.add_argument_group("queries and hits").add_argument
     add("--query", default=None, help="one query; without it, queries are asked for until quit")
     add("--search", choices=SEARCHES, default="hybrid", help="what scores documents")
-    rerank = "a cross-encoder, which scores the best hits anew (needs sentence-transformers)"
-    add("--rerank-model", default=None, metavar="NAME", help=rerank)
-    add("--rerank-depth", type=positive_int, default=RERANKED, metavar="N", help="hits that it scores")
     add("--top-k", type=positive_int, default=5, help="hits per query")
     add("--top-terms", type=positive_int, default=8, help="matching terms shown of a hit")
     add("--synonyms", default=None, metavar="FILE", help="lines of `a, b` or `a => b`, which expand queries")
     feedback = "where :like and :dislike record judgments, for generate_training_data.py"
     add("--feedback-file", default="feedback.jsonl", metavar="FILE", help=feedback)
     add("--output-file", default=None, metavar="FILE", help="JSON file for queries and hits")
+    add_ranking_arguments(parser)
     parser.add_model_argument()
     parser.add_device_arguments(*PRECISIONS)
     return parser.parse_args()

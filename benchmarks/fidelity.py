@@ -52,7 +52,7 @@ def main(args: argparse.Namespace) -> None:
         limits = next(iter(models.values()))
         plain = PlainFormula(folder, limits.max_length, limits.query_max_length)
     models = {"plain formula, float32": plain} | {f"ours, {name}": model for name, model in models.items()}
-    rows = [row for name, model in models.items() for row in evaluate_model(name, model, data)]
+    rows = [evaluate_model(name, model, data) for name, model in models.items()]
     for row in rows:
         row["query_latency_ms"] = row["query_latency_ms"]["p50"]
     report(args, {"documents": len(data.documents), "queries": len(data.queries)}, rows)

@@ -57,7 +57,7 @@ def main(args: argparse.Namespace) -> None:
             contestants[name](folder)
             seconds = time.perf_counter() - started
             model = SpladeEncoder.from_pretrained(folder, precision="float32")
-            (metrics,) = evaluate_model(name, model, collection, METRICS)
+            metrics = evaluate_model(name, model, collection, METRICS)
             rows.append({"trainer": name, "seconds": seconds} | {column: metrics[column] for column in COLUMNS})
     ours = next((row["seconds"] for row in rows if row["trainer"] == "ours"), None)
     for row in rows if ours else ():

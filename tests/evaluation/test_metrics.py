@@ -6,8 +6,18 @@ import pytest
 
 from utils.evaluation import metrics as module
 from utils.evaluation.collection import Collection
-from utils.evaluation.metrics import check_metrics, evaluate_bm25, evaluate_model, evaluate_run, search_depth
+from utils.evaluation.fusion_weights import learn_weights
+from utils.evaluation.metrics import (
+    check_metrics,
+    evaluate_bm25,
+    evaluate_model,
+    evaluate_run,
+    evaluate_search,
+    index_collection,
+    search_depth,
+)
 from utils.records import Document
+from utils.search.searcher import DocumentSearch
 
 
 def test_metrics_of_a_known_run():
@@ -51,7 +61,7 @@ def test_a_relevant_document_below_the_first_100_counts(tiny, monkeypatch):
     queries = {"q1": "fruit salad number", "q2": "a much longer query about yellow fruit in a bowl"}
     data = Collection(documents, queries, {query: {str(i): 1 for i in range(151)} for query in queries})
     monkeypatch.setattr(module, "HITS_HELD", 100)  # so that the queries are evaluated in two parts
-    for row in (evaluate_bm25(data, ["AP", "R@120"]), *evaluate_model("tiny", tiny, data, ["AP", "R@120"])):
+    for row in (evaluate_bm25(data, ["AP", "R@120"]), evaluate_model("tiny", tiny, data, ["AP", "R@120"])):
         assert row["AP"] > 0.95 and row["R@120"] == pytest.approx(120 / 151)
     lengths = [len(tiny.encode_query(query).indices) for query in queries.values()]
     assert row["query_terms"] == sum(lengths) / 2  # each query counts once
@@ -62,7 +72,7 @@ def test_a_long_document_counts_once_and_by_all_of_its_text(tiny):
     documents = [Document(id=str(i), text=text) for i, text in enumerate(texts)]
     everything = {str(i): 1 for i in range(21)}
     data = Collection(documents, {"q1": "fruit", "q2": "whipped cream"}, {"q1": everything, "q2": {"0": 1}})
-    (row,) = evaluate_model("tiny", tiny, data, ["R@21", "RR@1"])
+    row = evaluate_model("tiny", tiny, data, ["R@21", "RR@1"])
     assert row["R@21"] == row["RR@1"] == 1 and row["long_documents"] == 1
 
 
@@ -74,8 +84,28 @@ def test_a_hybrid_row_is_that_of_the_fused_scores(tiny):
     ]
     documents = [Document(id=str(i), text=text) for i, text in enumerate(texts)]
     data = Collection(documents, {"q": "printing error 0x80070057"}, {"q": {"0": 1}})
-    alone, hybrid = evaluate_model("tiny", tiny, data, ["RR@4"], searches=("splade", "hybrid"))
-    words = evaluate_bm25(data, ["RR@4"])
-    assert (alone["model"], hybrid["model"]) == ("tiny", "tiny, hybrid")
-    assert alone["RR@4"] < 1 == words["RR@4"] == hybrid["RR@4"]
-    assert alone["doc_terms"] == hybrid["doc_terms"] and alone["query_terms"] == hybrid["query_terms"]
+    with index_collection(tiny, data) as index:
+        searches = {kind: DocumentSearch(index, tiny, kind) for kind in ("splade", "bm25", "hybrid")}
+        alone, words, hybrid = (evaluate_search(kind, search, data, ["RR@4"]) for kind, search in searches.items())
+    assert alone["RR@4"] < 1 == words["RR@4"] == hybrid["RR@4"] == evaluate_bm25(data, ["RR@4"])["RR@4"]
+    assert alone["doc_terms"] == hybrid["doc_terms"] and alone["query_terms"] == hybrid["query_terms"] > 0
+    assert words["query_terms"] == 0
+
+
+def test_weights_are_learned_from_what_judged_queries_say(tiny):
+    texts = ["Error 0x80070057", "Printing fails with an error", "The printer", "Cars need an automobile mechanic"]
+    data = Collection(
+        [Document(id=str(i), text=text) for i, text in enumerate(texts)],
+        {"by words": "error 0x80070057 printing fails", "by meaning": "vehicle repair"},
+        {"by words": {"0": 1}, "by meaning": {"3": 1}},
+    )
+    with index_collection(tiny, data) as index:
+        search = DocumentSearch(index, tiny)
+        learned = learn_weights(search, data)
+        assert learned.keys() <= {"splade", "bm25"} and sum(learned.values()) == pytest.approx(1)
+        options = {"weights": {"splade": 0.5, "bm25": 0.5}}, {"weights": learned}
+        equal, best = (
+            evaluate_search("", DocumentSearch(index, tiny, **given), data, ["nDCG@10"])["nDCG@10"] for given in options
+        )
+        words_alone = Collection(data.documents, {"q": data.queries["by words"]}, {"q": {"1": 1}})
+        assert best >= equal and learn_weights(search, words_alone) != learned

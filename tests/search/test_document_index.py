@@ -11,10 +11,10 @@ import numpy as np
 import pytest
 
 from utils.records import Document, replace_surrogates
-from utils.search import document_index
+from utils.search import ingestion
 from utils.search.document_index import DocumentIndex
 from utils.search.filters import parse_filters
-from utils.search.fusion import fuse_scores
+from utils.search.fusion import fuse
 from utils.search.index import VectorIndex
 from utils.search.lexical import BM25Index, bm25_weights
 from utils.search.store import PassageStore, StoredPassage, document_of
@@ -128,15 +128,14 @@ def test_words_are_searched_by_bm25(model):
 
 def test_both_searches_are_fused_by_their_shares(index, model):
     vector = model.encode_query(QUERY)
-    both = [
-        {h.document: h.score for h in index.search(**one, top_k=100)} for one in ({"vector": vector}, {"words": QUERY})
-    ]
+    alone = {"splade": index.search(vector, top_k=100), "bm25": index.search(words=QUERY, top_k=100)}
+    both = {leg: {hit.document: hit.score for hit in hits} for leg, hits in alone.items()}
     hits = index.search(vector, QUERY, 3)
-    fused = fuse_scores(both)
+    fused = fuse(both)
     assert {hit.document: hit.score for hit in hits} == {
         d: fused[d] for d in sorted(fused, key=lambda d: -fused[d])[:3]
     }
-    assert 1 < hits[0].score < 2 and len(both[0]) > len(both[1])
+    assert 1 < hits[0].score < 2 and len(both["splade"]) > len(both["bm25"])
 
 
 def test_conditions_hold_for_all_kinds_of_search(index, model):
@@ -261,8 +260,8 @@ def test_one_process_changes_an_index_and_many_search_it(model, tmp_path, proces
 
 
 def test_an_update_that_broke_off_is_kept_and_said(model, tmp_path, monkeypatch, capsys, encoded):
-    monkeypatch.setattr(document_index, "READ_AHEAD", 2)
-    monkeypatch.setattr(document_index, "COMMIT_PASSAGES", 1)
+    monkeypatch.setattr(ingestion, "READ_AHEAD", 2)
+    monkeypatch.setattr(ingestion, "COMMIT_PASSAGES", 1)
 
     def stream():
         yield from documents()[1:5]

@@ -9,7 +9,7 @@ import time
 import pytest
 
 from utils.records import Document
-from utils.search import document_index
+from utils.search import ingestion
 from utils.search.document_index import DocumentIndex
 from utils.splade.encoder import SpladeEncoder
 
@@ -21,7 +21,7 @@ DOCUMENTS = 60
 def change_until_killed(folder, log, seed):
     """Add, change and remove documents at random. The log has a line of what a call is about to do, the version by
     document, None to remove it, and an empty one once it has returned."""
-    document_index.COMMIT_PASSAGES = 8
+    ingestion.COMMIT_PASSAGES = 8
     model = SpladeEncoder.from_pretrained("splade-tiny", "cpu", precision="float32", threads=1)
     choices = random.Random(seed)
     with DocumentIndex(model, folder, write=True, language="en") as index, log.open("a", buffering=1) as lines:

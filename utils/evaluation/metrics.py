@@ -9,8 +9,10 @@ import numpy as np
 
 from utils.console import progress_bar
 from utils.evaluation.collection import Collection
+from utils.search.dense import DenseEncoder
 from utils.search.document_index import DocumentIndex
 from utils.search.lexical import BM25Index
+from utils.search.searcher import DocumentSearch, EncodedQuery
 from utils.splade.encoder import SpladeEncoder
 from utils.splade.vectors import SparseVector
 
@@ -84,38 +86,41 @@ def evaluate_run(
     return {name: float(totals[measure].result()) for name, measure in zip(metrics, measures)}
 
 
-def evaluate_model(
-    name: str,
+def index_collection(
     model: SpladeEncoder,
     data: Collection,
-    metrics: Sequence[str] = DEFAULT_METRICS,
     batch_size: int | None = None,
-    searches: Sequence[str] = ("splade",),
     language: str | None = None,
-) -> list[dict[str, Any]]:
-    """Return a row of the table for each kind of search with a SPLADE model, `splade` or `hybrid`, with BM25: `model`,
-    the metrics, `doc_terms` (mean active terms of what is indexed: a document, or each passage of a long one),
-    `query_terms`, `query_latency_ms`, of encoding and search together, and `long_documents`, how many are searched by
-    their passages. `language` is that of the texts, for BM25."""
-    index = DocumentIndex(model, language=language)
+    dense: DenseEncoder | None = None,
+) -> DocumentIndex:
+    """Return a temporary index of the collection's documents; `language` is that of the texts, for BM25."""
+    index = DocumentIndex(model, language=language, dense=dense)
     index.add(data.documents, batch_size, show_progress=True)
+    return index
 
-    def encode(query: str) -> tuple[SparseVector, str]:
-        return model.encode_query(query), query
 
-    def by_model(query: tuple[SparseVector, str], depth: int) -> list[tuple[int, float]]:
-        return [(hit.document, hit.score) for hit in index.search(query[0], top_k=depth)]
+def evaluate_search(
+    name: str, search: DocumentSearch, data: Collection, metrics: Sequence[str] = DEFAULT_METRICS
+) -> dict[str, Any]:
+    """Return a row of the table for a search of the collection's index: `model` (the name), the metrics, `doc_terms`
+    (mean active terms of what is indexed: a document, or each passage of a long one), `query_terms` (0 where the model
+    is not searched by), `query_latency_ms`, of encoding and search together, and `long_documents`, how many are
+    searched by their passages."""
 
-    def by_both(query: tuple[SparseVector, str], depth: int) -> list[tuple[int, float]]:
-        return [(hit.document, hit.score) for hit in index.search(*query, top_k=depth)]
+    def rank(query: EncodedQuery, depth: int) -> list[tuple[int, float]]:
+        return [(hit.document, hit.score) for hit in search.rank(query, depth)]
 
-    rows = []
-    for kind in searches:
-        label, search = (f"{name}, hybrid", by_both) if kind == "hybrid" else (name, by_model)
-        row, queries = _measure(label, data, metrics, encode, search)
-        terms = {"doc_terms": index.mean_terms, "query_terms": mean_terms([vector for vector, _ in queries])}
-        rows.append({**row, **terms, "long_documents": index.long_documents})
-    return rows
+    row, queries = _measure(name, data, metrics, search.encode, rank)
+    terms = {"doc_terms": search.index.mean_terms, "query_terms": mean_terms([query.vector for query in queries])}
+    return {**row, **terms, "long_documents": search.index.long_documents}
+
+
+def evaluate_model(
+    name: str, model: SpladeEncoder, data: Collection, metrics: Sequence[str] = DEFAULT_METRICS
+) -> dict[str, Any]:
+    """Return the row of a SPLADE model alone."""
+    with index_collection(model, data) as index:
+        return evaluate_search(name, DocumentSearch(index, model, "splade"), data, metrics)
 
 
 def evaluate_bm25(

@@ -8,7 +8,7 @@ import numpy as np
 from utils.evaluation.collection import Collection
 from utils.evaluation.metrics import PROVIDERS, mean_terms
 from utils.search.document_index import DocumentIndex
-from utils.search.fusion import fuse_scores
+from utils.search.fusion import fuse
 from utils.search.lexical import BM25Index
 from utils.splade.encoder import SpladeEncoder
 
@@ -52,8 +52,10 @@ def run_model(data: Collection, model: SpladeEncoder, metric: str) -> ModelRun:
 
 
 def fuse_runs(first: Run, second: Run) -> Run:
-    """Return the fused scores of two runs, query by query (`fuse_scores`)."""
-    return {query: fuse_scores([first.get(query, {}), second.get(query, {})]) for query in first.keys() | second.keys()}
+    """Return the fused scores of two runs, query by query (`fuse`, by scores)."""
+    runs = {"first": first, "second": second}
+    queries = first.keys() | second.keys()
+    return {query: fuse({name: run.get(query, {}) for name, run in runs.items()}) for query in queries}
 
 
 def values_by_query(data: Collection, run: Run, metric: str) -> np.ndarray:

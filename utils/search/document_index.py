@@ -1,14 +1,12 @@
 """An index of documents: made from a stream, changed by document, searched by a model's vectors and by words."""
 
 import contextlib
-import hashlib
-import itertools
-import json
-from collections import Counter, deque
+from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence, Sized
 from pathlib import Path
 from typing import NamedTuple
 
+import numpy as np
 from tqdm import tqdm
 
 from utils.arguments import check_positive
@@ -16,22 +14,22 @@ from utils.console import print_line, progress_bar
 from utils.documents.reading import INDEX_STORE
 from utils.files import lock_folder
 from utils.languages import base_language, detect_language, parse_language
-from utils.records import Document, replace_surrogates
+from utils.records import Document
 from utils.search.analyzer import describe_analyzer
+from utils.search.dense import DenseEncoder
 from utils.search.filters import Condition, check_fields
-from utils.search.fusion import fuse_scores
-from utils.search.index import SPLADE, WORDS
+from utils.search.fusion import fuse
+from utils.search.index import DENSE, SPLADE, WORDS
+from utils.search.ingestion import content_fingerprint, encode_documents, read_windows, same_metadata
 from utils.search.lexical import K1, B, TermCounter
 from utils.search.mirror import EngineMirror
-from utils.search.passages import Passage, split_document
 from utils.search.store import PassageStore, StoredDocument, StoredPassage, document_of
 from utils.splade.encoder import SpladeEncoder
 from utils.splade.vectors import SparseVector
 
-FORMAT = 1  # of the folder
-READ_AHEAD = 256  # documents whose tokens are counted together; the first of them are what the language is taken from
-COMMIT_PASSAGES = 512  # passages that are encoded and kept together; a crash costs few more
-FUSED_DEPTH = 100  # documents of each kind of search that are fused
+FORMAT = 2  # of the folder
+FUSED_DEPTH = 100  # documents of each leg that are fused
+LEGS = {"splade": SPLADE, "bm25": WORDS, "dense": DENSE}  # what a hybrid search is made of -> vectors in the engine
 
 
 class Hit(NamedTuple):
@@ -61,6 +59,7 @@ class DocumentIndex:
 
     Args:
         model: what encodes documents; None for an index that exists, from which documents are only removed.
+        dense: what encodes their passages as dense vectors, too; None to do without.
         folder: where it is; None for a temporary one.
         write: whether to change it, which only one process may that has it open; it is made if there is none.
         language: of the texts, for the search by words; None for what the first documents are in.
@@ -81,8 +80,9 @@ class DocumentIndex:
         write: bool = False,
         language: str | None = None,
         rebuild: bool = False,
+        dense: DenseEncoder | None = None,
     ) -> None:
-        self.model, self.long_documents = model, 0
+        self.model, self.dense, self.long_documents = model, dense, 0
         self._folder = Path(folder) if folder else None
         self._write = write or not folder
         self._language = base_language(parse_language(language)) if language else None
@@ -129,6 +129,26 @@ class DocumentIndex:
         return self._counter
 
     @property
+    def dense_model(self) -> str | None:
+        """Name, or folder, of the dense model; None without dense vectors."""
+        return self._store.about("dense_model_name")
+
+    def open_dense(self, device: str | None = None) -> None:
+        """Open the dense model that the index was made with, unless it is open.
+
+        Raises:
+            ValueError, OSError, ImportError: it cannot be opened, or is another one now.
+        """
+        if not self.dense:
+            self.dense = DenseEncoder(self.dense_model, device)
+            self._check()
+
+    @property
+    def legs(self) -> list[str]:
+        """What there is to search by, of LEGS."""
+        return list(LEGS) if self.dense_model else [leg for leg in LEGS if LEGS[leg] != DENSE]
+
+    @property
     def mean_terms(self) -> float:
         """Mean active terms of a passage."""
         return self._store.mean_terms()
@@ -137,7 +157,8 @@ class DocumentIndex:
         """Return what is in it, for a line of output."""
         documents, passages = self._store.counts()
         words = f"BM25: k1 {K1}, b {B}; {describe_analyzer(self.language)}"
-        return f"{documents:,} documents in {passages:,} passages, {self.mean_terms:.1f} terms each; {words}"
+        dense = f"; {self.dense_model}: {self._store.about('dimensions'):,} dimensions" if self.dense_model else ""
+        return f"{documents:,} documents in {passages:,} passages, {self.mean_terms:.1f} terms each; {words}{dense}"
 
     def add(self, documents: Iterable[Document], batch_size: int | None = None, show_progress: bool = False) -> Update:
         """Add documents from a stream, each in place of one of the same id, in memory that does not grow with their
@@ -155,7 +176,6 @@ class DocumentIndex:
         if not self.model:
             raise ValueError(f"{self._folder}: was opened without a model, which encodes documents")
         store, counts = self._store, Counter()
-        waiting: deque[_Waiting] = deque()  # documents whose vectors are still to come
         total = len(documents) if isinstance(documents, Sized) else None
         bar = progress_bar(total=total, desc="encoding", unit="passages", show=show_progress)
         store.note(unfinished=True)
@@ -163,14 +183,14 @@ class DocumentIndex:
         store.begin()
         with bar, contextlib.ExitStack() as kept:
             kept.callback(store.commit)  # what is whole when the stream breaks off
-            texts = self._read(iter(documents), waiting, counts, bar)
-            options = {"window": COMMIT_PASSAGES, "progress": bar}
-            for vector in self.model.encode_stream(texts, batch_size=batch_size, **options):
-                document = waiting[0]
-                document.vectors.append(vector)
-                if len(document.vectors) == len(document.passages):
-                    self._put(document, counts)
-                    waiting.popleft()
+            unencoded: Counter[str] = Counter()  # documents by id
+            fresh = self._read(documents, unencoded, counts, bar)
+            encoded = encode_documents(fresh, self.model, self.dense, self._count_words, batch_size, bar)
+            for document, passages, long in encoded:
+                given = document.id, document.title, document.metadata, content_fingerprint(document)
+                counts["changed" if store.put(*given, passages) else "added"] += 1
+                self.long_documents += long
+                unencoded[document.id] -= 1
         self._mirror.catch_up(show_progress)
         store.note(unfinished=False)
         return Update(*(counts[name] for name in Update._fields))
@@ -180,38 +200,30 @@ class DocumentIndex:
             raise ValueError(f"{self._folder}: was opened to be searched, not changed")
 
     def _read(
-        self, documents: Iterator[Document], waiting: "deque[_Waiting]", counts: Counter, bar: tqdm
-    ) -> Iterator[str]:
-        """Yield the texts to encode of new and changed documents, which are added to `waiting`; the bar is advanced for
-        the others, and learns how many passages there are."""
-        while window := [_storable(document) for document in itertools.islice(documents, READ_AHEAD)]:
+        self, documents: Iterable[Document], unencoded: Counter[str], counts: Counter[str], bar: tqdm
+    ) -> Iterator[list[Document]]:
+        """Yield new and changed documents, which are counted in `unencoded`; the bar is advanced for the others."""
+        for window in read_windows(documents):
             self._store.commit()
             self._store.begin()
             self._note_language(window)
             fresh = []
             for document in window:
                 known = self._store.find(document.id)
-                same = known and known.fingerprint == _fingerprint(document)
-                if (
-                    not same
-                    or any(document.id == other.document.id for other in waiting)
-                    or document.id in {other.id for other in fresh}
-                ):
+                same = known and known.fingerprint == content_fingerprint(document)
+                if not same or unencoded[document.id]:
+                    unencoded[document.id] += 1
                     fresh.append(document)
                     continue
-                relabeled = json.dumps(known.metadata) != json.dumps(document.metadata)
+                relabeled = not same_metadata(known.metadata, document.metadata)
                 if relabeled:
                     self._store.put_metadata(known.number, document.metadata)
                 counts["relabeled" if relabeled else "unchanged"] += 1
                 bar.update()
-            texts = [document.full_text for document in fresh]
-            for document, text, tokens in zip(fresh, texts, self.model.count_tokens(texts)):
-                passages = split_document(self.model, text, tokens, document.title)
-                self.long_documents += tokens > self.model.max_length
-                waiting.append(_Waiting(document, passages, []))
-                if bar.total is not None:
-                    bar.total += len(passages) - 1
-                yield from (passage.text for passage in passages)
+            yield fresh
+
+    def _count_words(self, text: str) -> SparseVector:
+        return self._terms.count(text)
 
     def _note_language(self, window: Sequence[Document]) -> None:
         """Note, of the first documents with a text, what language all are searched in."""
@@ -219,15 +231,6 @@ class DocumentIndex:
         if not self._store.about("language_known") and any(text.strip() for text in texts):
             self._store.note(language=self._language or detect_language(texts), language_known=True)
             self._counter = None  # of a search before the first document
-
-    def _put(self, waiting: "_Waiting", counts: Counter) -> None:
-        document = waiting.document
-        passages = [
-            StoredPassage(text, heading, vector, self._terms.count(text))
-            for (text, heading), vector in zip(waiting.passages, waiting.vectors)
-        ]
-        given = document.id, document.title, document.metadata, _fingerprint(document)
-        counts["changed" if self._store.put(*given, passages) else "added"] += 1
 
     def remove(self, ids: Iterable[str]) -> list[str]:
         """Remove documents; return those of the ids that none has.
@@ -272,14 +275,19 @@ class DocumentIndex:
         words: str | None = None,
         top_k: int = 10,
         where: Sequence[Sequence[Condition]] = (),
+        dense: np.ndarray | None = None,
+        fusion: str = "scores",
+        weights: dict[str, float] | None = None,
     ) -> list[Hit]:
         """Return the `top_k` documents that match a query best, best first: those with the highest dot product with its
-        vector, with the highest score of BM25 for its words, or, with both, with the highest sum of the two, each
-        divided by the query's highest (`fuse_scores`), among the best FUSED_DEPTH or `top_k` of each. Documents that
-        share no term with the query are not found.
+        vector, with the highest score of BM25 for its words, or with the highest dot product with its dense vector;
+        with several of these, those with the highest sum (`utils.search.fusion.fuse`) among the best FUSED_DEPTH or
+        `top_k` of each. By vector and by words, documents that share no term with the query are not found.
 
         Args:
             where: conditions on the documents, see utils.search.filters.parse_filters.
+            fusion: one of utils.search.fusion.FUSIONS.
+            weights: by the names of LEGS; None for 1 each.
 
         Raises:
             ValueError: no document has a field that a condition is on, or `top_k` is not at least 1.
@@ -288,17 +296,14 @@ class DocumentIndex:
         self.check_filters(where)
         if self._mirror.behind:  # a change was broken off
             self._mirror.catch_up()
-        queries = {}
-        if vector is not None:
-            queries[SPLADE] = vector
-        if words is not None:
-            queries[WORDS] = self._terms.count(words)
+        words = None if words is None else self._terms.count(words)
+        queries = {leg: query for leg, query in zip(LEGS, (vector, words, dense)) if query is not None}
         depth = max(top_k, FUSED_DEPTH) if len(queries) > 1 else top_k
-        found = [self._search(kind, query, depth, where) for kind, query in queries.items()]
+        found = {leg: self._search(LEGS[leg], query, depth, where) for leg, query in queries.items()}
         if len(found) == 1:
-            return found[0]
-        fused = fuse_scores([{hit.document: hit.score for hit in hits} for hits in found])
-        passages = {hit.document: hit.passage for hits in reversed(found) for hit in hits}
+            return found.popitem()[1]
+        fused = fuse({leg: {hit.document: hit.score for hit in hits} for leg, hits in found.items()}, fusion, weights)
+        passages = {hit.document: hit.passage for hits in reversed(found.values()) for hit in hits}
         best = sorted(fused, key=lambda document: (-fused[document], document))[:top_k]
         return [Hit(document, fused[document], passages[document]) for document in best]
 
@@ -316,7 +321,9 @@ class DocumentIndex:
         known = set(passage.words.indices.tolist())
         return [word for word, number in self._terms.number_words(query).items() if number in known]
 
-    def _search(self, kind: str, query: SparseVector, top_k: int, where: Sequence[Sequence[Condition]]) -> list[Hit]:
+    def _search(
+        self, kind: str, query: SparseVector | np.ndarray, top_k: int, where: Sequence[Sequence[Condition]]
+    ) -> list[Hit]:
         depth = top_k
         while True:
             passages = self._mirror.search(kind, query, depth, where)
@@ -335,6 +342,8 @@ class DocumentIndex:
         self._open.callback(self._store.close)
         if self._folder:
             self._check()
+        elif self.dense:
+            self._note_dense(self.dense)
         self._counter: TermCounter | None = None
         self._mirror = EngineMirror(self._store, self._folder)
         if rebuild:
@@ -353,6 +362,10 @@ class DocumentIndex:
                 "others, repeat the command"
             )
 
+    def _note_dense(self, dense: DenseEncoder) -> None:
+        name = _absolute_name(dense.name)
+        self._store.note(dense_model=dense.fingerprint, dense_model_name=name, dimensions=dense.dimensions)
+
     def _check(self) -> None:
         """Check that the index is one of this version, of this model and language; note of a new one what it is of."""
         about, model, place = self._store.about, self.model, self._folder
@@ -361,13 +374,20 @@ class DocumentIndex:
         if about("format") != FORMAT:
             raise ValueError(f"{place}: an index of version {about('format')}, not {FORMAT}; make it anew")
         if model and about("model") is None:
-            name = str(Path(model.name).resolve()) if Path(model.name).is_dir() else model.name
-            self._store.note(model=model.fingerprint, model_name=name, max_length=model.max_length)
-        if model and about("model") != model.fingerprint:
-            raise ValueError(
-                f"{place}: was made with another model than {model.name}, {about('model_name')}; name that, or another "
-                "folder"
+            self._store.note(
+                model=model.fingerprint, model_name=_absolute_name(model.name), max_length=model.max_length
             )
+            if self.dense:
+                self._note_dense(self.dense)
+        for encoder, known in ((model, "model"), (self.dense, "dense_model")):
+            if encoder and about(known) != encoder.fingerprint:
+                other = about(f"{known}_name") or "none"
+                raise ValueError(
+                    f"{place}: was made with another {known.replace('_', ' ')} than {encoder.name}, {other}; name "
+                    "that, or another folder"
+                )
+        if model and self._write and self.dense_model and not self.dense:
+            raise ValueError(f"{place}: was made with the dense model {self.dense_model}; name it")
         if model and self._write and about("max_length") != model.max_length:
             raise ValueError(
                 f"{place}: was made with `max_length={about('max_length')}`, not {model.max_length}; say so, or name "
@@ -379,38 +399,23 @@ class DocumentIndex:
             )
 
 
-def model_of_index(folder: str | Path) -> str | None:
-    """Return the name, or the folder, of the model that an index was made with; None where there is no index.
+def models_of_index(folder: str | Path) -> tuple[str | None, str | None]:
+    """Return the names, or the folders, of the model and of the dense model that an index was made with; None for none,
+    and where there is no index.
 
     Raises:
         ValueError, OSError: it is damaged, or cannot be read.
     """
     file = Path(folder, INDEX_STORE)
     if not file.is_file():
-        return None
+        return None, None
     store = PassageStore(file)
     try:
-        return store.about("model_name")
+        return store.about("model_name"), store.about("dense_model_name")
     finally:
         store.close()
 
 
-class _Waiting(NamedTuple):
-    document: Document
-    passages: list[Passage]
-    vectors: list[SparseVector]
-
-
-def _storable(document: Document) -> Document:
-    """Return the document as it is stored and read again: its texts without lone surrogates, which UTF-8 cannot hold,
-    and its metadata as JSON has them, other objects as texts."""
-    texts = {name: replace_surrogates(getattr(document, name)) for name in ("id", "title", "text")}
-    try:
-        metadata = replace_surrogates(json.loads(json.dumps(document.metadata, default=str)))
-    except (TypeError, ValueError, RecursionError) as error:
-        raise ValueError(f"document '{texts['id']}': its metadata cannot be kept: {error}") from None
-    return document.model_copy(update={**texts, "metadata": metadata})
-
-
-def _fingerprint(document: Document) -> bytes:
-    return hashlib.blake2b(f"{document.title}\0{document.text}".encode(), digest_size=16).digest()
+def _absolute_name(name: str) -> str:
+    """Return a model's name, of a folder its whole path."""
+    return str(Path(name).resolve()) if Path(name).is_dir() else name

@@ -1,4 +1,4 @@
-"""Sparse vectors of passages, searched by Qdrant's engine within this process; no other module calls the engine."""
+"""Vectors of passages, searched by Qdrant's engine within this process; no other module calls the engine."""
 
 import contextlib
 import math
@@ -8,14 +8,15 @@ from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
+import numpy as np
 import qdrant_edge as engine
 
 from utils.search.filters import TEXT, Comparison, Condition
 from utils.splade.vectors import SparseVector
 
 # Kinds of vectors, of which a point has each that is not empty. Those of WORDS hold what BM25 gives a term of a passage
-# before the engine multiplies it by the term's inverse document frequency.
-SPLADE, WORDS = "splade", "words"
+# before the engine multiplies it by the term's inverse document frequency. Those of DENSE are arrays.
+SPLADE, WORDS, DENSE = "splade", "words", "dense"
 UPSERT_POINTS = 1000  # points per update; bounds the memory of those that are converted at a time
 MAX_HITS = 2**31  # that the engine can be asked for
 MAX_INDEXED_FIELDS = 64  # fields with an index of their own, which makes a filter faster and its first value slow
@@ -32,7 +33,7 @@ class IndexPoint(NamedTuple):
     """
 
     number: int
-    vectors: dict[str, SparseVector]
+    vectors: dict[str, SparseVector | np.ndarray]
     fields: dict[str, list[float] | list[str]]
 
 
@@ -46,13 +47,14 @@ class VectorIndex:
 
     Args:
         folder: where it is, made if missing; None for a temporary folder, which is deleted with the object.
+        dimensions: of the DENSE vectors of a new one; None for none.
 
     Raises:
         ValueError: the engine cannot read what is in the folder.
         OSError: the folder cannot be written, which the engine does to open it, too.
     """
 
-    def __init__(self, folder: Path | None = None) -> None:
+    def __init__(self, folder: Path | None = None, dimensions: int | None = None) -> None:
         self._temporary = None if folder else tempfile.TemporaryDirectory(prefix="splade-index-")
         self.folder = folder or Path(self._temporary.name)
         self._deleted = False
@@ -72,7 +74,10 @@ class VectorIndex:
                 SPLADE: engine.EdgeSparseVectorParams(datatype=half),
                 WORDS: engine.EdgeSparseVectorParams(datatype=half, modifier=engine.Modifier.Idf),
             }
-            config = engine.EdgeConfig(sparse_vectors=kinds, wal_enabled=False)
+            dense = {}
+            if dimensions:  # normalized, so that the product is the cosine
+                dense[DENSE] = engine.EdgeVectorParams(dimensions, engine.Distance.Dot, datatype=half)
+            config = engine.EdgeConfig(vectors=dense, sparse_vectors=kinds, wal_enabled=False)
             with self._named_errors():
                 self._shard = engine.EdgeShard.create(str(self.folder), config)
         self._indexed_fields = set(self._shard.info().payload_schema)
@@ -102,7 +107,7 @@ class VectorIndex:
         batch: list[engine.Point] = []
         empty: list[int] = []
         for point in points:
-            vectors = {kind: _engine_vector(vector) for kind, vector in point.vectors.items() if len(vector.indices)}
+            vectors = {kind: _engine_vector(vector) for kind, vector in point.vectors.items() if _holds_terms(vector)}
             if not vectors:
                 empty.append(point.number)
                 continue
@@ -153,12 +158,12 @@ class VectorIndex:
         self._shard.close()
 
     def search(
-        self, kind: str, vector: SparseVector, top_k: int, where: Sequence[Sequence[Condition]] = ()
+        self, kind: str, vector: SparseVector | np.ndarray, top_k: int, where: Sequence[Sequence[Condition]] = ()
     ) -> list[tuple[int, float]]:
         """Return the `top_k` (number, dot product) of points whose vectors of this kind have the highest product with
-        the query's, best first, ties by number, of which any may be the last; only of points that share a term with the
-        query and meet, of each of the lists in `where`, a condition."""
-        if not len(vector.indices):
+        the query's, best first, ties by number, of which any may be the last; only of points that meet, of each of the
+        lists in `where`, a condition and, by sparse vectors, share a term with the query."""
+        if not _holds_terms(vector):
             return []
         request = engine.QueryRequest(
             limit=min(top_k, MAX_HITS),
@@ -169,7 +174,13 @@ class VectorIndex:
         return sorted(hits, key=lambda hit: (-hit[1], hit[0]))
 
 
-def _engine_vector(vector: SparseVector) -> engine.SparseVector:
+def _holds_terms(vector: SparseVector | np.ndarray) -> bool:
+    return isinstance(vector, np.ndarray) or len(vector.indices) > 0
+
+
+def _engine_vector(vector: SparseVector | np.ndarray) -> engine.SparseVector | list[float]:
+    if isinstance(vector, np.ndarray):
+        return vector.tolist()
     return engine.SparseVector(indices=vector.indices.tolist(), values=vector.values.tolist())
 
 

@@ -6,9 +6,11 @@ import uuid
 from collections.abc import Sequence
 from pathlib import Path
 
+import numpy as np
+
 from utils.console import progress_bar
 from utils.search.filters import Condition, field_values
-from utils.search.index import SPLADE, WORDS, IndexPoint, VectorIndex, field_key
+from utils.search.index import DENSE, SPLADE, WORDS, IndexPoint, VectorIndex, field_key
 from utils.search.lexical import bm25_weights
 from utils.search.store import PassageStore, StoredDocument, document_of
 from utils.splade.vectors import SparseVector
@@ -45,7 +47,7 @@ class EngineMirror:
             self._engine = None
 
     def search(
-        self, kind: str, query: SparseVector, top_k: int, where: Sequence[Sequence[Condition]]
+        self, kind: str, query: SparseVector | np.ndarray, top_k: int, where: Sequence[Sequence[Condition]]
     ) -> list[tuple[int, float]]:
         """Return passages, see VectorIndex.search; conditions are on fields that there are."""
         where = [[c._replace(field=str(self.fields[c.field])) for c in conditions] for conditions in where]
@@ -59,8 +61,11 @@ class EngineMirror:
             shutil.rmtree(self._folder, ignore_errors=True)
         self._store.note(mean_words=self._store.mean_words(), engine_version=_engine_version())
         self._store.change_all()
-        self._engine = VectorIndex(self._folder)
+        self._engine = self._open()
         self._settle(show_progress)
+
+    def _open(self) -> VectorIndex:
+        return VectorIndex(self._folder, self._store.about("dimensions"))
 
     def catch_up(self, show_progress: bool = False) -> None:
         """Let the engine take in what has changed."""
@@ -69,7 +74,7 @@ class EngineMirror:
             return self.rebuild(show_progress)
         if self._engine is None:
             try:
-                self._engine = VectorIndex(self._folder)
+                self._engine = self._open()
             except ValueError:  # it was killed at work
                 return self.rebuild(show_progress)
         if self._engine.stamp != self._store.about("engine_stamp"):
@@ -88,7 +93,7 @@ class EngineMirror:
         try:
             if not self._folder.is_dir():
                 raise ValueError(f"{self._folder}: is missing")
-            loaded = VectorIndex(self._folder)
+            loaded = self._open()
             if loaded.stamp != self._store.about("engine_stamp") or len(loaded) != self._store.count_searchable():
                 loaded.close()
                 raise ValueError(f"{self._folder}: is not of this index, or a part is missing")
@@ -123,14 +128,13 @@ class EngineMirror:
         self._engine.delete([number for number in numbers if number not in found])
         documents = self._store.documents({document_of(number) for number in found})
         fields = {number: self._engine_fields(document) for number, document in documents.items()}
-        self._engine.upsert(
-            IndexPoint(
-                number,
-                {SPLADE: passage.terms, WORDS: bm25_weights(passage.words, mean_words)},
-                fields[document_of(number)],
-            )
-            for number, passage in found.items()
-        )
+        points = []
+        for number, passage in found.items():
+            vectors = {SPLADE: passage.terms, WORDS: bm25_weights(passage.words, mean_words)}
+            if passage.dense is not None:
+                vectors[DENSE] = passage.dense
+            points.append(IndexPoint(number, vectors, fields[document_of(number)]))
+        self._engine.upsert(points)
 
     def _engine_fields(self, document: StoredDocument) -> dict[str, list[float] | list[str]]:
         """Return a document's values by the engine's names for fields and kinds."""

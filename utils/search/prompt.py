@@ -110,9 +110,7 @@ class Prompt:
         print_line(f"searching documents with {' '.join(filters)}" if filters else "searching all documents")
 
     def _search_by(self, given: str) -> None:
-        if given not in SEARCHES:
-            raise ValueError(f":search {given}: use {', '.join(SEARCHES)}")
-        self.search.kind = given
+        self.search.search_by(given)
         print_line(f"searching by {given}")
 
     def _hit(self, given: str) -> dict[str, Any]:

@@ -14,9 +14,10 @@ import scipy.sparse
 
 from utils.arguments import parse_weights
 from utils.console import print_line, progress_bar
-from utils.device import autocast, compute_dtype
+from utils.device import autocast
 from utils.journal import Journal, journal_key
-from utils.models import load_config, loading, model_version, resolve_model
+from utils.models import load_config, loading, resolve_model
+from utils.search.dense import DenseEncoder, import_sentence_transformers, library_options
 from utils.search.lexical import BM25Index
 from utils.search.vector_cache import encode_cached
 from utils.splade.encoder import SpladeEncoder
@@ -205,8 +206,8 @@ def open_scorer(
         return splade_scorer(name, SpladeEncoder.from_pretrained(name, device, threads=threads), queries, documents)
     if architecture.endswith("ForSequenceClassification"):
         return CrossEncoderScorer(name, _open_cross_encoder(name, device), queries, documents, journal)
-    encode, identity = _open_dense_encoder(name, device)
-    vectors = encode_cached(name, identity, [*queries, *documents], encode)
+    dense = DenseEncoder(name, device)
+    vectors = encode_cached(name, dense.identity, [*queries, *documents], dense.encode)
     return VectorScorer(name, vectors[: len(queries)], vectors[len(queries) :])
 
 
@@ -231,7 +232,7 @@ def open_text_encoder(
             return scipy.sparse.diags_array(1 / np.maximum(norms, 1e-9)) @ rows  # 1e-9 keeps zero vectors zero
 
         return encode_sparse
-    return _open_dense_encoder(name, device)[0]
+    return DenseEncoder(name, device).encode
 
 
 def is_cross_encoder(name: str) -> bool:
@@ -263,42 +264,14 @@ def open_reranker(name: str, device: str | None = None) -> Callable[[str, Sequen
 
 
 def _open_cross_encoder(name: str, device: str | None):
-    library = _import_sentence_transformers(name)
+    library = import_sentence_transformers(name)
     with loading(name, "a cross-encoder"):
-        return library.CrossEncoder(resolve_model(name), **_model_options(device))
-
-
-def _open_dense_encoder(name: str, device: str | None) -> tuple[Callable[[Sequence[str]], np.ndarray], str]:
-    """Return a function that encodes texts as [texts, dimensions] L2-normalized vectors, and all that these depend on
-    besides the texts."""
-    library = _import_sentence_transformers(name)
-    with loading(name, "a dense model"):
-        model = library.SentenceTransformer(resolve_model(name), **_model_options(device))
-
-    def encode(texts: Sequence[str]) -> np.ndarray:
-        with autocast(model.device):
-            vectors = model.encode(list(texts), normalize_embeddings=True, show_progress_bar=False)
-        return vectors.astype(np.float32, copy=False)  # a model in float16 gives vectors in it
-
-    computation = f"{library.__version__} {model.device.type} {compute_dtype(model.device)}"
-    return encode, f"{computation}\n{model_version(name)}"
+        return library.CrossEncoder(resolve_model(name), **library_options(device))
 
 
 def _architecture(name: str) -> str:
     """Return the class that the model's config names, "" if it names none."""
     return (load_config(name).architectures or [""])[0]
-
-
-def _import_sentence_transformers(name: str):
-    try:
-        import sentence_transformers  # takes seconds to import
-    except ImportError:
-        raise ImportError(f"'{name}' needs: pip install sentence-transformers") from None
-    return sentence_transformers
-
-
-def _model_options(device: str | None) -> dict:
-    return {"device": device, "trust_remote_code": False, "model_kwargs": {"use_safetensors": True}}
 
 
 def splade_scorer(name: str, encoder: SpladeEncoder, queries: Sequence[str], documents: Sequence[str]) -> VectorScorer:

@@ -5,34 +5,41 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from utils.search.document_index import DocumentIndex
+from utils.search.document_index import DocumentIndex, Hit
 from utils.search.filters import Condition
 from utils.search.synonyms import Synonyms
 from utils.splade.encoder import SpladeEncoder
-from utils.splade.vectors import SparseVector
+from utils.splade.vectors import EMPTY_VECTOR, SparseVector
 
-SEARCHES = ("hybrid", "splade", "bm25")
+SEARCHES = ("hybrid", "splade", "bm25", "dense")
 RERANKED = 50  # best hits that a reranker scores
 SNIPPET_CHARACTERS = 200  # of a hit's text; about two lines of a terminal
 
 
 class EncodedQuery(NamedTuple):
-    """A query as it was asked, with its synonyms, and its vector."""
+    """A query as it was asked, with its synonyms, and the vectors that it is searched by."""
 
     text: str
     expanded: str
     vector: SparseVector
+    dense: np.ndarray | None = None
 
 
 class DocumentSearch:
     """Search of an index.
 
     Args:
-        kind: one of SEARCHES.
+        kind: one of SEARCHES; hybrid is all that the index has.
         synonyms: expand queries before they are encoded.
         where: conditions on the documents, see utils.search.filters.parse_filters.
         rerank: scores texts for a query, see utils.search.scorers.open_reranker; None to leave the hits in their order.
         rerank_depth: how many of the best hits it scores, by their best passages; only these are found.
+        fusion: one of utils.search.fusion.FUSIONS, for a hybrid search.
+        weights: of a hybrid search, by the names of utils.search.document_index.LEGS; it is of those alone. None for
+            all, 1 each.
+
+    Raises:
+        ValueError, OSError, ImportError: as `search_by`.
     """
 
     def __init__(
@@ -44,18 +51,63 @@ class DocumentSearch:
         where: Sequence[Sequence[Condition]] = (),
         rerank: Callable[[str, Sequence[str]], np.ndarray] | None = None,
         rerank_depth: int = RERANKED,
+        fusion: str = "scores",
+        weights: dict[str, float] | None = None,
     ) -> None:
-        self.index, self.model, self.kind, self.synonyms, self.where = index, model, kind, synonyms, where
+        self.index, self.model, self.synonyms, self.where = index, model, synonyms, where
         self.rerank, self.rerank_depth = rerank, rerank_depth
+        self.fusion, self.weights = fusion, weights
+        self.search_by(kind)
+
+    def search_by(self, kind: str) -> None:
+        """Search by one of SEARCHES from now on.
+
+        Raises:
+            ValueError: there is no such kind, or the index has no vectors for it.
+            ValueError, OSError, ImportError: the index's dense model cannot be opened.
+        """
+        if kind not in SEARCHES:
+            raise ValueError(f"search by '{kind}': use {', '.join(SEARCHES)}")
+        legs = list(self.weights or self.index.legs) if kind == "hybrid" else [kind]
+        if missing := [leg for leg in legs if leg not in self.index.legs]:
+            known = ", ".join(self.index.legs)
+            raise ValueError(f"search by {missing[0]}: the index has no such vectors; it has {known}")
+        if "dense" in legs:
+            self.index.open_dense(str(self.model.device))
+        self.kind, self.legs = kind, legs
 
     def encode(self, query: str) -> EncodedQuery:
-        """Return a query with its synonyms and its vector."""
+        """Return a query with its synonyms and the vectors that it is searched by."""
         expanded = self.synonyms.expand(query) if self.synonyms else query
-        return EncodedQuery(query, expanded, self.model.encode_query(expanded))
+        vector = self.model.encode_query(expanded) if "splade" in self.legs else EMPTY_VECTOR
+        dense = self.index.dense.encode([expanded], queries=True)[0] if "dense" in self.legs else None
+        return EncodedQuery(query, expanded, vector, dense)
 
     def search(self, query: str, top_k: int) -> list[dict[str, Any]]:
         """Return the `top_k` best hits of a query, see `find`."""
         return self.find(self.encode(query), top_k)
+
+    def rank(self, query: EncodedQuery, top_k: int) -> list[Hit]:
+        """Return the `top_k` best hits, best first.
+
+        Raises:
+            ValueError: no document has a field that a condition is on.
+        """
+        hits = self.index.search(
+            query.vector if "splade" in self.legs else None,
+            query.expanded if "bm25" in self.legs else None,
+            self.rerank_depth if self.rerank else top_k,
+            self.where,
+            query.dense,
+            self.fusion,
+            self.weights,
+        )
+        if self.rerank and hits:
+            passages = self.index.passages(hit.passage for hit in hits)
+            scores = self.rerank(query.text, [passages[hit.passage].text for hit in hits]).tolist()
+            hits = [hit._replace(score=score) for hit, score in zip(hits, scores)]
+            hits = sorted(hits, key=lambda hit: -hit.score)[:top_k]
+        return hits
 
     def find(self, query: EncodedQuery, top_k: int) -> list[dict[str, Any]]:
         """Return the `top_k` best hits, best first.
@@ -71,15 +123,8 @@ class DocumentSearch:
         Raises:
             ValueError: no document has a field that a condition is on.
         """
-        by_model = {} if self.kind == "bm25" else {"vector": query.vector}
-        by_words = {} if self.kind == "splade" else {"words": query.expanded}
-        depth = self.rerank_depth if self.rerank else top_k
-        hits = self.index.search(**by_model, **by_words, top_k=depth, where=self.where)
+        hits = self.rank(query, top_k)
         passages = self.index.passages(hit.passage for hit in hits)
-        if self.rerank and hits:
-            scores = self.rerank(query.text, [passages[hit.passage].text for hit in hits]).tolist()
-            hits = [hit._replace(score=score) for hit, score in zip(hits, scores)]
-            hits = sorted(hits, key=lambda hit: -hit.score)[:top_k]
         documents = self.index.documents(hit.document for hit in hits)
         results = []
         for rank, hit in enumerate(hits, 1):
@@ -97,8 +142,8 @@ class DocumentSearch:
                     "heading": passage.heading,
                     "score": hit.score,
                     "snippet": snippet(passage.text),
-                    "terms": list(zip(self.model.decode_terms(shared[order]), shares.tolist())) if by_model else [],
-                    "words": self.index.shared_words(query.expanded, passage) if by_words else [],
+                    "terms": list(zip(self.model.decode_terms(shared[order]), shares.tolist())),
+                    "words": self.index.shared_words(query.expanded, passage) if "bm25" in self.legs else [],
                     "metadata": document.metadata,
                     "passage": hit.passage,
                 }

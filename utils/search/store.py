@@ -28,7 +28,8 @@ CREATE TABLE passages (
     number INTEGER PRIMARY KEY, heading TEXT NOT NULL, terms INTEGER NOT NULL, words INTEGER NOT NULL);
 CREATE TABLE contents (
     number INTEGER PRIMARY KEY, text TEXT NOT NULL,
-    term_indices BLOB NOT NULL, term_values BLOB NOT NULL, word_indices BLOB NOT NULL, word_values BLOB NOT NULL);
+    term_indices BLOB NOT NULL, term_values BLOB NOT NULL, word_indices BLOB NOT NULL, word_values BLOB NOT NULL,
+    dense BLOB);
 CREATE TABLE changes (number INTEGER PRIMARY KEY);
 """
 
@@ -51,12 +52,14 @@ class StoredPassage(NamedTuple):
         heading: the nearest one above its start, "" before the first.
         terms: the model's vector, whose values are stored as float16.
         words: how often each of BM25's terms stands in it.
+        dense: [dimensions], stored as float16; None without a dense model, and for a text without terms and words.
     """
 
     text: str
     heading: str
     terms: SparseVector
     words: SparseVector
+    dense: np.ndarray | None = None
 
 
 def document_of(passage: int) -> int:
@@ -195,12 +198,13 @@ class PassageStore:
         numbers = list(numbers)
         headings = {row[0]: row[1] for row in self._select("passages", numbers)}
         found = {}
-        for number, text, *blobs in self._select("contents", numbers):
+        for number, text, *blobs, dense in self._select("contents", numbers):
             terms, words = (
                 SparseVector(np.frombuffer(indices, np.int32), np.frombuffer(values, np.float16).astype(np.float32))
                 for indices, values in (blobs[:2], blobs[2:])
             )
-            found[number] = StoredPassage(text, headings[number], terms, words)
+            dense = None if dense is None else np.frombuffer(dense, np.float16).astype(np.float32)
+            found[number] = StoredPassage(text, headings[number], terms, words, dense)
         return found
 
     def passages_of(self, document: int) -> list[int]:
@@ -227,12 +231,13 @@ class PassageStore:
             self._all("INSERT INTO documents VALUES (?, ?, ?, ?, ?)", given)
             first = document << PASSAGE_BITS
             rows, contents = [], []
-            for number, (text, heading, terms, words) in enumerate(passages, first):
+            for number, (text, heading, terms, words, dense) in enumerate(passages, first):
                 rows.append((number, heading, len(terms.indices), int(words.values.sum())))
                 blobs = (blob for vector in (terms, words) for blob in _blobs(vector))
-                contents.append((number, text, *blobs))
+                kept = dense is not None and (len(terms.indices) or len(words.indices))
+                contents.append((number, text, *blobs, dense.astype(np.float16).tobytes() if kept else None))
             self._many("INSERT INTO passages VALUES (?, ?, ?, ?)", rows)
-            self._many("INSERT INTO contents VALUES (?, ?, ?, ?, ?, ?)", contents)
+            self._many("INSERT INTO contents VALUES (?, ?, ?, ?, ?, ?, ?)", contents)
             self._note_changes(document)
             return known is not None
 
