@@ -136,7 +136,9 @@ def main(args: ScriptArguments) -> None:
             ("hybrid" in args.search, "--search hybrid", "learn_weights"),
         ],
     )
-    options = ranking_options(args, "hybrid" in args.search)
+    if args.weights and args.learn_weights:
+        raise ValueError("--weights has no effect beside --learn-weights; leave one out")
+    options = ranking_options(args, args.search)
     names = *args.compare, args.model_dir
     for name in names:  # before the first is measured, which takes long
         load_config(name, read_model_folder(name).subfolder)

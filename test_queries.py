@@ -131,7 +131,7 @@ def main(args: ScriptArguments) -> None:
         check_writable(args.output_file)
     synonyms = Synonyms(args.synonyms) if args.synonyms else None
     where = parse_filters(args.filter)
-    options = ranking_options(args, args.search == "hybrid")
+    options = ranking_options(args, [args.search])
     index, model = open_index(args)
     with index:
         search = DocumentSearch(index, model, args.search, synonyms, where, **options)

@@ -8,7 +8,7 @@ import pytest
 import scipy.sparse
 from conftest import fails_with_one_line, run
 
-from embedder import SpladeEmbedder
+from embedder import HybridEmbedder, SpladeEmbedder
 
 SCRIPT = "embedder.py"
 
@@ -225,3 +225,19 @@ def test_matrices_are_compared_and_decoded(tiny):
         embedder.encode_query(["a"], max_active_dims=0)
     with pytest.raises(TypeError, match="texts must be a list of strings, not one string"):
         embedder.encode_document("a text")
+
+
+def test_dense_and_hybrid_vectors_compare_queries_with_documents():
+    texts = ["The heater needs two minutes before it blows warm air.", "Check the tire pressure.", ""]
+    hybrid = HybridEmbedder("splade-tiny", "minilm", device="cpu")
+    documents, queries = hybrid.encode_document(texts), hybrid.encode_query(["how long until it is hot?", "tire"])
+    dense = hybrid.dense.similarity(queries.dense, documents.dense)
+    np.testing.assert_allclose(np.linalg.norm(documents.dense, axis=1), 1, rtol=1e-5)
+    assert documents.dense.shape == (3, 384) and dense.argmax(axis=1).tolist() == [0, 1]
+    sparse = hybrid.sparse.similarity(queries.sparse, documents.sparse)
+    shares = [part / part.max(axis=1, keepdims=True) for part in (sparse, np.maximum(dense, 0))]
+    np.testing.assert_allclose(hybrid.similarity(queries, documents), sum(shares) / 2, rtol=1e-5)
+    np.testing.assert_allclose(hybrid.similarity(queries, documents, sparse_weight=1), shares[0], rtol=1e-5)
+    assert not hybrid.similarity(hybrid.encode_query([""]), documents, sparse_weight=1).any()
+    with pytest.raises(TypeError, match="texts must be a list of strings"):
+        hybrid.dense.encode_document("one text")

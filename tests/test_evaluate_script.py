@@ -58,6 +58,24 @@ def test_the_baseline_takes_the_language_that_is_named(tmp_path):
         assert f"; {name}: Snowball stemmer, " in done.stdout
 
 
+def test_searches_are_rows_and_weights_are_learned_on_other_queries(tmp_path):
+    (tmp_path / "test.json").write_text(json.dumps(EXAMPLES))
+    learned = [{"query": "what is blue", "positive_document": "the sea is blue", "negative_documents": ["the red sea"]}]
+    (tmp_path / "dev.json").write_text(json.dumps(learned))
+    options = ["--test-file", tmp_path / "test.json", "--search", "splade", "bm25", "hybrid", "--metrics", "RR@10"]
+    options += ["--learn-weights", tmp_path / "dev.json", "--output-file", tmp_path / "out.json"]
+    done = run(SCRIPT, "--model-dir", "splade-tiny", *options)
+    assert done.returncode == 0, done.stderr
+    report = json.loads((tmp_path / "out.json").read_text())
+    names = [row["model"] for row in [*report.pop("compared"), report]]
+    assert names[:3] == ["splade-tiny", "splade-tiny, bm25", "splade-tiny, hybrid"]
+    weights = names[3].removeprefix("splade-tiny, hybrid ")
+    assert f"splade-tiny: --weights {weights}" in done.stdout and weights == "splade=0.5 bm25=0.5"
+    options[-3] = tmp_path / "test.json"
+    message = "2 of its queries are in the test data, too; weights are learned on other queries"
+    fails_with_one_line(run(SCRIPT, "--model-dir", "splade-tiny", *options), message)
+
+
 def test_documents_can_come_from_elsewhere_and_missing_ones_are_reported(beir, tmp_path):
     folder = tmp_path / "elsewhere"
     folder.mkdir()
@@ -82,6 +100,29 @@ BAD = {
         "argument --language: unknown language 'moonish': use a code or an English name, such as de or german",
     ),
     "a language for no baseline": (["--test-file", "{tmp}/good.json", "--language", "de"], "without --baseline"),
+    "weights for no hybrid": (["--test-file", "{tmp}/good.json", "--weights", "bm25"], "without --search hybrid"),
+    "a dense model for nothing": (
+        ["--test-file", "{tmp}/good.json", "--dense-model", "minilm"],
+        "--dense-model has no effect without --search hybrid or dense",
+    ),
+    "an unknown part": (
+        ["--test-file", "{tmp}/good.json", "--search", "hybrid", "--weights", "words=2"],
+        "unknown part of the search 'words': use splade, bm25, dense",
+    ),
+    "no dense vectors": (["--test-file", "{tmp}/good.json", "--search", "dense"], "search by dense: the index has no"),
+    "weights given and learned": (
+        [
+            "--test-file",
+            "{tmp}/good.json",
+            "--search",
+            "hybrid",
+            "--weights",
+            "bm25",
+            "--learn-weights",
+            "{tmp}/good.json",
+        ],
+        "--weights has no effect beside --learn-weights",
+    ),
     "unknown metric": (["--test-file", "{tmp}/good.json", "--metrics", "nonsense"], "unknown metric"),
     "a split of examples": (["--test-file", "{tmp}/good.json", "--split", "dev"], "has no splits"),
     "no room": (["--test-file", "{tmp}/good.json", "--max-length", "1"], "--max-length must be at least 3, not 1"),

@@ -1,5 +1,6 @@
 """The flags that say how documents are ranked, which are those of searching as of measuring."""
 
+from collections.abc import Collection
 from typing import Any
 
 from utils.arguments import ScriptArguments, ScriptParser, parse_weights, positive_int, refuse_idle_flags
@@ -22,11 +23,11 @@ def add_ranking_arguments(parser: ScriptParser) -> None:
     add("--rerank-depth", type=positive_int, default=RERANKED, metavar="N", help="hits that it scores")
 
 
-def ranking_options(args: ScriptArguments, hybrid: bool) -> dict[str, Any]:
+def ranking_options(args: ScriptArguments, searches: Collection[str]) -> dict[str, Any]:
     """Return the options of DocumentSearch that the flags say; the reranker is opened.
 
     Args:
-        hybrid: whether any search is hybrid.
+        searches: the kinds of search that there will be, see utils.search.searcher.SEARCHES.
 
     Raises:
         ValueError: a flag has no effect, or a weight is none.
@@ -36,7 +37,8 @@ def ranking_options(args: ScriptArguments, hybrid: bool) -> dict[str, Any]:
         args,
         [
             (args.rerank_model, "--rerank-model", "rerank_depth"),
-            (hybrid, "--search hybrid", "fusion weights"),
+            ("hybrid" in searches, "--search hybrid", "fusion weights"),
+            ({"hybrid", "dense"} & {*searches}, "--search hybrid or dense", "dense_model"),
         ],
     )
     weights = parse_weights(args.weights, "part of the search", LEGS) if args.weights else None
