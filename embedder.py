@@ -3,14 +3,15 @@
     python embedder.py --model-dir ./fine_tuned_splade --text "a sentence" --text "another"
     python embedder.py --model-dir ./fine_tuned_splade --input-file documents.json --output-file vectors.jsonl
     python embedder.py --model-dir ./fine_tuned_splade --input-file ./docs --index-dir ./index
+    torchrun --nproc-per-node 2 embedder.py --input-file ./docs --output-file vectors.jsonl
     python embedder.py --index-dir ./index --delete old.html
 
     from embedder import DenseEmbedder, HybridEmbedder, SpladeEmbedder
     SpladeEmbedder(model_dir="./fine_tuned_splade").generate_sparse_embeddings(["a sentence"])
 
 A vector is {"indices": [vocabulary ids], "values": [weights]} or, with --words, {"words": {word: weight}}; a line of
-the output file has the document's id too, and its metadata if it has some. An output file that ends in .npz is a SciPy
-CSR matrix [documents, vocabulary] with the array `ids` beside it.
+the output file has the document's id too, and its metadata if it has some. Interrupted, the same command goes on where
+it was. An output file that ends in .npz is a SciPy CSR matrix [documents, vocabulary] with the array `ids` beside it.
 
 An index holds passages, with their texts and their documents' metadata. Run again, the command encodes what has changed
 alone, also after it was interrupted; --prune removes the documents that the input no longer has. With --dense-model (a
@@ -38,6 +39,7 @@ from utils.arguments import (
     refuse_overwriting,
 )
 from utils.console import (
+    is_main_process,
     on_interrupt,
     print_line,
     print_long_documents,
@@ -46,14 +48,15 @@ from utils.console import (
     quiet_libraries,
     run_script,
 )
-from utils.device import PRECISIONS
+from utils.device import PRECISIONS, process_place, resolve_device, sum_over_processes, use_own_device
 from utils.documents.reading import Unread, stream_documents
-from utils.files import check_writable, open_atomic, replacing
+from utils.files import check_writable, is_pipe, replacing
 from utils.records import Document
 from utils.search.dense import DenseEncoder
 from utils.search.document_index import DocumentIndex, models_of_index
 from utils.splade.encoder import SpladeEncoder
 from utils.splade.tokenization import check_texts
+from utils.splade.vector_lines import WINDOW, VectorLines
 from utils.splade.vectors import SparseVector, to_csr
 
 PRINTED_IDS = 5  # of documents that are not in an index
@@ -276,6 +279,17 @@ def _as_words(encoder: SpladeEncoder, vector: SparseVector) -> dict[str, float]:
     return dict(zip(tokens, vector.values.tolist()))
 
 
+def _as_line(encoder: SpladeEncoder, document: Document, vector: SparseVector, words: bool) -> str:
+    line: dict[str, Any] = {"id": document.id}
+    if document.metadata:
+        line["metadata"] = document.metadata
+    return json.dumps(line | ({"words": _as_words(encoder, vector)} if words else _as_lists(vector)))
+
+
+def _is_matrix(path: str) -> bool:
+    return Path(path).suffix.lower() == ".npz"
+
+
 def main(args: ScriptArguments) -> None:
     check_flags(args)
     if args.index_dir:
@@ -311,7 +325,9 @@ def check_flags(args: ScriptArguments) -> None:
     ):
         if name in args.given and getattr(args, other):
             raise ValueError(f"`{name}` has no effect with `{other}`; leave it out")
-    if args.words and Path(args.output_file).suffix.lower() == ".npz":
+    if process_place()[1] > 1 and (not args.output_file or _is_matrix(args.output_file) or is_pipe(args.output_file)):
+        raise ValueError("torchrun is for JSON Lines: name an --output-file vectors.jsonl, or leave torchrun out")
+    if args.words and _is_matrix(args.output_file):
         raise ValueError("`words` has no effect with a .npz file; leave it out")
     refuse_overwriting(args.output_file, args.input_file)
 
@@ -383,35 +399,64 @@ def encode(args: ScriptArguments) -> None:
         documents = open_documents(args.input_file, skipped)
     else:
         documents = (Document(id=str(number), text=text) for number, text in enumerate(args.text))
+    use_own_device(resolve_device(args.device))
     embedder = SpladeEmbedder(args.model_dir, args.max_length, args.device, args.precision, args.threads)
-    encoder, cut_queries = embedder.encoder, 0
-    read: deque[Document] = deque()  # documents whose vectors are still to come
+    encoder, cut, kept, path = embedder.encoder, 0, 0, args.output_file
 
-    def texts() -> Iterator[str]:
-        nonlocal cut_queries
-        for document in documents:
-            read.append(document)
-            cut_queries += args.queries and encoder.tokenize_and_count_queries([document.full_text])[1]
-            yield document.full_text
+    def encode_all(documents: Iterable[Document], window: int | None = None) -> Encoded:
+        nonlocal cut
+        read: deque[Document] = deque()  # documents whose vectors are still to come
 
-    if args.queries:
-        vectors = map(encoder.encode_query, texts())
-    else:
-        vectors = encoder.encode_stream(texts(), batch_size=args.batch_size, show_progress=True)
-    encoded = ((read.popleft(), vector) for vector in vectors)
-    if not args.output_file:
-        count = show_vectors(encoder, encoded, args.top_terms)
-    else:
-        if Path(args.output_file).suffix.lower() == ".npz":
-            count, terms = write_matrix(args.output_file, encoder, encoded)
+        def texts() -> Iterator[str]:
+            nonlocal cut
+            for document in documents:
+                read.append(document)
+                cut += args.queries and encoder.tokenize_and_count_queries([document.full_text])[1]
+                yield document.full_text
+
+        if args.queries:
+            vectors = map(encoder.encode_query, texts())
         else:
-            count, terms = write_lines(args.output_file, encoder, encoded, args.words)
-        print_line(f"{count:,} vectors, {terms / count:.1f} terms each -> {args.output_file}")
+            vectors = encoder.encode_stream(texts(), batch_size=args.batch_size, show_progress=True, window=window)
+        for vector in vectors:
+            yield read.popleft(), vector
+        if not args.queries:
+            cut = encoder.truncated
+
+    if not path:
+        count = show_vectors(encoder, encode_all(documents), args.top_terms)
+    elif _is_matrix(path):
+        count, terms = write_matrix(path, encoder, encode_all(documents))
+    elif is_pipe(path):
+        count, terms = write_lines(path, encoder, encode_all(documents), args.words)
+    else:
+        with on_interrupt(lambda: "the same command goes on where it was"), open_lines(args, encoder) as lines:
+            for document, vector in encode_all(lines.missing(documents), WINDOW):
+                lines.add(document, _as_line(encoder, document, vector, args.words), len(vector.indices))
+            cut, kept = sum_over_processes(cut, lines.kept)
+            if not is_main_process():
+                return
+            count, terms = lines.join()
+    if path:
+        print_line(f"{count:,} vectors, {terms / count:.1f} terms each -> {path}")
+    if kept:
+        print_line(f"{kept:,} of them were there from an earlier run")
     print_skipped(skipped)
     if args.queries:
-        print_truncated(cut_queries, count, "queries", encoder.query_max_length)
+        print_truncated(cut, count - kept, "queries", encoder.query_max_length)
     else:
-        print_truncated(encoder.truncated, count, "texts", encoder.max_length)
+        print_truncated(cut, count - kept, "texts", encoder.max_length)
+
+
+def open_lines(args: ScriptArguments, encoder: SpladeEncoder) -> VectorLines:
+    """Return the output file, to be written by this process or by those of torchrun together."""
+    work = {
+        "input": Path(args.input_file).resolve().name if args.input_file else None,
+        "model": encoder.fingerprint,
+        "max_length": encoder.query_max_length if args.queries else encoder.max_length,
+        **{name: getattr(args, name) for name in ("precision", "queries", "words")},
+    }
+    return VectorLines(args.output_file, work, *process_place())
 
 
 def show_vectors(encoder: SpladeEncoder, encoded: Encoded, top_terms: int) -> int:
@@ -428,15 +473,11 @@ def show_vectors(encoder: SpladeEncoder, encoded: Encoded, top_terms: int) -> in
 
 
 def write_lines(path: str, encoder: SpladeEncoder, encoded: Encoded, words: bool) -> tuple[int, int]:
-    """Write vectors as JSON Lines, their terms as ids or as words; return how many there are, and their terms."""
+    """Write vectors as JSON Lines to a pipe; return how many there are, and their terms."""
     count = terms = 0
-    with open_atomic(path) as file:
+    with open(path, "w", encoding="utf-8") as file:
         for document, vector in encoded:
-            line: dict[str, Any] = {"id": document.id}
-            if document.metadata:
-                line["metadata"] = document.metadata
-            line |= {"words": _as_words(encoder, vector)} if words else _as_lists(vector)
-            file.write(json.dumps(line) + "\n")
+            file.write(_as_line(encoder, document, vector, words) + "\n")
             count, terms = count + 1, terms + len(vector.indices)
     return count, terms
 

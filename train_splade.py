@@ -17,7 +17,6 @@ AutoModelForMaskedLM; README.md and training_history.json in it tell how the tra
 
 import contextlib
 import inspect
-import os
 import shutil
 from collections.abc import Sequence
 from dataclasses import replace
@@ -36,7 +35,7 @@ from utils.arguments import (
     positive_int,
 )
 from utils.console import is_main_process, on_interrupt, print_line, print_truncated, quiet_libraries, run_script
-from utils.device import compute_dtype, resolve_device
+from utils.device import compute_dtype, process_place, resolve_device, use_own_device
 from utils.documents.normalization import NORMALIZATIONS, normalizing_tokenizer
 from utils.evaluation.collection import keep_nearest, pool_examples
 from utils.files import check_writable, fingerprint, lock_folder, write_json, write_text
@@ -127,7 +126,7 @@ class SpladeTrainer:
         self.device = _training_device(given.device)
         self.dtype = compute_dtype(self.device, given.precision)
         self.examples = read_usable_examples(given.train_file, self.objective.teacher_losses)
-        processes = int(os.environ.get("WORLD_SIZE", 1))
+        processes = process_place()[1]
         found = find_uncompared(self.examples, self.objective.weights, processes * min(given.batch_sizes))
         if found.by_setting and found.count == len(self.examples):
             raise ValueError(f"{given.train_file}: {found.reason}")
@@ -362,8 +361,7 @@ def write_model_folder(
 
 def _training_device(name: str | None) -> torch.device:
     device = resolve_device(name)
-    if device.type == "cuda" and "LOCAL_RANK" in os.environ:
-        torch.cuda.set_device(int(os.environ["LOCAL_RANK"]))
+    use_own_device(device)
     if device.index is not None:
         raise ValueError(f"to train on {device}, set CUDA_VISIBLE_DEVICES={device.index} and `device='cuda'`")
     return device

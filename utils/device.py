@@ -1,6 +1,7 @@
-"""Where a model runs: device, precision, threads, random state."""
+"""Where a model runs: device, precision, threads, processes, random state."""
 
 import contextlib
+import datetime
 import os
 from collections.abc import Sequence
 from pathlib import Path
@@ -11,6 +12,7 @@ from utils.arguments import check_positive
 
 OUT_OF_MEMORY = ("out of memory", "can't allocate memory", "not enough memory")  # MPS; the CPU; the CPU on Windows
 PRECISIONS = ("auto", "bfloat16", "float16", "float32", "int8")
+PROCESS_WAIT = datetime.timedelta(days=30)  # at most, for the others; torchrun ends all when one fails
 MAX_THREADS = 1024  # of the processor; a process with more threads than the system allows crashes
 
 
@@ -99,6 +101,28 @@ def available_cores() -> int:
         return max(1, min(bound, round(int(quota) / int(period))))
     except (OSError, ValueError):  # no such control, or "max"
         return bound
+
+
+def process_place() -> tuple[int, int]:
+    """Return which of the processes that torchrun started this is, from 0, and how many there are."""
+    return int(os.environ.get("RANK", 0)), int(os.environ.get("WORLD_SIZE", 1))
+
+
+def use_own_device(device: torch.device) -> None:
+    """Give each process that torchrun started on a machine a CUDA device of its own, if it is on CUDA."""
+    if device.type == "cuda" and "LOCAL_RANK" in os.environ:
+        torch.cuda.set_device(int(os.environ["LOCAL_RANK"]))
+
+
+def sum_over_processes(*counts: int) -> list[int]:
+    """Return the sums of counts over the processes that torchrun started, once all of them have come here."""
+    if process_place()[1] == 1:
+        return list(counts)
+    torch.distributed.init_process_group("gloo", timeout=PROCESS_WAIT)
+    totals = torch.tensor(counts)
+    torch.distributed.all_reduce(totals)
+    torch.distributed.destroy_process_group()
+    return totals.tolist()
 
 
 def random_state(device: torch.device) -> list[torch.Tensor]:

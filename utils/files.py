@@ -26,7 +26,7 @@ def replacing(path: str | Path) -> Iterator[Path]:
     """Yield a temporary file beside `path` that takes its place when the block ends well, and is removed otherwise. A
     link stays, and its target is replaced; a pipe or a device is written to at once."""
     path = Path(path)
-    if path.exists() and not path.is_file():
+    if is_pipe(path):
         yield path
         return
     path = path.resolve()
@@ -78,6 +78,11 @@ def _move(file: Path, place: Path) -> None:
             raise
         shutil.copyfile(file, place)  # a file that is itself a mount point can be overwritten, not replaced
         file.unlink()
+
+
+def is_pipe(path: str | Path) -> bool:
+    """Return whether a path is a pipe or a device, which is no file that could be replaced."""
+    return Path(path).exists() and not Path(path).is_file()
 
 
 @contextlib.contextmanager
@@ -169,8 +174,8 @@ def check_writable(path: str | Path, folder: bool = False) -> None:
     path = Path(path)
     if not folder and path.is_dir():
         raise IsADirectoryError(f"{path}: is a folder, and a file is to be written there")
-    if not folder and path.exists() and not path.is_file():
-        return  # a pipe or a device
+    if not folder and is_pipe(path):
+        return
     parent = path.resolve() if folder else path.resolve().parent
     try:
         there = next(place for place in (parent, *parent.parents) if place.exists())
