@@ -27,6 +27,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import scipy.sparse
+import torch
 
 from utils.arguments import (
     ScriptArguments,
@@ -57,7 +58,7 @@ from utils.search.document_index import DocumentIndex, models_of_index
 from utils.splade.encoder import SpladeEncoder
 from utils.splade.tokenization import check_texts
 from utils.splade.vector_lines import WINDOW, VectorLines
-from utils.splade.vectors import SparseVector, to_csr
+from utils.splade.vectors import SparseMatrix, SparseVector, from_sparse_tensor, to_csr, to_sparse_tensor
 
 PRINTED_IDS = 5  # of documents that are not in an index
 
@@ -129,9 +130,10 @@ class SpladeEmbedder:
         batch_size: int | None = None,
         max_active_dims: int | None = None,
         show_progress: bool = False,
-    ) -> scipy.sparse.csr_array:
+        convert_to_sparse_tensor: bool = False,
+    ) -> SparseMatrix:
         """Return the [texts, vocabulary] matrix of the documents' vectors; with `max_active_dims`, of the so many
-        heaviest terms of each.
+        heaviest terms of each; with `convert_to_sparse_tensor`, as a sparse COO tensor of torch on the CPU.
 
         Raises:
             ValueError: `max_active_dims` is not at least 1.
@@ -139,33 +141,40 @@ class SpladeEmbedder:
         """
         check_positive(max_active_dims=max_active_dims)
         vectors = self.encoder.encode_stream(texts, batch_size=batch_size, show_progress=show_progress)
-        return self._matrix(vectors, max_active_dims)
+        return self._matrix(vectors, max_active_dims, convert_to_sparse_tensor)
 
-    def encode_query(self, queries: Sequence[str], max_active_dims: int | None = None) -> scipy.sparse.csr_array:
-        """Return the [queries, vocabulary] matrix of the queries' vectors, see `generate_query_embeddings`.
+    def encode_query(
+        self, queries: Sequence[str], max_active_dims: int | None = None, convert_to_sparse_tensor: bool = False
+    ) -> SparseMatrix:
+        """Return the [queries, vocabulary] matrix of the queries' vectors, see `generate_query_embeddings` and
+        `encode_document`.
 
         Raises:
             ValueError, TypeError: as `encode_document`.
         """
         check_positive(max_active_dims=max_active_dims)
         vectors = (self.encoder.encode_query(query) for query in check_texts(queries, "queries"))
-        return self._matrix(vectors, max_active_dims)
+        return self._matrix(vectors, max_active_dims, convert_to_sparse_tensor)
 
-    def _matrix(self, vectors: Iterable[SparseVector], max_active_dims: int | None) -> scipy.sparse.csr_array:
-        return to_csr([vector.heaviest(max_active_dims) for vector in vectors], self.encoder.vocabulary_size)
+    def _matrix(self, vectors: Iterable[SparseVector], max_active_dims: int | None, as_tensor: bool) -> SparseMatrix:
+        matrix = to_csr([vector.heaviest(max_active_dims) for vector in vectors], self.encoder.vocabulary_size)
+        return to_sparse_tensor(matrix) if as_tensor else matrix
 
     @staticmethod
-    def similarity(queries: scipy.sparse.csr_array, documents: scipy.sparse.csr_array) -> np.ndarray:
-        """Return the [queries, documents] dot products of the rows of two matrices."""
-        return (queries @ documents.T).toarray()
+    def similarity(queries: SparseMatrix, documents: SparseMatrix) -> np.ndarray | torch.Tensor:
+        """Return the [queries, documents] dot products of the rows of two matrices, as a tensor if the queries are
+        one."""
+        scores = (from_sparse_tensor(queries) @ from_sparse_tensor(documents).T).toarray()
+        return torch.from_numpy(scores) if isinstance(queries, torch.Tensor) else scores
 
-    def decode(self, vectors: scipy.sparse.csr_array, top_k: int | None = None) -> list[list[tuple[str, float]]]:
+    def decode(self, vectors: SparseMatrix, top_k: int | None = None) -> list[list[tuple[str, float]]]:
         """Return the (word, weight) pairs of each row of a matrix, heaviest first, `top_k` at most.
 
         Raises:
             ValueError: `top_k` is not at least 1.
         """
         check_positive(top_k=top_k)
+        vectors = from_sparse_tensor(vectors)
         decoded = []
         for start, end in itertools.pairwise(vectors.indptr):
             order = np.argsort(-vectors.data[start:end], kind="stable")[:top_k]

@@ -6,6 +6,7 @@ import shutil
 import numpy as np
 import pytest
 import scipy.sparse
+import torch
 from conftest import fails_with_one_line, run
 
 from embedder import HybridEmbedder, SpladeEmbedder
@@ -241,3 +242,21 @@ def test_dense_and_hybrid_vectors_compare_queries_with_documents():
     assert not hybrid.similarity(hybrid.encode_query([""]), documents, sparse_weight=1).any()
     with pytest.raises(TypeError, match="texts must be a list of strings"):
         hybrid.dense.encode_document("one text")
+
+
+def test_sparse_tensors_hold_compare_and_decode_as_matrices_do(tiny):
+    embedder = SpladeEmbedder("splade-tiny", device="cpu", precision="float32")
+    texts, queries = ["Jet engines burn fuel.", "", "Bread is baked."], ["engine", "baking bread"]
+    matrix = embedder.encode_document(texts)
+    documents = embedder.encode_document(texts, convert_to_sparse_tensor=True)
+    asked = embedder.encode_query(queries, convert_to_sparse_tensor=True)
+    assert documents.layout == torch.sparse_coo and documents.shape == (3, tiny.vocabulary_size)
+    assert documents.to_dense().numpy() == pytest.approx(matrix.toarray()) and documents.is_coalesced()
+    scores = embedder.similarity(asked, documents)
+    expected = asked.to_dense() @ documents.to_dense().T
+    assert torch.allclose(scores, expected, rtol=1e-4) and scores.argmax(1).tolist() == [0, 2]
+    assert torch.equal(embedder.similarity(asked.to_sparse_csr(), matrix), scores)
+    assert embedder.decode(documents) == embedder.decode(matrix) == embedder.decode(documents.to_sparse_csr())
+    assert embedder.encode_query([], convert_to_sparse_tensor=True).shape == (0, tiny.vocabulary_size)
+    few = embedder.encode_document(texts, max_active_dims=5, convert_to_sparse_tensor=True)
+    assert few.values().shape == (10,)

@@ -1,10 +1,13 @@
-"""Sparse vectors over a vocabulary, and the CSR matrix made of them."""
+"""Sparse vectors over a vocabulary, and the matrices made of them, SciPy's or torch's."""
 
 from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
 import scipy.sparse
+import torch
+
+SparseMatrix = scipy.sparse.csr_array | torch.Tensor  # a tensor has a sparse layout
 
 
 class SparseVector(NamedTuple):
@@ -31,3 +34,20 @@ def to_csr(vectors: Sequence[SparseVector], vocabulary: int) -> scipy.sparse.csr
         np.concatenate([getattr(vector, name) for vector in (EMPTY_VECTOR, *vectors)]) for name in ("values", "indices")
     ]
     return scipy.sparse.csr_array((*parts, starts), shape=(len(vectors), vocabulary))
+
+
+def to_sparse_tensor(matrix: scipy.sparse.csr_array) -> torch.Tensor:
+    """Return a matrix as a coalesced COO tensor."""
+    entries = matrix.tocoo()
+    places = torch.from_numpy(np.stack([entries.row, entries.col]).astype(np.int64))
+    options = {"is_coalesced": True, "check_invariants": False}
+    return torch.sparse_coo_tensor(places, torch.from_numpy(entries.data), matrix.shape, **options)
+
+
+def from_sparse_tensor(matrix: SparseMatrix) -> scipy.sparse.csr_array:
+    """Return a tensor, COO or CSR, on any device, as a CSR matrix; one that is none as it is."""
+    if not isinstance(matrix, torch.Tensor):
+        return matrix
+    matrix = matrix.detach().cpu().to_sparse_coo().coalesce()
+    parts = matrix.values().numpy(), tuple(matrix.indices().numpy())
+    return scipy.sparse.coo_array(parts, shape=tuple(matrix.shape)).tocsr()
