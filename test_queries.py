@@ -2,6 +2,7 @@
 
     python test_queries.py --model-dir ./fine_tuned_splade --docs-file documents.json
     python test_queries.py --model-dir ./fine_tuned_splade --docs-file ./docs --query "reset the device" --top-k 3
+    python test_queries.py --docs-file ./docs --suggest-synonyms synonyms.txt
     python test_queries.py --model-dir ./fine_tuned_splade --docs-file ./docs --synonyms synonyms.txt
     python test_queries.py --model-dir ./fine_tuned_splade --index-dir ./index --filter "year>=2020"
 
@@ -15,9 +16,13 @@ search is hybrid: the scores of the model, of BM25 and, where there are some, of
 query's highest, are added; --search splade, bm25 or dense is one of them alone. Each hit shows its rank, score and text
 (of a long document, its best passage's) and the terms that query and text share with their part of the model's score.
 At the prompt, :help lists what can be done with hits.
+
+--suggest-synonyms finds the abbreviations that the documents define, as "central processing unit (CPU)", and writes
+them for a person to approve; no model is loaded.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -32,11 +37,12 @@ from utils.arguments import (
     refuse_idle_flags,
     refuse_overwriting,
 )
-from utils.console import print_line, print_long_documents, print_skipped, quiet_libraries, run_script
+from utils.console import print_line, print_long_documents, print_skipped, progress_bar, quiet_libraries, run_script
 from utils.device import PRECISIONS
-from utils.documents.reading import read_documents
+from utils.documents.reading import read_documents, stream_documents
 from utils.files import check_writable, write_json
 from utils.records import Document, replace_surrogates
+from utils.search.abbreviations import suggest_synonyms
 from utils.search.dense import DenseEncoder
 from utils.search.document_index import DocumentIndex, models_of_index
 from utils.search.filters import parse_filters
@@ -124,7 +130,34 @@ def open_index(args: ScriptArguments) -> tuple[DocumentIndex, SpladeEncoder]:
     return index, model
 
 
+def write_suggestions(args: ScriptArguments) -> None:
+    """Write the abbreviations that the documents define to a file, which must not be there yet."""
+    path = args.suggest_synonyms
+    for name in sorted(args.given - {"suggest_synonyms", "docs_file", "index_dir", "debug"}):
+        raise ValueError(f"`{name}` has no effect with `suggest_synonyms`; leave it out")
+    if Path(path).exists():
+        raise FileExistsError(f"{path}: is there already, and may hold what was approved; name another file")
+    check_writable(path)
+    skipped: list[str] = []
+    with DocumentIndex(None, args.index_dir) if args.index_dir else nullcontext() as index:
+        documents = _texts(index) if index else (d.full_text for d in stream_documents(args.docs_file, skipped))
+        found, total = suggest_synonyms(path, progress_bar(documents, desc="reading", unit="documents"))
+    print_skipped(skipped)
+    if found:
+        print_line(f"{found:,} abbreviations in {total:,} documents -> {path}; the lines that are right need approval")
+    else:
+        print_line(f"no abbreviation is defined in {total:,} documents")
+
+
+def _texts(index: DocumentIndex) -> Iterator[str]:
+    for name in index.ids():
+        passages = index.passages(index.passages_of(index.find(name).number))
+        yield "\n\n".join(passage.text for passage in passages.values())
+
+
 def main(args: ScriptArguments) -> None:
+    if args.suggest_synonyms:
+        return write_suggestions(args)
     refuse_idle_flags(args, [(args.docs_file, "--docs-file", "language")])
     refuse_overwriting(args.output_file, args.docs_file, args.synonyms, args.index_dir)
     if args.output_file:
@@ -164,6 +197,8 @@ def parse_args() -> ScriptArguments:
     add("--top-k", type=positive_int, default=5, help="hits per query")
     add("--top-terms", type=positive_int, default=8, help="matching terms shown of a hit")
     add("--synonyms", default=None, metavar="FILE", help="lines of `a, b` or `a => b`, which expand queries")
+    suggest = "write the abbreviations that the documents define to this new file, to be approved for --synonyms"
+    add("--suggest-synonyms", default=None, metavar="FILE", help=suggest)
     feedback = "where :like and :dislike record judgments, for generate_training_data.py"
     add("--feedback-file", default="feedback.jsonl", metavar="FILE", help=feedback)
     add("--output-file", default=None, metavar="FILE", help="JSON file for queries and hits")

@@ -6,5 +6,5 @@ searches them by vectors and by words, whose scores `fusion.py` adds, in `index.
 why a passage matched, `prompt.py` lets a person do so. `lexical.py` is BM25, on the terms that `analyzer.py` makes of
 texts; `scorers.py` opens BM25 or any model that scores how well a document answers a query, to distill from, to mine
 hard negatives with and to rank hits anew, and `vector_cache.py` keeps dense models' vectors between runs; `synonyms.py`
-expands queries.
+expands queries, `abbreviations.py` suggests what by.
 """
