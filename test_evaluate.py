@@ -108,9 +108,8 @@ def evaluate(
     index = index_collection(model, data, *given)
     searches = {kind: DocumentSearch(index, model, kind, **options) for kind in args.search}
     if judged:
-        learned = learn_weights(
-            DocumentSearch(index_collection(model, judged, *given), model, fusion=args.fusion), judged
-        )
+        own = {name: options[name] for name in ("fusion", "query_terms")}
+        learned = learn_weights(DocumentSearch(index_collection(model, judged, *given), model, **own), judged)
         weights = " ".join(f"{part}={weight:g}" for part, weight in learned.items())
         print_line(f"{name}: --weights {weights}")
         searches[f"hybrid {weights}"] = DocumentSearch(index, model, "hybrid", **{**options, "weights": learned})

@@ -171,6 +171,22 @@ def test_a_cross_encoder_scores_the_best_hits_anew(docs, tmp_path, cross_encoder
     assert hits("--rerank-model", cross_encoder, "--rerank-depth", 3, "--top-k", 1) == reranked[:1]
 
 
+def test_a_query_is_searched_by_its_heaviest_terms(docs, tmp_path, loaded):
+    out = tmp_path / "hits.json"
+    query = "how much air do the brakes need?"
+    search = ["--docs-file", docs, "--model-dir", "splade-tiny", "--query", query, "--search", "splade"]
+    terms = {}
+    for count in (None, 2):
+        options = ["--query-terms", count] if count else []
+        assert run(SCRIPT, *search, "--output-file", out, *options).returncode == 0
+        terms[count] = {word for hit in json.loads(out.read_text())[0]["results"] for word, _ in hit["terms"]}
+    model = loaded[1]
+    vector = model.encode_query(query)
+    heaviest = model.decode_terms(vector.indices[(-vector.values).argsort()[:2]])
+    assert terms[2] == set(heaviest) and len(terms[None]) > 2
+    fails_with_one_line(run(SCRIPT, *search[:-1], "bm25", "--query-terms", 2), "--query-terms has no effect without")
+
+
 def test_synonyms_expand_queries(tmp_path):
     (tmp_path / "docs.json").write_text(json.dumps(DOCUMENTS))
     synonyms = tmp_path / "synonyms.txt"

@@ -5,6 +5,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from utils.arguments import check_positive
 from utils.search.document_index import DocumentIndex, Hit
 from utils.search.filters import Condition
 from utils.search.synonyms import Synonyms
@@ -37,8 +38,10 @@ class DocumentSearch:
         fusion: one of utils.search.fusion.FUSIONS, for a hybrid search.
         weights: of a hybrid search, by the names of utils.search.document_index.LEGS; it is of those alone. None for
             all, 1 each.
+        query_terms: search by the so many heaviest terms of a query's vector alone; None for all.
 
     Raises:
+        ValueError: `query_terms` is not at least 1.
         ValueError, OSError, ImportError: as `search_by`.
     """
 
@@ -53,10 +56,12 @@ class DocumentSearch:
         rerank_depth: int = RERANKED,
         fusion: str = "scores",
         weights: dict[str, float] | None = None,
+        query_terms: int | None = None,
     ) -> None:
+        check_positive(query_terms=query_terms)
         self.index, self.model, self.synonyms, self.where = index, model, synonyms, where
         self.rerank, self.rerank_depth = rerank, rerank_depth
-        self.fusion, self.weights = fusion, weights
+        self.fusion, self.weights, self.query_terms = fusion, weights, query_terms
         self.search_by(kind)
 
     def search_by(self, kind: str) -> None:
@@ -81,7 +86,7 @@ class DocumentSearch:
         expanded = self.synonyms.expand(query) if self.synonyms else query
         vector = self.model.encode_query(expanded) if "splade" in self.legs else EMPTY_VECTOR
         dense = self.index.dense.encode([expanded], queries=True)[0] if "dense" in self.legs else None
-        return EncodedQuery(query, expanded, vector, dense)
+        return EncodedQuery(query, expanded, vector.heaviest(self.query_terms), dense)
 
     def search(self, query: str, top_k: int) -> list[dict[str, Any]]:
         """Return the `top_k` best hits of a query, see `find`."""

@@ -18,6 +18,8 @@ def add_ranking_arguments(parser: ScriptParser) -> None:
     add("--fusion", choices=FUSIONS, default="scores", help="what the parts of a hybrid search are added by")
     weights = "the parts of a hybrid search, as splade=0.6 bm25=0.4; default: all that there are, with 1 each"
     add("--weights", nargs="+", default=None, metavar="PART=WEIGHT", help=weights)
+    terms = "search by the N heaviest terms of a query's vector alone; default: all"
+    add("--query-terms", type=positive_int, default=None, metavar="N", help=terms)
     rerank = "a cross-encoder, which scores the best hits anew (needs sentence-transformers)"
     add("--rerank-model", default=None, metavar="NAME", help=rerank)
     add("--rerank-depth", type=positive_int, default=RERANKED, metavar="N", help="hits that it scores")
@@ -39,8 +41,10 @@ def ranking_options(args: ScriptArguments, searches: Collection[str]) -> dict[st
             (args.rerank_model, "--rerank-model", "rerank_depth"),
             ("hybrid" in searches, "--search hybrid", "fusion weights"),
             ({"hybrid", "dense"} & {*searches}, "--search hybrid or dense", "dense_model"),
+            ({"hybrid", "splade"} & {*searches}, "--search hybrid or splade", "query_terms"),
         ],
     )
     weights = parse_weights(args.weights, "part of the search", LEGS) if args.weights else None
     rerank = open_reranker(args.rerank_model, args.device) if args.rerank_model else None
-    return {"fusion": args.fusion, "weights": weights, "rerank": rerank, "rerank_depth": args.rerank_depth}
+    given = {name: getattr(args, name) for name in ("fusion", "rerank_depth", "query_terms")}
+    return {**given, "weights": weights, "rerank": rerank}
