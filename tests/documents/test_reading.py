@@ -9,7 +9,7 @@ import pytest
 from conftest import run
 
 from utils.documents.formats.registry import READERS
-from utils.documents.reading import read_documents
+from utils.documents.reading import read_documents, stream_documents
 from utils.records import REPORT_MARK
 
 
@@ -199,13 +199,14 @@ def test_a_folder_of_hostile_files_is_read_with_a_report(tmp_path):
     for i in range(2000):
         (folder / "deep" / f"{i}.txt").write_text(f"tiny {i}")
     documents, skipped = read_documents(folder)
-    assert len(documents) == 2004
+    assert len(documents) == 2003
     texts = {document.id: document.text for document in documents}
     assert texts["broken.md"].startswith("größer") and texts["page.html"] == "seen"
     assert texts["name with\nnewline.txt"] == "a name of two lines"
     reasons = {Path(reason.partition(":")[0]).name: reason.partition(":")[2].strip() for reason in skipped}
     assert reasons == {
         "binary.txt": "binary, not text",
+        "empty.txt": "holds no text",
         "line.txt": "holds 100 MB, more than 20; split it",
         "nested.html": "its elements are nested too deep",
         "pipe.txt": "is not a regular file",
@@ -346,9 +347,19 @@ def test_a_beir_folder_gives_its_corpus_alone(beir):
     assert [document.id for document in read_documents(beir).documents] == ["d1", "d2", "d3"]
 
 
-def test_two_documents_with_one_id_get_different_ids(tmp_path):
-    (tmp_path / "a.json").write_text(json.dumps([{"id": "x", "text": "one"}, {"id": "x", "text": "two"}]))
-    assert [document.id for document in read_documents(tmp_path).documents] == ["x", "x~2"]
+def test_documents_with_one_id_get_different_ids_and_that_is_said(tmp_path, capsys):
+    file = tmp_path / "a.json"
+    file.write_text(json.dumps([{"id": name, "text": "one"} for name in ("x", "y", "x", "y", "x", "a\nb", "a\nb")]))
+    ids = ["x", "y", "x~2", "y~2", "x~3", "a\nb", "a\nb~2"]
+    for path in (tmp_path, file):
+        assert [document.id for document in read_documents(path).documents] == ids
+        said = f"{path}: 4 documents have the id of an earlier one; they are called 'x~2', 'y~2', 'x~3', ...\n"
+        assert capsys.readouterr().out == said
+    assert [document.id for document in stream_documents(file, [])] == ids
+    assert capsys.readouterr().out == said
+    file.write_text(json.dumps([{"id": "a\nb", "text": "one"}] * 2))
+    read_documents(file)
+    assert capsys.readouterr().out.endswith(" are called 'a b~2'\n")
 
 
 def test_an_id_in_two_files_names_its_file(tmp_path):

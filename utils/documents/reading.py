@@ -7,7 +7,7 @@ from collections.abc import Collection, Iterator, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from utils.console import progress_bar
+from utils.console import print_line, progress_bar
 from utils.documents.formats.registry import READERS, read_page
 from utils.documents.normalization import normalize
 from utils.documents.repetition import drop_repeated_text
@@ -27,6 +27,7 @@ INDEX_STORE = "store.sqlite"  # a file of a folder that is an index of utils.sea
 PACKAGE_FOLDERS = {"node_modules", "site-packages", "__pycache__"}  # of installed packages, not of these documents
 REPORT_MARK_BYTES = 1000  # bytes at the start of a page in which the mark stands
 MAX_OUTPUTS_NAMED = 5  # of the scripts' outputs in a folder; of more, the number is said
+MAX_IDS_NAMED = 3  # of those that had to be changed
 MAX_UNREAD_SUFFIXES = 20  # suffixes named of a folder's other files, the most frequent; the rest is added up
 
 
@@ -112,7 +113,7 @@ def read_documents(path: str | Path) -> Documents:
             raise ImportError(f"{path}: to read it: pip install {error}") from None
         if not read[0][1]:
             raise ValueError(f"{path}: holds no documents")
-    _make_ids_unique(read)
+    _make_ids_unique(read, path)
     documents = [document for _, of_file in read for document in of_file]
     return Documents(documents, [type(reason)(replace_surrogates(" ".join(reason.split()))) for reason in skipped])
 
@@ -135,6 +136,7 @@ def stream_documents(path: str | Path, skipped: list[str]) -> Iterator[Document]
         unique.apply(document)
         found = True
         yield document
+    unique.print_changed(file)
     if not found:
         raise ValueError(f"{file}: holds no documents")
 
@@ -205,7 +207,7 @@ def _read_file(file: Path, name: str, skipped: list[str]) -> list[Document]:
     id. A line on broken records is added to `skipped`.
 
     Raises:
-        ValueError: it is no regular file, or broken.
+        ValueError: it is no regular file, or broken, or a page without text.
         OutputError: one of the scripts wrote the file.
     """
     if not file.is_file():
@@ -215,6 +217,8 @@ def _read_file(file: Path, name: str, skipped: list[str]) -> list[Document]:
     if file.suffix == ".html" and _is_report(file):
         raise OutputError(f"{file}: is a report of generate_training_data.py, no document")
     title, text = read_page(file)
+    if not title and not text:
+        raise ValueError(f"{file}: holds no text")
     return [Document(id=name, title=title, text=text)]
 
 
@@ -280,12 +284,13 @@ def _pop_given(fields: dict[str, Any], *names: str) -> Any:
     return fields.pop(max(present, key=lambda name: (fields[name] is not None, str(fields[name]).strip() != "")))
 
 
-def _make_ids_unique(read: Sequence[tuple[str, Sequence[Document]]]) -> None:
+def _make_ids_unique(read: Sequence[tuple[str, Sequence[Document]]], path: Path) -> None:
     """Put the file's name before ids that two files have, and append `~2`, `~3` and so on to those that still occur
     again, in place.
 
     Args:
         read: (name of a file, its documents).
+        path: where they are, for a line of output.
     """
     files = Counter(name for _, documents in read for name in {document.id for document in documents})
     for name, documents in read:
@@ -295,6 +300,7 @@ def _make_ids_unique(read: Sequence[tuple[str, Sequence[Document]]]) -> None:
     unique = _UniqueIds()
     for document in (document for _, documents in read for document in documents):
         unique.apply(document)
+    unique.print_changed(path)
 
 
 class _UniqueIds:
@@ -303,6 +309,7 @@ class _UniqueIds:
     def __init__(self) -> None:
         self._seen: set[str] = set()
         self._occurrences: Counter[str] = Counter()
+        self._changed: list[str] = []
 
     def apply(self, document: Document) -> None:
         base = document.id
@@ -310,3 +317,14 @@ class _UniqueIds:
             self._occurrences[base] += 1
             document.id = f"{base}~{self._occurrences[base] + 1}"
         self._seen.add(document.id)
+        if document.id != base:
+            self._changed.append(f"'{document.id}'")
+
+    def print_changed(self, path: Path) -> None:
+        """Print how many ids were not as they are in the input, if there are any."""
+        if self._changed:
+            more = ", ..." if len(self._changed) > MAX_IDS_NAMED else ""
+            names = " ".join(", ".join(self._changed[:MAX_IDS_NAMED]).split())
+            print_line(
+                f"{path}: {len(self._changed):,} documents have the id of an earlier one; they are called {names}{more}"
+            )
