@@ -11,7 +11,8 @@
 
 A vector is {"indices": [vocabulary ids], "values": [weights]} or, with --words, {"words": {word: weight}}; a line of
 the output file has the document's id too, and its metadata if it has some. Interrupted, the same command goes on where
-it was. An output file that ends in .npz is a SciPy CSR matrix [documents, vocabulary] with the array `ids` beside it.
+it was. An output file that ends in .npz is a SciPy CSR matrix [documents, vocabulary] with the ids beside it, which
+json.loads(numpy.load(FILE)["ids"].tobytes()) reads.
 
 An index holds passages, with their texts and their documents' metadata. Run again, the command encodes what has changed
 alone, also after it was interrupted; --prune removes the documents that the input no longer has. With --dense-model (a
@@ -379,10 +380,8 @@ def add_documents(
     read, which `skipped` tells in the end."""
     seen: set[str] = set()
     update = index.add((seen.add(d.id) or d for d in documents), batch_size, show_progress=True)
-    print_line(
-        f"{update.added:,} documents added, {update.changed:,} encoded anew, {update.relabeled:,} with other metadata, "
-        f"{update.unchanged:,} as they were"
-    )
+    kinds = "new", "changed and encoded anew", "with other metadata alone", "unchanged"
+    print_line("documents: " + ", ".join(f"{count:,} {kind}" for count, kind in zip(update, kinds) if count))
     print_long_documents(index.long_documents, update.added + update.changed, index.model.max_length)
     print_skipped(skipped)
     gone = [name for name in index.ids() if name not in seen]
@@ -492,7 +491,8 @@ def write_lines(path: str, encoder: SpladeEncoder, encoded: Encoded, words: bool
 
 
 def write_matrix(path: str, encoder: SpladeEncoder, encoded: Encoded) -> tuple[int, int]:
-    """Write vectors as the rows of a CSR matrix, as scipy.sparse.load_npz reads it, with the array `ids`."""
+    """Write vectors as the rows of a CSR matrix, as scipy.sparse.load_npz reads it, with the array `ids`: a JSON list
+    in bytes, since an array of texts has room for the longest in each place."""
     ids, vectors = [], []
     for document, vector in encoded:
         ids.append(document.id)
@@ -500,7 +500,7 @@ def write_matrix(path: str, encoder: SpladeEncoder, encoded: Encoded) -> tuple[i
     matrix = to_csr(vectors, encoder.vocabulary_size)
     parts = {name: getattr(matrix, name) for name in ("data", "indices", "indptr", "shape")}
     with replacing(path) as unfinished, unfinished.open("wb") as file:
-        np.savez_compressed(file, format="csr", **parts, ids=np.array(ids))
+        np.savez_compressed(file, format="csr", **parts, ids=np.frombuffer(json.dumps(ids).encode(), np.uint8))
     return len(ids), matrix.nnz
 
 

@@ -145,7 +145,7 @@ def test_an_index_is_made_changed_and_searched_from_the_shell(docs, tmp_path):
     make = ["--model-dir", "splade-tiny", "--input-file", docs, "--index-dir", index]
     done = run(SCRIPT, *make)
     assert done.returncode == 0, done.stderr
-    assert "7 documents added, 0 encoded anew" in done.stdout and "7 documents in 7 passages" in done.stdout
+    assert "\ndocuments: 7 new\n" in f"\n{done.stdout}" and "7 documents in 7 passages" in done.stdout
     search = ["--model-dir", "splade-tiny", "--index-dir", index, "--query", "mirrors", "--output-file", out]
     done = run("test_queries.py", *search, "--filter", "truck=T 7")
     assert done.returncode == 0, done.stderr
@@ -154,14 +154,14 @@ def test_an_index_is_made_changed_and_searched_from_the_shell(docs, tmp_path):
     (docs / "brakes.txt").write_text("Bleed the radiators in autumn.")
     (docs / "engine.md").unlink()
     done = run(SCRIPT, *make)
-    assert "0 documents added, 1 encoded anew, 0 with other metadata, 5 as they were" in done.stdout
+    assert "documents: 1 changed and encoded anew, 5 unchanged\n" in done.stdout
     assert "1 documents are not in the input, --prune removes them: engine.md" in done.stdout
     done = run(SCRIPT, *make, "--prune")
     assert (
         "1 documents removed that the input does not have: engine.md" in done.stdout and "6 documents in" in done.stdout
     )
     done = run(SCRIPT, "--input-file", docs, "--index-dir", index)
-    assert "6 as they were" in done.stdout  # with the index's own model
+    assert "documents: 6 unchanged\n" in done.stdout  # with the index's own model
     done = run("test_queries.py", "--index-dir", index, "--query", "mirrors")
     assert "Rank 1" in done.stdout and "mirror-1" in done.stdout, done.stderr
     done = run(SCRIPT, "--index-dir", index, "--delete", "mirror-1", "none")
@@ -195,7 +195,7 @@ def test_vectors_are_written_as_words_and_as_a_matrix(docs, tmp_path, tiny):
         done = run(SCRIPT, "--model-dir", "splade-tiny", "--input-file", docs, "--output-file", out, *options)
         assert done.returncode == 0, done.stderr
     expected = [json.loads(line) for line in lines.read_text().splitlines()]
-    loaded, ids = scipy.sparse.load_npz(matrix), np.load(matrix)["ids"].tolist()
+    loaded, ids = scipy.sparse.load_npz(matrix), json.loads(np.load(matrix, allow_pickle=False)["ids"].tobytes())
     assert ids == [row["id"] for row in expected] and loaded.shape == (len(ids), tiny.vocabulary_size)
     for number, (row, line) in enumerate(zip(expected, words.read_text().splitlines(), strict=True)):
         assert loaded[[number]].indices.tolist() == row["indices"]
@@ -203,6 +203,15 @@ def test_vectors_are_written_as_words_and_as_a_matrix(docs, tmp_path, tiny):
         by_word = json.loads(line)["words"]
         assert list(by_word.values()) == pytest.approx(row["values"])
         assert tiny.tokenizer.convert_tokens_to_ids(list(by_word)) == row["indices"]
+
+
+def test_one_long_id_costs_a_matrix_its_own_bytes_alone(tmp_path):
+    names = ["a" * 10_000, "é\n", *map(str, range(500))]
+    (tmp_path / "docs.jsonl").write_text("".join(json.dumps({"id": name, "text": ""}) + "\n" for name in names))
+    options = ["--input-file", tmp_path / "docs.jsonl", "--output-file", tmp_path / "v.npz"]
+    assert run(SCRIPT, "--model-dir", "splade-tiny", *options).returncode == 0
+    ids = np.load(tmp_path / "v.npz")["ids"]
+    assert ids.nbytes < 20_000 and json.loads(ids.tobytes()) == names
 
 
 def test_matrices_are_compared_and_decoded(tiny):
