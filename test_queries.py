@@ -169,7 +169,7 @@ def main(args: ScriptArguments) -> None:
     with index:
         search = DocumentSearch(index, model, args.search, synonyms, where, **options)
         search.search("warm up", args.top_k)  # the first query is traced, which is no query's latency
-        prompt = Prompt(search, args.top_k, args.top_terms, Path(args.feedback_file))
+        prompt = Prompt(search, args.top_k, args.top_terms, Path(args.feedback_file), args.filter)
         if args.query is None:
             prompt.run()
         else:

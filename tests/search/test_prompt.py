@@ -64,6 +64,23 @@ def test_filters_and_the_kind_of_search_hold_until_they_are_changed(ask):
     assert "Rank 2" in answers[7]
 
 
+def test_a_refused_filter_says_which_one_still_holds(ask):
+    refused, *_ = ask(":filter year")
+    assert refused.endswith("; still searching all documents\n")
+    lines = ":filter color=red", ":filter year=2021", ":filter 'a", "mirrors"
+    refused, _, again, answer = ask(*lines, options=["--filter", "year=2020"])[:4]
+    assert refused.endswith("they have id, truck, year; still searching documents with year=2020\n")
+    assert again.endswith("No closing quotation; still searching documents with year=2021\n")
+    assert "that the filter lets through" in answer or "oil" in answer
+
+
+@pytest.mark.parametrize(("kind", "table", "words"), [("bm25", False, True), ("splade", True, False)])
+def test_what_did_not_count_explains_nothing(ask, kind, table, words):
+    _, _, explained, _, later, _ = ask(f":search {kind}", "mirror", ":explain 1", ":search hybrid", ":explain 1")
+    for answer in (explained, later):  # the query was searched before
+        assert ("in passage" in answer) == table and ("words of both" in answer) == words
+
+
 def test_judgments_are_feedback_that_becomes_training_data(ask, tmp_path):
     answers = ask("mirrors in the rear", ":like 1", ":dislike 2", "oil", ":like 1", options=["--top-k", 2])
     assert answers[1].startswith("liked ") and answers[2].startswith("disliked ")
@@ -88,7 +105,7 @@ def test_a_passage_is_shown_whole(ask):
     [
         (":explain 1", "there is no hit yet: type a query"),
         (":foo 1", ":foo: no such command; :help lists them"),
-        (":search all", ":search all: use hybrid, splade, bm25"),
+        (":search all", "search by 'all': use hybrid, splade, bm25, dense"),
         (":filter year", "filter 'year': expected a field"),
         (":filter color=red", "filter on 'color': no document has this field; they have id, truck, year"),
         (":filter 'a", ":filter 'a: No closing quotation"),

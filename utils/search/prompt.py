@@ -36,15 +36,20 @@ class Prompt:
         top_k: hits per query.
         top_terms: matching terms shown of a hit.
         feedback_file: where judgments of hits go, JSON Lines as `utils.training_data.feedback` reads them.
+        filters: what the search's conditions were parsed of.
 
     Attributes:
         records: {"query", "results"} of each query.
     """
 
-    def __init__(self, search: DocumentSearch, top_k: int, top_terms: int, feedback_file: Path) -> None:
+    def __init__(
+        self, search: DocumentSearch, top_k: int, top_terms: int, feedback_file: Path, filters: Sequence[str] = ()
+    ) -> None:
         self.search, self.top_k, self.top_terms, self.feedback_file = search, top_k, top_terms, feedback_file
+        self._filters = filters
         self.records: list[dict[str, Any]] = []
         self._query: EncodedQuery | None = None
+        self._legs = search.legs  # of the last query
 
     def run(self) -> None:
         """Ask until `quit` or the end of input."""
@@ -72,7 +77,7 @@ class Prompt:
         encoded = time.perf_counter()
         results = self.search.find(query, self.top_k)
         milliseconds = [1000 * (end - start) for start, end in ((started, encoded), (encoded, time.perf_counter()))]
-        self._query = query
+        self._query, self._legs = query, self.search.legs
         self.records.append({"query": text, "results": results})
         print_hits(results, self.top_terms, bool(self.search.where))
         print_line(f"({milliseconds[0]:.1f} ms to encode, {milliseconds[1]:.1f} ms to search)\n")
@@ -101,13 +106,16 @@ class Prompt:
 
     def _filter(self, given: str) -> None:
         try:
-            filters = shlex.split(given)
+            filters = _split_filters(given)
+            where = parse_filters(filters)
+            self.search.index.check_filters(where)
         except ValueError as error:
-            raise ValueError(f":filter {given}: {error}") from None
-        where = parse_filters(filters)
-        self.search.index.check_filters(where)
-        self.search.where = where
-        print_line(f"searching documents with {' '.join(filters)}" if filters else "searching all documents")
+            raise ValueError(f"{error}; still {self._searched()}") from None
+        self.search.where, self._filters = where, filters
+        print_line(self._searched())
+
+    def _searched(self) -> str:
+        return f"searching documents with {' '.join(self._filters)}" if self._filters else "searching all documents"
 
     def _search_by(self, given: str) -> None:
         self.search.search_by(given)
@@ -126,7 +134,10 @@ class Prompt:
         rows, words = self.search.explain(self._query, self._hit(given)["passage"])
         if rows:
             print_line(format_table(rows))
-        print_line(f"words of both, by BM25: {', '.join(words) or 'none'}")
+        if "bm25" in self._legs:
+            print_line(f"words of both, by BM25: {', '.join(words) or 'none'}")
+        elif not rows:
+            print_line("found by its dense vector alone")
 
     def _more(self, given: str) -> None:
         hit = self._hit(given)
@@ -150,6 +161,13 @@ class Prompt:
             file.flush()
             os.fsync(file.fileno())
         print_line(f"{'liked' if liked else 'disliked'} {hit['id']} -> {self.feedback_file}")
+
+
+def _split_filters(given: str) -> list[str]:
+    try:
+        return shlex.split(given)
+    except ValueError as error:
+        raise ValueError(f":filter {given}: {error}") from None
 
 
 def print_hits(results: Sequence[dict[str, Any]], top_terms: int, filtered: bool) -> None:
