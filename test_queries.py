@@ -52,6 +52,7 @@ from utils.search.settings import add_ranking_arguments, ranking_options
 from utils.search.synonyms import Synonyms
 from utils.splade.encoder import SpladeEncoder
 from utils.splade.tokenization import check_text, check_texts
+from utils.training_data.feedback import check_feedback_file
 
 if TYPE_CHECKING:  # importing it before utils.console would make tqdm warn in a notebook
     from transformers import PreTrainedTokenizerBase
@@ -159,7 +160,9 @@ def main(args: ScriptArguments) -> None:
     if args.suggest_synonyms:
         return write_suggestions(args)
     refuse_idle_flags(args, [(args.docs_file, "--docs-file", "language")])
-    refuse_overwriting(args.output_file, args.docs_file, args.synonyms, args.index_dir)
+    refuse_overwriting(args.output_file, args.docs_file, args.synonyms, args.index_dir, args.feedback_file)
+    if args.query is None:
+        check_feedback_file(args.feedback_file)
     if args.output_file:
         check_writable(args.output_file)
     synonyms = Synonyms(args.synonyms) if args.synonyms else None

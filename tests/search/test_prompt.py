@@ -9,7 +9,7 @@ import subprocess
 import sys
 
 import pytest
-from conftest import ROOT, run
+from conftest import ROOT, fails_with_one_line, run
 
 from utils.training_data.feedback import read_feedback_examples
 
@@ -98,6 +98,17 @@ def test_a_passage_is_shown_whole(ask):
     _, shown, _ = ask("what do parrots eat?", ":more 1", documents=[*DOCUMENTS, f"{text} Parrots eat seeds."])
     first, passage = shown.strip().split("\n")
     assert first == "docs.json#4, passage 3 of 3" and passage.endswith("Parrots eat seeds.") and len(passage) > 400
+
+
+def test_judgments_are_not_added_to_what_is_no_feedback(tmp_path):
+    documents = tmp_path / "docs.jsonl"
+    documents.write_text(json.dumps({"text": "The mirror."}) + "\n")
+    search = ["--model-dir", "splade-tiny", "--docs-file", documents, "--feedback-file"]
+    done = run("test_queries.py", *search, documents)
+    fails_with_one_line(done, f"{documents}: holds no feedback", "name another --feedback-file")
+    same = tmp_path / "a.json"
+    fails_with_one_line(run("test_queries.py", *search, same, "--output-file", same), "name another output file")
+    assert run("test_queries.py", *search, tmp_path / "new.jsonl").returncode == 0
 
 
 @pytest.mark.parametrize(

@@ -81,6 +81,25 @@ def read_feedback_examples(path: str | Path, chunks: Sequence[Chunk] = ()) -> tu
     return examples, skipped_queries
 
 
+def check_feedback_file(path: str | Path) -> None:
+    """Check that feedback can be added to a JSON Lines file: none is there, it is empty, or it begins with some.
+
+    Raises:
+        ValueError: it holds something else, such as documents.
+        OSError: it cannot be read.
+    """
+    if Path(path).exists():
+        with Path(path).open("rb") as lines:
+            first = lines.readline()
+        try:
+            if first:
+                Feedback.model_validate_json(first)
+        except ValidationError:
+            raise ValueError(
+                f"{path}: holds no feedback, and judgments would be added to it; name another `feedback_file`"
+            ) from None
+
+
 def _timestamp(time: datetime.datetime | float | None) -> float:
     """Return seconds since 1970 in UTC, which a time without a zone is taken to be; minus infinity for no time."""
     if isinstance(time, datetime.datetime):
