@@ -153,7 +153,9 @@ def test_an_index_is_made_changed_and_searched_from_the_shell(docs, tmp_path):
     assert hit["id"] == "mirror-1" and hit["metadata"] == {"truck": "T 7"}
     (docs / "brakes.txt").write_text("Bleed the radiators in autumn.")
     (docs / "engine.md").unlink()
+    (docs / "empty.txt").touch()
     done = run(SCRIPT, *make)
+    assert "empty.txt: holds no text" in done.stdout
     assert "documents: 1 changed and encoded anew, 5 unchanged\n" in done.stdout
     assert "1 documents are not in the input, --prune removes them: engine.md" in done.stdout
     done = run(SCRIPT, *make, "--prune")

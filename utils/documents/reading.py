@@ -86,7 +86,8 @@ def read_documents(path: str | Path) -> Documents:
             except ImportError as error:
                 missing[file.suffix.lower(), str(error)] += 1
             except (ValueError, OSError) as error:
-                skipped.append(Unread(error))
+                is_empty = file.is_file() and file.stat().st_size == 0
+                skipped.append(str(error) if is_empty else Unread(error))
         for (suffix, name), count in missing.items():
             skipped.append(Unread(f"{count} {suffix} files; to read them: pip install {name}"))
         if links:
