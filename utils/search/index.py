@@ -20,6 +20,7 @@ SPLADE, WORDS, DENSE = "splade", "words", "dense"
 UPSERT_POINTS = 1000  # points per update; bounds the memory of those that are converted at a time
 MAX_HITS = 2**31  # that the engine can be asked for
 MAX_INDEXED_FIELDS = 64  # fields with an index of their own, which makes a filter faster and its first value slow
+SEGMENTS = 4  # that a search goes through on all cores; each is merged apart, so that few additions rebuild little
 STAMP_NAME = "stamp"  # a file of the folder, which says what state the engine was left in
 
 
@@ -69,17 +70,8 @@ class VectorIndex:
                 raise ValueError(f"{folder}: the engine cannot read it: {' '.join(str(error).split())}") from None
         else:
             self.folder.mkdir(parents=True, exist_ok=True)
-            half = engine.VectorStorageDatatype.Float16
-            kinds = {
-                SPLADE: engine.EdgeSparseVectorParams(datatype=half),
-                WORDS: engine.EdgeSparseVectorParams(datatype=half, modifier=engine.Modifier.Idf),
-            }
-            dense = {}
-            if dimensions:  # normalized, so that the product is the cosine
-                dense[DENSE] = engine.EdgeVectorParams(dimensions, engine.Distance.Dot, datatype=half)
-            config = engine.EdgeConfig(vectors=dense, sparse_vectors=kinds, wal_enabled=False)
             with self._named_errors():
-                self._shard = engine.EdgeShard.create(str(self.folder), config)
+                self._shard = engine.EdgeShard.create(str(self.folder), _engine_config(dimensions))
         self._indexed_fields = set(self._shard.info().payload_schema)
 
     @contextlib.contextmanager
@@ -100,7 +92,7 @@ class VectorIndex:
 
     def __len__(self) -> int:
         """Return the number of points; one whose vectors are all empty is none."""
-        return self._shard.count(engine.CountRequest(exact=True))
+        return self._shard.info().points_count
 
     def upsert(self, points: Iterable[IndexPoint]) -> None:
         """Add points, each in place of one of the same number; one whose vectors are all empty takes that away."""
@@ -123,7 +115,8 @@ class VectorIndex:
         self.delete(empty)
 
     def _index_field(self, name: str, texts: bool) -> None:
-        kind = engine.PayloadSchemaType.Keyword if texts else engine.PayloadSchemaType.Float
+        cold = engine.Memory.Cold  # in memory, these would be what takes longest to open
+        kind = engine.KeywordIndexParams(memory=cold) if texts else engine.FloatIndexParams(memory=cold)
         self._update(engine.UpdateOperation.create_field_index(name, kind))
         self._indexed_fields.add(name)
 
@@ -142,11 +135,15 @@ class VectorIndex:
         with self._named_errors():
             self._shard.flush()
 
-    def settle(self, stamp: str) -> None:
-        """Merge what many updates have left apart, and drop what they have removed, where that is worth it; then write
-        the stamp."""
+    def merge(self) -> None:
+        """Merge what many updates have left apart, and drop what they have removed, where that is worth it."""
         with self._named_errors():
             self._shard.optimize()
+
+    def settle(self, stamp: str) -> None:
+        """Merge as `merge` does, and write the changes and the stamp."""
+        self.merge()
+        with self._named_errors():
             self._shard.flush()
             if self._deleted:  # until it is loaded again, the engine counts words of what was removed
                 self._shard.close()
@@ -172,6 +169,19 @@ class VectorIndex:
         )
         hits = [(hit.id, hit.score) for hit in self._shard.query(request)]
         return sorted(hits, key=lambda hit: (-hit[1], hit[0]))
+
+
+def _engine_config(dimensions: int | None) -> engine.EdgeConfig:
+    half, cached = engine.VectorStorageDatatype.Float16, engine.Memory.Cached  # which several processes share
+    kinds = {
+        SPLADE: engine.EdgeSparseVectorParams(datatype=half, memory=cached),
+        WORDS: engine.EdgeSparseVectorParams(datatype=half, memory=cached, modifier=engine.Modifier.Idf),
+    }
+    dense = {}
+    if dimensions:  # normalized, so that the product is the cosine
+        dense[DENSE] = engine.EdgeVectorParams(dimensions, engine.Distance.Dot, datatype=half, memory=cached)
+    optimizers = engine.EdgeOptimizersConfig(default_segment_number=SEGMENTS)
+    return engine.EdgeConfig(vectors=dense, sparse_vectors=kinds, optimizers=optimizers, wal_enabled=False)
 
 
 def _holds_terms(vector: SparseVector | np.ndarray) -> bool:

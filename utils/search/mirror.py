@@ -17,6 +17,7 @@ from utils.splade.vectors import SparseVector
 
 ENGINE_NAME = "engine"  # in an index's folder
 SETTLED_PASSAGES = 10_000  # passages that the engine takes in between two flushes
+MERGED_PASSAGES = 250_000  # that it takes in between two merges, which bounds the memory that one takes: 5 GB
 TAKEN_PASSAGES = 256  # passages read of the store at a time
 # BM25's weights depend on the mean length of all passages. When it is this far from what it was, they are made anew.
 LENGTH_TOLERANCE = 0.05
@@ -110,11 +111,16 @@ class EngineMirror:
         total, mean_words = store.count_changes(), store.about("mean_words")
         if total or not store.about("engine_settled"):
             store.note(engine_settled=False)
+            unmerged = 0
             with progress_bar(total=total, desc="indexing", unit="passages", leave=False, show=show_progress) as bar:
                 while numbers := store.changes(SETTLED_PASSAGES):
                     for start in range(0, len(numbers), TAKEN_PASSAGES):
                         self._take_in(numbers[start : start + TAKEN_PASSAGES], mean_words)
                         bar.update(len(numbers[start : start + TAKEN_PASSAGES]))
+                    unmerged += len(numbers)
+                    if unmerged >= MERGED_PASSAGES:
+                        engine.merge()
+                        unmerged = 0
                     engine.flush()
                     store.settle(numbers[-1])
             stamp = uuid.uuid4().hex
