@@ -426,6 +426,13 @@ def test_a_failed_update_leaves_an_index_that_can_be_searched(model):
     assert by_words(index, "bread filter")
 
 
+def test_of_metadata_that_come_again_in_one_update_the_last_count(model):
+    index = DocumentIndex(model)
+    old, new = (Document(id="a", text="oil", metadata={"year": year}) for year in (2020, 2021))
+    index.add([old])
+    assert index.add([new, old]) == (0, 0, 2, 0) and index.find("a").metadata == {"year": 2020}
+
+
 @pytest.mark.parametrize("language", ["DE", "de-AT", "german"])
 def test_a_language_is_known_by_its_names(model, language):
     index = DocumentIndex(model, language=language)

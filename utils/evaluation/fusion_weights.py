@@ -6,8 +6,8 @@ from collections.abc import Iterator
 from utils.console import progress_bar
 from utils.evaluation.collection import Collection
 from utils.evaluation.metrics import evaluate_run
-from utils.search.document_index import FUSED_DEPTH
 from utils.search.fusion import fuse
+from utils.search.legs import FUSED_DEPTH
 from utils.search.searcher import DocumentSearch
 
 STEPS = 10  # a weight is a multiple of 1 / STEPS; the weights sum to 1

@@ -6,8 +6,9 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from utils.arguments import check_positive
-from utils.search.document_index import DocumentIndex, Hit
+from utils.search.base_index import BaseIndex
 from utils.search.filters import Condition
+from utils.search.legs import Hit
 from utils.search.synonyms import Synonyms
 from utils.splade.encoder import SpladeEncoder
 from utils.splade.vectors import EMPTY_VECTOR, SparseVector
@@ -36,7 +37,7 @@ class DocumentSearch:
         rerank: scores texts for a query, see utils.search.scorers.open_reranker; None to leave the hits in their order.
         rerank_depth: how many of the best hits it scores, by their best passages; only these are found.
         fusion: one of utils.search.fusion.FUSIONS, for a hybrid search.
-        weights: of a hybrid search, by the names of utils.search.document_index.LEGS; it is of those alone. None for
+        weights: of a hybrid search, by the names of utils.search.legs.LEGS; it is of those alone. None for
             all, 1 each.
         query_terms: search by the so many heaviest terms of a query's vector alone; None for all.
 
@@ -47,7 +48,7 @@ class DocumentSearch:
 
     def __init__(
         self,
-        index: DocumentIndex,
+        index: BaseIndex,
         model: SpladeEncoder,
         kind: str = "hybrid",
         synonyms: Synonyms | None = None,

@@ -4,8 +4,8 @@ from collections.abc import Collection
 from typing import Any
 
 from utils.arguments import ScriptArguments, ScriptParser, parse_weights, positive_int, refuse_idle_flags
-from utils.search.document_index import LEGS
 from utils.search.fusion import FUSIONS
+from utils.search.legs import LEGS
 from utils.search.scorers import open_reranker
 from utils.search.searcher import RERANKED
 
