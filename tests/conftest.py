@@ -119,6 +119,20 @@ def cross_encoder(tmp_path_factory):
 
 
 @pytest.fixture
+def qdrant(monkeypatch):
+    """A server with the REST API of Qdrant; what fails there is tried again at once."""
+    from qdrant_server import QdrantServer
+
+    from utils.search import server
+
+    monkeypatch.setattr(server, "FIRST_WAIT", 0.001)
+    monkeypatch.delenv("QDRANT_API_KEY", raising=False)
+    running = QdrantServer()
+    yield running
+    running.close()
+
+
+@pytest.fixture
 def docs(tmp_path):
     """A folder of a few documents in all formats."""
     folder = tmp_path / "docs"
