@@ -5,6 +5,7 @@
     python embedder.py --model-dir ./fine_tuned_splade --input-file ./docs --index-dir ./index
     torchrun --nproc-per-node 2 embedder.py --input-file ./docs --output-file vectors.jsonl
     python embedder.py --index-dir ./index --delete old.html
+    python embedder.py --model-dir ./fine_tuned_splade --input-file ./docs --index-url http://localhost:6333
 
     from embedder import DenseEmbedder, HybridEmbedder, SpladeEmbedder
     SpladeEmbedder(model_dir="./fine_tuned_splade").generate_sparse_embeddings(["a sentence"])
@@ -54,8 +55,9 @@ from utils.device import PRECISIONS, process_place, resolve_device, sum_over_pro
 from utils.documents.reading import Unread, stream_documents
 from utils.files import check_writable, is_pipe, replacing
 from utils.records import Document
+from utils.search.base_index import BaseIndex
 from utils.search.dense import DenseEncoder
-from utils.search.document_index import DocumentIndex, models_of_index
+from utils.search.locations import LAYOUT_FLAGS, SERVER_FLAGS, IndexLocation, add_server_arguments
 from utils.splade.encoder import SpladeEncoder
 from utils.splade.tokenization import check_texts
 from utils.splade.vector_lines import WINDOW, VectorLines
@@ -302,7 +304,7 @@ def _is_matrix(path: str) -> bool:
 
 def main(args: ScriptArguments) -> None:
     check_flags(args)
-    if args.index_dir:
+    if args.index_dir or args.index_url:
         update_index(args)
     else:
         encode(args)
@@ -318,20 +320,25 @@ def check_flags(args: ScriptArguments) -> None:
     refuse_idle_flags(
         args,
         [
-            (args.index_dir, "--index-dir", "language dense_model prune delete rebuild"),
+            (args.index_dir or args.index_url, "--index-dir or --index-url", "language dense_model prune delete"),
+            (args.index_dir, "--index-dir", "rebuild"),
+            (args.index_url, "--index-url", f"{SERVER_FLAGS} {LAYOUT_FLAGS}"),
             (from_file, "--input-file", "language dense_model prune"),
             (args.output_file, "--output-file", "words"),
         ],
     )
-    if args.text is None and not from_file and not (args.index_dir and (args.delete or args.rebuild)):
+    indexed = args.index_dir or args.index_url
+    if args.text is None and not from_file and not (indexed and (args.delete or args.rebuild)):
         raise ValueError("nothing to do: one of the arguments --text --input-file is required")
-    if args.index_dir and args.text is not None:
-        raise ValueError("--index-dir is for documents with ids: name --input-file rather than --text")
+    if indexed and args.text is not None:
+        raise ValueError("an index is of documents with ids: name --input-file rather than --text")
     for name, other in (
         ("top_terms", "output_file"),
         ("top_terms", "index_dir"),
+        ("top_terms", "index_url"),
         ("batch_size", "queries"),
         ("queries", "index_dir"),
+        ("queries", "index_url"),
     ):
         if name in args.given and getattr(args, other):
             raise ValueError(f"`{name}` has no effect with `{other}`; leave it out")
@@ -353,15 +360,15 @@ def update_index(args: ScriptArguments) -> None:
     """Add documents to an index, which is made if there is none, and remove some."""
     skipped: list[str] = []
     documents = open_documents(args.input_file, skipped) if args.input_file else None
-    model = dense = None
+    location, model, dense = IndexLocation(args), None, None
     if documents:
-        own, own_dense = models_of_index(args.index_dir)
+        own, own_dense = location.models()
         model_dir = args.model_dir if "model_dir" in args.given or not own else own
         options = args.max_length, args.device, args.precision, args.threads
         model = SpladeEmbedder(model_dir, *options).encoder
         dense_model = args.dense_model or own_dense
         dense = DenseEmbedder(dense_model, args.device).encoder if dense_model else None
-    with DocumentIndex(model, args.index_dir, True, args.language, args.rebuild, dense) as index:
+    with location.open(model, dense, True, args.language, args.rebuild) as index:
         if args.delete:
             unknown = index.remove(args.delete)
             print_line(f"{len(set(args.delete) - set(unknown)):,} documents removed")
@@ -370,11 +377,11 @@ def update_index(args: ScriptArguments) -> None:
         if documents:
             with on_interrupt(lambda: "the same command goes on with what the index does not have yet"):
                 add_documents(index, documents, skipped, args.batch_size, args.prune)
-        print_line(f"{index.describe()} -> {args.index_dir}")
+        print_line(f"{index.describe()} -> {location}")
 
 
 def add_documents(
-    index: DocumentIndex, documents: Iterable[Document], skipped: list[str], batch_size: int | None, prune: bool
+    index: BaseIndex, documents: Iterable[Document], skipped: list[str], batch_size: int | None, prune: bool
 ) -> None:
     """Add documents to an index; say, or with `prune` remove, those that are not among them, unless some could not be
     read, which `skipped` tells in the end."""
@@ -519,6 +526,8 @@ def parse_args() -> ScriptArguments:
     add = group.add_mutually_exclusive_group().add_argument
     add("--output-file", default=None, metavar="FILE", help="vectors as JSON Lines, or .npz; else they are shown")
     add("--index-dir", default=None, metavar="DIR", help="index to make, or to add documents to")
+    url = "Qdrant server or cluster with such an index (needs qdrant-client)"
+    add("--index-url", default=None, metavar="URL", help=url)
     add = group.add_argument
     add("--words", action="store_true", help="write terms as words, rather than as ids of the vocabulary")
     add("--top-terms", type=positive_int, default=20, help="heaviest terms shown of a text")
@@ -530,6 +539,7 @@ def parse_args() -> ScriptArguments:
     add("--prune", action="store_true", help="remove documents that the input does not have")
     add("--delete", nargs="+", default=[], metavar="ID", help="documents to remove")
     add("--rebuild", action="store_true", help="make the engine's files anew from the passages that are stored")
+    add_server_arguments(parser, changes=True)
     parser.add_device_arguments(*PRECISIONS)
     return parser.parse_args()
 

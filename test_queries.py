@@ -5,6 +5,7 @@
     python test_queries.py --docs-file ./docs --suggest-synonyms synonyms.txt
     python test_queries.py --model-dir ./fine_tuned_splade --docs-file ./docs --synonyms synonyms.txt
     python test_queries.py --model-dir ./fine_tuned_splade --index-dir ./index --filter "year>=2020"
+    python test_queries.py --index-url http://localhost:6333
 
     from test_queries import load_splade_model, retrieve_documents
     tokenizer, model, device = load_splade_model("./fine_tuned_splade")
@@ -43,9 +44,11 @@ from utils.documents.reading import read_documents, stream_documents
 from utils.files import check_writable, write_json
 from utils.records import Document, replace_surrogates
 from utils.search.abbreviations import suggest_synonyms
+from utils.search.base_index import BaseIndex
 from utils.search.dense import DenseEncoder
-from utils.search.document_index import DocumentIndex, models_of_index
+from utils.search.document_index import DocumentIndex
 from utils.search.filters import parse_filters
+from utils.search.locations import SERVER_FLAGS, IndexLocation, add_server_arguments
 from utils.search.prompt import Prompt
 from utils.search.searcher import SEARCHES, DocumentSearch
 from utils.search.settings import add_ranking_arguments, ranking_options
@@ -112,16 +115,19 @@ def retrieve_documents(
 _last: tuple[list[str], DocumentSearch] | None = None
 
 
-def open_index(args: ScriptArguments) -> tuple[DocumentIndex, SpladeEncoder]:
+def open_index(args: ScriptArguments) -> tuple[BaseIndex, SpladeEncoder]:
     """Open the index, or make one of the documents, and load its models."""
+    location = None
     if args.docs_file:
         documents, skipped = read_documents(args.docs_file)
         print_skipped(skipped)
-    own = models_of_index(args.index_dir)[0] if args.index_dir and "model_dir" not in args.given else None
+    else:
+        location = IndexLocation(args)
+    own = location.models()[0] if location and "model_dir" not in args.given else None
     _, model, device = load_splade_model(own or args.model_dir, args.device, args.precision, args.threads)
     dense = DenseEncoder(args.dense_model, args.device) if args.dense_model else None
-    if args.index_dir:
-        index = DocumentIndex(model, args.index_dir, dense=dense)
+    if location:
+        index = location.open(model, dense)
         print_line(f"{index.describe()}, on {device}")
         return index, model
     index = DocumentIndex(model, language=args.language, dense=dense)
@@ -134,13 +140,14 @@ def open_index(args: ScriptArguments) -> tuple[DocumentIndex, SpladeEncoder]:
 def write_suggestions(args: ScriptArguments) -> None:
     """Write the abbreviations that the documents define to a file, which must not be there yet."""
     path = args.suggest_synonyms
-    for name in sorted(args.given - {"suggest_synonyms", "docs_file", "index_dir", "debug"}):
+    effective = {"suggest_synonyms", "docs_file", "index_dir", "index_url", *SERVER_FLAGS.split(), "debug"}
+    for name in sorted(args.given - effective):
         raise ValueError(f"`{name}` has no effect with `suggest_synonyms`; leave it out")
     if Path(path).exists():
         raise FileExistsError(f"{path}: is there already, and may hold what was approved; name another file")
     check_writable(path)
     skipped: list[str] = []
-    with DocumentIndex(None, args.index_dir) if args.index_dir else nullcontext() as index:
+    with nullcontext() if args.docs_file else IndexLocation(args).open(None) as index:
         documents = _texts(index) if index else (d.full_text for d in stream_documents(args.docs_file, skipped))
         found, total = suggest_synonyms(path, progress_bar(documents, desc="reading", unit="documents"))
     print_skipped(skipped)
@@ -150,7 +157,7 @@ def write_suggestions(args: ScriptArguments) -> None:
         print_line(f"no abbreviation is defined in {total:,} documents")
 
 
-def _texts(index: DocumentIndex) -> Iterator[str]:
+def _texts(index: BaseIndex) -> Iterator[str]:
     for name in index.ids():
         passages = index.passages(index.passages_of(index.find(name).number))
         yield "\n\n".join(passage.text for passage in passages.values())
@@ -159,7 +166,8 @@ def _texts(index: DocumentIndex) -> Iterator[str]:
 def main(args: ScriptArguments) -> None:
     if args.suggest_synonyms:
         return write_suggestions(args)
-    refuse_idle_flags(args, [(args.docs_file, "--docs-file", "language")])
+    needs = (args.docs_file, "--docs-file", "language"), (args.index_url, "--index-url", SERVER_FLAGS)
+    refuse_idle_flags(args, needs)
     refuse_overwriting(args.output_file, args.docs_file, args.synonyms, args.index_dir, args.feedback_file)
     if args.query is None:
         check_feedback_file(args.feedback_file)
@@ -188,6 +196,7 @@ def parse_args() -> ScriptArguments:
     add = group.add_mutually_exclusive_group(required=True).add_argument
     add("--docs-file", metavar="PATH", help="documents to search: a file or a folder")
     add("--index-dir", metavar="DIR", help="index to search, which embedder.py has made")
+    add("--index-url", metavar="URL", help="Qdrant server or cluster with such an index (needs qdrant-client)")
     add = group.add_argument
     filters = "only documents with such metadata, as year>=2020 or kind=manual (= != < <= > >=); of several all hold, "
     filters += "and of several = of one field any"
@@ -206,6 +215,7 @@ def parse_args() -> ScriptArguments:
     add("--feedback-file", default="feedback.jsonl", metavar="FILE", help=feedback)
     add("--output-file", default=None, metavar="FILE", help="JSON file for queries and hits")
     add_ranking_arguments(parser)
+    add_server_arguments(parser)
     parser.add_model_argument()
     parser.add_device_arguments(*PRECISIONS)
     return parser.parse_args()

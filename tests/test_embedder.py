@@ -95,7 +95,7 @@ def test_texts_are_shown_with_their_heaviest_terms():
         (["--text", "a", "--device", "cuda:9"], "not available"),
         (["--text", "a", "--model-dir", "./none"], "no such model folder"),
         (["--text", "a", "--output-file", "/proc/none/x"], "cannot write"),
-        (["--text", "a", "--index-dir", "b"], "--index-dir is for documents with ids: name --input-file"),
+        (["--text", "a", "--index-dir", "b"], "an index is of documents with ids: name --input-file"),
         (["--output-file", "a", "--index-dir", "b", "--input-file", "c"], "not allowed with argument"),
         (["--text", "a", "--prune"], "--prune has no effect without --index-dir"),
         (["--index-dir", "{here}", "--delete", "b", "--prune"], "--prune has no effect without --input-file"),

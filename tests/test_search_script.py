@@ -129,7 +129,7 @@ def test_the_prompt_asks_again_until_quit(docs):
     ("arguments", "message"),
     [
         (["--docs-file", "none.json"], "no such file"),
-        ([], "one of the arguments --docs-file --index-dir is required"),
+        ([], "one of the arguments --docs-file --index-dir --index-url is required"),
         (["--index-dir", "{docs}"], "no index in this folder; make one with embedder.py --index-dir"),
         (["--docs-file", "{docs}", "--filter", "truck"], "filter 'truck': expected a field"),
         (["--docs-file", "{docs}", "--filter", "color=red", "--query", "oil"], "have id, truck"),

@@ -41,7 +41,7 @@ def test_the_key_comes_from_the_environment_alone(monkeypatch, capsys):
     ]
     for key in ("se\ncret", "s\u00e9cret"):
         monkeypatch.setenv("QDRANT_API_KEY", key)
-        with pytest.raises(ValueError, match="^QDRANT_API_KEY holds characters that no key has$"):
+        with pytest.raises(ValueError, match=r"^QDRANT_API_KEY holds characters that no key has$"):
             Server("https://qdrant.invalid", 0, 1)
 
 

@@ -240,6 +240,17 @@ class BaseIndex(ABC):
     def passages(self, keys: Iterable[Key]) -> dict[Key, StoredPassage]:
         """Return passages; those that are none are left out."""
 
+    def passage(self, key: Key) -> StoredPassage:
+        """Return a passage.
+
+        Raises:
+            ValueError: it is none, or is no more.
+        """
+        found = self.passages([key]).get(key)
+        if not found:
+            raise ValueError(f"{self._place}: this passage was removed")
+        return found
+
     @abstractmethod
     def passages_of(self, document: Key) -> list[Key]:
         """Return a document's passages, in order."""
@@ -301,9 +312,17 @@ class BaseIndex(ABC):
         known = set(passage.words.indices.tolist())
         return [word for word, number in self._terms.number_words(query).items() if number in known]
 
+    def _origin(self) -> dict[str, Any]:
+        """Return what is noted of a new index: what it is made with."""
+        given = {"format": self.version, "model": self.model.fingerprint, "model_name": _absolute_name(self.model.name)}
+        given["max_length"] = self.model.max_length
+        if self.dense:
+            given |= {"dense_model": self.dense.fingerprint, "dense_model_name": _absolute_name(self.dense.name)}
+            given["dimensions"] = self.dense.dimensions
+        return given
+
     def _check_origin(self) -> None:
-        """Check that the index is one of this version, of these models and this language; note of a new one what it is
-        of.
+        """Check that the index is one of this version, of these models and this language.
 
         Raises:
             ValueError: it is of others.
@@ -311,12 +330,6 @@ class BaseIndex(ABC):
         about, model, place = self.about, self.model, self._place
         if about("format") != self.version:
             raise ValueError(f"{place}: an index of version {about('format')}, not {self.version}; make it anew")
-        if model and about("model") is None:
-            given = {"model": model.fingerprint, "model_name": _absolute_name(model.name)}
-            if self.dense:
-                given |= {"dense_model": self.dense.fingerprint, "dense_model_name": _absolute_name(self.dense.name)}
-                given["dimensions"] = self.dense.dimensions
-            self._note(**given, max_length=model.max_length)
         for encoder, known in ((model, "model"), (self.dense, "dense_model")):
             if encoder and about(known) != encoder.fingerprint:
                 other = about(f"{known}_name") or "none"

@@ -176,13 +176,14 @@ class PointCollection:
             options["offset"] = offset
 
     def get_points(self, ids: Sequence[str], names: Sequence[str], kinds: Sequence[str] = ()) -> list[Point]:
-        """Return points by id, with the values of these names in their payloads and these kinds of vectors; ids that
-        none has are left out."""
+        """Return the points with these ids, in their order, with the values of these names in their payloads and these
+        kinds of vectors; ids that none has are left out."""
         if not ids:
             return []
         options = {"with_payload": list(names), "with_vectors": list(kinds)}
         records = self._server.request(lambda: self._client.retrieve(self._name, ids, **options))
-        return [Point(record.id, _as_arrays(record.vector or {}), record.payload) for record in records]
+        points = {record.id: Point(record.id, _as_arrays(record.vector or {}), record.payload) for record in records}
+        return [points[name] for name in ids if name in points]
 
     def search(self, queries: Sequence[Query], names: Sequence[str], where: Where) -> list[list[tuple[Point, float]]]:
         """Return of each query the (point, product), best first, of points that meet, of each of the lists in `where`,

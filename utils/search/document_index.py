@@ -70,8 +70,8 @@ class DocumentIndex(BaseIndex):
             self._open.enter_context(lock_folder(self._folder, shared=not self._write))
         self._store = PassageStore(self._folder and self._folder / INDEX_STORE)
         self._open.callback(self._store.close)
-        if self.about("format") is None:
-            self._note(format=self.version)
+        if self.model and self.about("format") is None:
+            self._note(**self._origin())
         self._check_origin()
         self._counter = None
         self._mirror = EngineMirror(self._store, self._folder)

@@ -66,7 +66,10 @@ class Prompt:
                 if line.startswith(":"):
                     self._command(line)
                 elif line:
-                    self.answer(line)
+                    try:
+                        self.answer(line)
+                    except OSError as error:  # of a server, which may be back for the next query
+                        print_line(str(error))
 
     def answer(self, text: str) -> None:
         """Search, print the hits, and keep them among the records."""
@@ -144,13 +147,13 @@ class Prompt:
         places = self.search.index.passages_of(hit["index"])
         place = places.index(hit["passage"]) + 1 if hit["passage"] in places else 1
         print_line(f"{hit['id']}, passage {place} of {len(places)}")
-        print_line(self.search.index.passages([hit["passage"]])[hit["passage"]].text)
+        print_line(self.search.index.passage(hit["passage"]).text)
 
     def _judge(self, given: str, liked: bool) -> None:
         hit = self._hit(given)
         line = {
             "query": self._query.text,
-            "document": self.search.index.passages([hit["passage"]])[hit["passage"]].text,
+            "document": self.search.index.passage(hit["passage"]).text,
             "document_id": hit["id"],
             "liked": liked,
             "time": datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="seconds"),

@@ -8,7 +8,7 @@ import numpy as np
 from utils.arguments import check_positive
 from utils.search.base_index import BaseIndex
 from utils.search.filters import Condition
-from utils.search.legs import Hit
+from utils.search.legs import Hit, Key
 from utils.search.synonyms import Synonyms
 from utils.splade.encoder import SpladeEncoder
 from utils.splade.vectors import EMPTY_VECTOR, SparseVector
@@ -108,8 +108,10 @@ class DocumentSearch:
             self.fusion,
             self.weights,
         )
-        if self.rerank and hits:
+        if self.rerank:
             passages = self.index.passages(hit.passage for hit in hits)
+            hits = [hit for hit in hits if hit.passage in passages]  # another machine may have removed one
+        if self.rerank and hits:
             scores = self.rerank(query.text, [passages[hit.passage].text for hit in hits]).tolist()
             hits = [hit._replace(score=score) for hit, score in zip(hits, scores)]
             hits = sorted(hits, key=lambda hit: -hit.score)[:top_k]
@@ -120,11 +122,11 @@ class DocumentSearch:
 
         Returns:
             [{"rank", "index", "id", "title", "heading", "score", "snippet", "terms", "words", "metadata", "passage"}]:
-            `index` is the document's number, `score` what it is ranked by, the reranker's if there is one; `heading`
-            stands above its best passage, `snippet` is the beginning of that and `passage` its number; `terms` are
-            those that query and passage share, with their part of the model's score, [(word, part), ...], heaviest
-            first, parts summing to 1, and `words` those of the query that BM25 finds in it; each is empty where that
-            was not searched by.
+            `index` is the document's number, or its id in an index on a server, `score` what it is ranked by, the
+            reranker's if there is one; `heading` stands above its best passage, `snippet` is the beginning of that and
+            `passage` what the index knows it by; `terms` are those that query and passage share, with their part of the
+            model's score, [(word, part), ...], heaviest first, parts summing to 1, and `words` those of the query that
+            BM25 finds in it; each is empty where that was not searched by.
 
         Raises:
             ValueError: no document has a field that a condition is on.
@@ -132,6 +134,7 @@ class DocumentSearch:
         hits = self.rank(query, top_k)
         passages = self.index.passages(hit.passage for hit in hits)
         documents = self.index.documents(hit.document for hit in hits)
+        hits = [hit for hit in hits if hit.passage in passages and hit.document in documents]
         results = []
         for rank, hit in enumerate(hits, 1):
             document, passage = documents[hit.document], passages[hit.passage]
@@ -156,15 +159,18 @@ class DocumentSearch:
             )
         return results
 
-    def explain(self, query: EncodedQuery, passage: int) -> tuple[list[dict[str, Any]], list[str]]:
+    def explain(self, query: EncodedQuery, passage: Key) -> tuple[list[dict[str, Any]], list[str]]:
         """Return why a passage matches.
 
         Returns:
             (a row for each term that query and passage share, heaviest first: `term`, its weight `in query` and `in
             passage`, its `share` of the model's score, and whose text does not have it itself, `expansion of`; the
             words that BM25 finds in both).
+
+        Raises:
+            ValueError: the passage was removed.
         """
-        found = self.index.passages([passage])[passage]
+        found = self.index.passage(passage)
         shared, in_query, in_passage = _shared_terms(query.vector, found.terms)
         parts = in_query * in_passage
         texts = {
