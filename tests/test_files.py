@@ -1,6 +1,7 @@
 """Files and folders that appear whole or not at all."""
 
 import os
+import resource
 import stat
 import subprocess
 import sys
@@ -8,7 +9,7 @@ import sys
 import pytest
 from conftest import ROOT
 
-from utils.files import cache_folder, check_writable, open_atomic, replacing_files, write_text
+from utils.files import append_line, cache_folder, check_writable, open_atomic, replacing_files, write_text
 
 
 def test_an_interrupted_write_leaves_the_old_file(tmp_path, monkeypatch):
@@ -140,3 +141,34 @@ def test_where_there_are_no_user_ids_the_cache_is_the_users_own(tmp_path, monkey
     (tmp_path / "splade-toolkit").mkdir()
     (tmp_path / "splade-toolkit").chmod(0o777)  # what Windows says of every folder
     assert cache_folder() == tmp_path / "splade-toolkit"
+
+
+def test_lines_that_processes_append_at_once_do_not_mix(tmp_path):
+    path = tmp_path / "lines.jsonl"
+    code = "import sys; from utils.files import append_line\nfor i in range(30): append_line(sys.argv[1], sys.argv[2])"
+    marks = [letter * 30_000 for letter in "abc"]
+    processes = [subprocess.Popen([sys.executable, "-c", code, path, mark], cwd=ROOT) for mark in marks]
+    assert [process.wait() for process in processes] == [0, 0, 0]
+    lines = path.read_text().splitlines()
+    assert sorted(lines) == sorted(marks * 30)
+
+
+def test_a_line_begins_behind_a_torn_one(tmp_path):
+    path = tmp_path / "lines.jsonl"
+    path.write_text("whole\ntor")
+    append_line(path, "new")
+    append_line(path, "newer")
+    assert path.read_text() == "whole\ntor\nnew\nnewer\n"
+
+
+def test_a_line_that_the_disk_has_no_room_for_leaves_nothing(tmp_path):
+    path = tmp_path / "lines.jsonl"
+    append_line(path, "short")
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (100, before[1]))
+    try:
+        with pytest.raises(OSError):
+            append_line(path, "long" * 100)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+    assert path.read_text() == "short\n"

@@ -153,6 +153,30 @@ def lock_folder(folder: str | Path, shared: bool = False) -> Iterator[None]:
         os.close(descriptor)
 
 
+def append_line(path: str | Path, line: str) -> None:
+    """Append a line to a UTF-8 file, all of it or nothing; it outlives a crash once the call returns. Lines of several
+    processes and threads do not mix.
+
+    Raises:
+        OSError: it cannot be written.
+    """
+    with open(path, "a+b", buffering=0) as file:
+        if fcntl:
+            with contextlib.suppress(OSError):  # a file system without locks
+                fcntl.flock(file, fcntl.LOCK_EX)
+        end = file.seek(0, os.SEEK_END)
+        file.seek(max(0, end - 1))
+        torn = file.read(1) not in (b"", b"\n")  # by another program, or a machine that went down
+        data = f"{chr(10) * torn}{line}\n".encode()
+        try:
+            if file.write(data) < len(data):
+                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(path))
+            os.fsync(file.fileno())
+        except OSError:
+            file.truncate(end)
+            raise
+
+
 def write_text(path: str | Path, text: str) -> None:
     """Write a UTF-8 text file whole or not at all."""
     with open_atomic(path) as file:

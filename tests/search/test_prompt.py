@@ -172,3 +172,25 @@ def test_earlier_lines_are_found_again_in_a_terminal(tmp_path):
     assert "words of both, by BM25: oil" in screen
     assert history.read_text().splitlines() == ["oil", "mirrors", "oil", ":explain 1", "quit"]
     assert stat.S_IMODE(history.stat().st_mode) == 0o600
+
+
+def test_another_model_is_shown_beside_until_it_is_taken_away(ask, short_model):
+    long = "Sentence about brakes. " * 6 + "Parrots eat seeds."  # of several passages for the other model
+    documents = [*DOCUMENTS, {"id": "long", "title": "Birds", "text": long, "metadata": {"year": 1999}}]
+    lines = (
+        "parrots",
+        f":compare {short_model}",
+        ":filter year<2000",
+        "birds",
+        ":compare ./none-such",
+        ":compare",
+        "oil",
+    )
+    first, compared, _, filtered, refused, alone, last, _ = ask(*lines, documents=documents)
+    head, columns, *_ = compared.strip().splitlines()
+    assert head.startswith(f"4 documents encoded by {short_model} in ") and head.endswith(" s")
+    assert columns.split(" | ")[0].strip() == "splade-tiny" and "Rank 1" in first
+    assert compared.count("1. long (") == 2 and compared.count("there 1)") == 2
+    assert filtered.count("1. long (") == 2 and "2. " not in filtered
+    assert "none-such" in refused and len(refused.splitlines()) == 1
+    assert alone == "searching by splade-tiny alone\n" and last.startswith("Rank 1 (")

@@ -1,11 +1,11 @@
 """The prompt: queries, and commands on what they found."""
 
 import contextlib
-import datetime
-import json
-import os
+import itertools
 import shlex
+import shutil
 import sys
+import textwrap
 import time
 from collections.abc import Sequence
 from pathlib import Path
@@ -13,7 +13,9 @@ from typing import Any
 
 from utils.console import format_table, print_line
 from utils.files import cache_folder
+from utils.search.comparison import search_with
 from utils.search.filters import parse_filters
+from utils.search.judgments import record_judgment
 from utils.search.searcher import SEARCHES, DocumentSearch, EncodedQuery, snippet
 
 HISTORY_NAME = "queries"  # in the user's cache folder
@@ -21,6 +23,7 @@ HISTORY_LINES = 1000
 COMMANDS = {
     ":filter CONDITION ...": "search such documents alone, as year>=2020 or kind=manual; without any, all",
     ":search KIND": f"search by {', '.join(SEARCHES)}",
+    ":compare MODEL": "show the hits of another model beside; all documents are encoded by it; without one, no more",
     ":explain N": "which terms of the query met which of hit N, with their weights",
     ":more N": "the whole passage of hit N",
     ":like N, :dislike N": "record whether hit N answers the query, for generate_training_data.py --feedback-file",
@@ -50,6 +53,7 @@ class Prompt:
         self.records: list[dict[str, Any]] = []
         self._query: EncodedQuery | None = None
         self._legs = search.legs  # of the last query
+        self._other: DocumentSearch | None = None  # by the model that is compared with
 
     def run(self) -> None:
         """Ask until `quit` or the end of input."""
@@ -82,7 +86,13 @@ class Prompt:
         milliseconds = [1000 * (end - start) for start, end in ((started, encoded), (encoded, time.perf_counter()))]
         self._query, self._legs = query, self.search.legs
         self.records.append({"query": text, "results": results})
-        print_hits(results, self.top_terms, bool(self.search.where))
+        if self._other:
+            self._other.search_by(self.search.kind)
+            self._other.where = self.search.where
+            found = {self.search.model.name: results, self._other.model.name: self._other.search(text, self.top_k)}
+            print_side_by_side(found, self.top_terms)
+        else:
+            print_hits(results, self.top_terms, bool(self.search.where))
         print_line(f"({milliseconds[0]:.1f} ms to encode, {milliseconds[1]:.1f} ms to search)\n")
 
     def _command(self, line: str) -> None:
@@ -91,6 +101,7 @@ class Prompt:
         commands = {
             ":filter": self._filter,
             ":search": self._search_by,
+            ":compare": self._compare,
             ":explain": self._explain,
             ":more": self._more,
             ":like": lambda given: self._judge(given, True),
@@ -124,6 +135,18 @@ class Prompt:
         self.search.search_by(given)
         print_line(f"searching by {given}")
 
+    def _compare(self, given: str) -> None:
+        if not given and not self._other:
+            raise ValueError(":compare needs a model: a folder, a hub id, or splade-tiny")
+        other = search_with(self.search, given) if given else None
+        if self._other:
+            self._other.index.close()
+        self._other = other
+        if not other:
+            print_line(f"searching by {self.search.model.name} alone")
+        elif self._query:
+            self.answer(self._query.text)
+
     def _hit(self, given: str) -> dict[str, Any]:
         """Return the hit of the last query with this rank."""
         results = self.records[-1]["results"] if self.records else []
@@ -151,18 +174,7 @@ class Prompt:
 
     def _judge(self, given: str, liked: bool) -> None:
         hit = self._hit(given)
-        line = {
-            "query": self._query.text,
-            "document": self.search.index.passage(hit["passage"]).text,
-            "document_id": hit["id"],
-            "liked": liked,
-            "time": datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="seconds"),
-            "model": self.search.model.name,
-        }
-        with self.feedback_file.open("a", encoding="utf-8") as file:
-            file.write(json.dumps(line, ensure_ascii=False) + "\n")
-            file.flush()
-            os.fsync(file.fileno())
+        record_judgment(self.feedback_file, self.search, self._query.text, hit["passage"], liked)
         print_line(f"{'liked' if liked else 'disliked'} {hit['id']} -> {self.feedback_file}")
 
 
@@ -188,6 +200,29 @@ def print_hits(results: Sequence[dict[str, Any]], top_terms: int, filtered: bool
             print_line("  matched: " + ", ".join(f"{word} {part:.0%}" for word, part in result["terms"][:top_terms]))
         if result["words"]:
             print_line("  words: " + ", ".join(result["words"]))
+
+
+def print_side_by_side(found: dict[str, Sequence[dict[str, Any]]], top_terms: int) -> None:
+    """Print the hits of two models, by name, in columns; a hit that the other one has too says its rank there."""
+    (left, right), width = found.values(), (shutil.get_terminal_size().columns - 3) // 2
+    ranks = [{hit["id"]: hit["rank"] for hit in hits} for hits in (right, left)]
+    rows = [tuple(found)]
+    for pair in itertools.zip_longest(left, right):
+        rows.append(())
+        rows += itertools.zip_longest(
+            *(_cell(hit, there, top_terms, width) if hit else [] for hit, there in zip(pair, ranks))
+        )
+    for row in rows:
+        cells = [textwrap.shorten(cell or "", width, placeholder="...") for cell in row]
+        print_line(f"{cells[0].ljust(width)} | {cells[1]}".rstrip() if cells else "")
+
+
+def _cell(hit: dict[str, Any], other_ranks: dict[str, int], top_terms: int, width: int) -> list[str]:
+    other = other_ranks.get(hit["id"])
+    lines = [f"{hit['rank']}. {hit['id']} ({hit['score']:.4f}; there {other or 'none'})"]
+    lines += textwrap.wrap(hit["snippet"], width, max_lines=3, placeholder="...")
+    matched = [word for word, _ in hit["terms"][:top_terms]] or hit["words"]
+    return [*lines, f"matched: {', '.join(matched)}"]
 
 
 @contextlib.contextmanager

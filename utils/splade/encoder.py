@@ -21,7 +21,7 @@ from utils.splade.int8 import quantize
 from utils.splade.model_folder import MODEL_FILES, ModelConfig, read_model_folder, write_model_folder
 from utils.splade.projection import detach_projection
 from utils.splade.streaming import BatchEncoder
-from utils.splade.tokenization import TokenizationMixin, check_text
+from utils.splade.tokenization import TokenizationMixin, check_text, check_texts
 from utils.splade.vectors import EMPTY_VECTOR, SparseVector
 
 DEFAULT_MAX_LENGTH, DEFAULT_QUERY_MAX_LENGTH = 512, 128  # tokens; limits of a model that does not say its own
@@ -251,6 +251,17 @@ class SpladeEncoder(TokenizationMixin, torch.nn.Module):
         with torch.inference_mode():
             hidden = self._traced_forward(torch.tensor(tokens))
             return self._sparse_vectors(hidden, [len(tokens)], projection.weight, projection.bias)[0]
+
+    def encode_queries(self, texts: Sequence[str]) -> list[SparseVector]:
+        """Return the sparse vectors of queries, encoded together; a single one by `encode_query`, which is faster.
+
+        Raises:
+            TypeError: `texts` is one string, or one of them is not a string.
+        """
+        texts = list(check_texts(texts, "queries"))
+        if len(texts) == 1 or self.query_weights is not None:
+            return [self.encode_query(text) for text in texts]
+        return self.encode(texts, self.query_max_length)
 
     def forget_trace(self) -> None:
         """Trace the model anew for the next query; to be called when layers have been replaced."""
