@@ -1,6 +1,6 @@
 """Queries against an index of documents, with what shows why a passage matched."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Container, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -145,7 +145,7 @@ class DocumentSearch:
         results = []
         for rank, hit in enumerate(hits, 1):
             document, passage = documents[hit.document], passages[hit.passage]
-            shared, in_query, in_passage = _shared_terms(query.vector, passage.terms)
+            shared, in_query, in_passage = shared_terms(query.vector, passage.terms)
             parts = in_query * in_passage
             order = np.argsort(-parts, kind="stable")
             shares = parts[order] / parts.sum() if len(parts) else parts
@@ -178,29 +178,39 @@ class DocumentSearch:
             ValueError: the passage was removed.
         """
         found = self.index.passage(passage)
-        shared, in_query, in_passage = _shared_terms(query.vector, found.terms)
-        parts = in_query * in_passage
-        texts = {
-            "query": set(self.model.tokenize_queries([query.expanded])[0]),
-            "passage": set(self.model.tokenize([found.text])[0]),
-        }
-        rows = []
-        for place in np.argsort(-parts, kind="stable").tolist():
-            (word,) = self.model.decode_terms(shared[[place]])
-            missing = [name for name, ids in texts.items() if int(shared[place]) not in ids]
-            rows.append(
-                {
-                    "term": word,
-                    "in query": float(in_query[place]),
-                    "in passage": float(in_passage[place]),
-                    "share": float(parts[place] / parts.sum()),
-                    "expansion of": " and ".join(missing),
-                }
-            )
+        in_query = set(self.model.tokenize_queries([query.expanded])[0])
+        in_passage = set(self.model.tokenize([found.text])[0])
+        rows = explain_terms(self.model, query.vector, found.terms, in_query, in_passage)
         return rows, self.index.shared_words(query.expanded, found)
 
 
-def _shared_terms(query: SparseVector, passage: SparseVector) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+def explain_terms(
+    model: SpladeEncoder,
+    query: SparseVector,
+    passage: SparseVector,
+    query_tokens: Container[int],
+    passage_tokens: Container[int],
+    limit: int | None = None,
+) -> list[dict[str, Any]]:
+    """Return the rows of `DocumentSearch.explain`, the `limit` heaviest of them, of two vectors and the tokens of their
+    texts."""
+    shared, in_query, in_passage = shared_terms(query, passage)
+    parts = in_query * in_passage
+    order = np.argsort(-parts, kind="stable")[:limit]
+    texts = {"query": query_tokens, "passage": passage_tokens}
+    return [
+        {
+            "term": word,
+            "in query": float(in_query[place]),
+            "in passage": float(in_passage[place]),
+            "share": float(parts[place] / parts.sum()),
+            "expansion of": " and ".join(name for name, tokens in texts.items() if int(shared[place]) not in tokens),
+        }
+        for place, word in zip(order.tolist(), model.decode_terms(shared[order]))
+    ]
+
+
+def shared_terms(query: SparseVector, passage: SparseVector) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Return the terms of both vectors and their weights in each."""
     shared, in_query, in_passage = np.intersect1d(
         query.indices, passage.indices, assume_unique=True, return_indices=True

@@ -82,6 +82,7 @@ class SpladeEncoder(TokenizationMixin, torch.nn.Module):
         self.precision = precision
         self.training_notes: dict[str, Any] = {}
         self._truncated: dict[int, int] = {}  # by thread
+        self._decoded = {}
         detach_projection(model, tokenizer)
         self._can_pack = packing.enable_packing(model)
         self._batch_encoder = BatchEncoder(self._encode_batch)

@@ -48,6 +48,7 @@ class TokenizationMixin:
 
     tokenizer: PreTrainedTokenizerBase
     max_length: int
+    _decoded: dict[int, str]  # terms by vocabulary id
 
     def check_limits(self, **limits: int) -> None:
         """Check limits in tokens, by name.
@@ -145,7 +146,9 @@ class TokenizationMixin:
 
     def decode_terms(self, indices: Sequence[int]) -> list[str]:
         """Return the terms with these vocabulary ids, as readable text."""
-        return [self.tokenizer.decode([int(index)]).strip() for index in indices]
+        for index in {int(index) for index in indices} - self._decoded.keys():
+            self._decoded[index] = self.tokenizer.decode([index]).strip()
+        return [self._decoded[int(index)] for index in indices]
 
 
 def _cut(ids: list[int], limit: int, before: int, after: int, left: bool) -> list[int]:
