@@ -6,6 +6,7 @@
     python test_queries.py --model-dir ./fine_tuned_splade --docs-file ./docs --synonyms synonyms.txt
     python test_queries.py --model-dir ./fine_tuned_splade --index-dir ./index --filter "year>=2020"
     python test_queries.py --index-url http://localhost:6333
+    python test_queries.py --model-dir ./fine_tuned_splade --index-dir ./index --serve --port 8000
 
     from test_queries import load_splade_model, retrieve_documents
     tokenizer, model, device = load_splade_model("./fine_tuned_splade")
@@ -22,7 +23,7 @@ At the prompt, :help lists what can be done with hits.
 them for a person to approve; no model is loaded.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from contextlib import nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -34,6 +35,7 @@ from utils.arguments import (
     ScriptParser,
     check_positive,
     language_code,
+    number_in_range,
     positive_int,
     refuse_idle_flags,
     refuse_overwriting,
@@ -45,6 +47,7 @@ from utils.files import check_writable, write_json
 from utils.records import Document, replace_surrogates
 from utils.search.abbreviations import suggest_synonyms
 from utils.search.base_index import BaseIndex
+from utils.search.comparison import read_documents_of, search_with
 from utils.search.dense import DenseEncoder
 from utils.search.document_index import DocumentIndex
 from utils.search.filters import parse_filters
@@ -58,7 +61,11 @@ from utils.splade.tokenization import check_text, check_texts
 from utils.training_data.feedback import check_feedback_file
 
 if TYPE_CHECKING:  # importing it before utils.console would make tqdm warn in a notebook
+    import socket
+
     from transformers import PreTrainedTokenizerBase
+
+    from utils.serving.gate import Access
 
 
 def load_splade_model(
@@ -148,8 +155,9 @@ def write_suggestions(args: ScriptArguments) -> None:
     check_writable(path)
     skipped: list[str] = []
     with nullcontext() if args.docs_file else IndexLocation(args).open(None) as index:
-        documents = _texts(index) if index else (d.full_text for d in stream_documents(args.docs_file, skipped))
-        found, total = suggest_synonyms(path, progress_bar(documents, desc="reading", unit="documents"))
+        documents = read_documents_of(index) if index else stream_documents(args.docs_file, skipped)
+        bar = progress_bar(documents, desc="reading", unit="documents")
+        found, total = suggest_synonyms(path, (document.full_text for document in bar))
     print_skipped(skipped)
     if found:
         print_line(f"{found:,} abbreviations in {total:,} documents -> {path}; the lines that are right need approval")
@@ -157,22 +165,54 @@ def write_suggestions(args: ScriptArguments) -> None:
         print_line(f"no abbreviation is defined in {total:,} documents")
 
 
-def _texts(index: BaseIndex) -> Iterator[str]:
-    for name in index.ids():
-        passages = index.passages(index.passages_of(index.find(name).number))
-        yield "\n\n".join(passage.text for passage in passages.values())
+def open_service(args: ScriptArguments) -> "tuple[Access, socket.socket]":
+    """Return who may ask, and the socket; what is wrong with either is known before the model is loaded."""
+    prompted = args.given & {"query", "output_file", "top_k", "top_terms"}
+    if prompted:
+        raise ValueError(f"`{min(prompted)}` is for the prompt and for one query; leave it out with `serve=True`")
+    try:
+        from utils.serving.server import open_socket, resolve_access
+    except ImportError as error:
+        raise ImportError(f"`serve=True` needs: pip install fastapi uvicorn prometheus-client ({error})") from None
+    check_writable(args.feedback_file)
+    access = resolve_access(args.host, args.allow_origin)
+    return access, open_socket(args.host, args.port)
+
+
+def serve_search(args: ScriptArguments, search: DocumentSearch, access: "Access", listening: "socket.socket") -> None:
+    """Answer at a page and an API until a signal ends it."""
+    from utils.serving.server import serve
+    from utils.serving.service import Served, build_app
+
+    searches = {"A": search}
+    if args.ab_model_dir:
+        searches["B"] = search_with(search, args.ab_model_dir, args.ab_index_dir)
+        searches["B"].search("warm up", 1)
+    try:
+        serve(build_app(Served(searches, args.ab_share, Path(args.feedback_file)), access), listening)
+    finally:
+        if args.ab_model_dir:
+            searches["B"].index.close()
 
 
 def main(args: ScriptArguments) -> None:
     if args.suggest_synonyms:
         return write_suggestions(args)
-    needs = (args.docs_file, "--docs-file", "language"), (args.index_url, "--index-url", SERVER_FLAGS)
-    refuse_idle_flags(args, needs)
+    refuse_idle_flags(
+        args,
+        [
+            (args.docs_file, "--docs-file", "language"),
+            (args.index_url, "--index-url", SERVER_FLAGS),
+            (args.serve, "--serve", "host port allow_origin ab_model_dir"),
+            (args.ab_model_dir, "--ab-model-dir", "ab_index_dir ab_share"),
+        ],
+    )
     refuse_overwriting(args.output_file, args.docs_file, args.synonyms, args.index_dir, args.feedback_file)
     if args.query is None:
         check_feedback_file(args.feedback_file)
     if args.output_file:
         check_writable(args.output_file)
+    service = open_service(args) if args.serve else None
     synonyms = Synonyms(args.synonyms) if args.synonyms else None
     where = parse_filters(args.filter)
     options = ranking_options(args, [args.search])
@@ -180,6 +220,8 @@ def main(args: ScriptArguments) -> None:
     with index:
         search = DocumentSearch(index, model, args.search, synonyms, where, **options)
         search.search("warm up", args.top_k)  # the first query is traced, which is no query's latency
+        if service:
+            return serve_search(args, search, *service)
         prompt = Prompt(search, args.top_k, args.top_terms, Path(args.feedback_file), args.filter)
         if args.query is None:
             prompt.run()
@@ -216,6 +258,17 @@ def parse_args() -> ScriptArguments:
     add("--output-file", default=None, metavar="FILE", help="JSON file for queries and hits")
     add_ranking_arguments(parser)
     add_server_arguments(parser)
+    add = parser.add_argument_group("page and API").add_argument
+    add("--serve", action="store_true", help="serve a page and an API (needs fastapi, uvicorn, prometheus-client)")
+    token = "address to serve on; one that others can reach needs a token in the environment, SPLADE_TOKEN"
+    add("--host", default="127.0.0.1", help=token)
+    add("--port", type=number_in_range(int, 0, 65535), default=8000, help="0 for a free one")
+    origins = "a site, as https://example.com, whose pages may ask too, or by whose name a proxy does"
+    add("--allow-origin", action="append", default=[], metavar="ORIGIN", help=origins)
+    add("--ab-model-dir", default=None, metavar="MODEL", help="a second model, whose hits are shown beside")
+    add("--ab-index-dir", default=None, metavar="DIR", help="its index; default: the documents are encoded anew")
+    share = "share of the sessions that get the second model, and the others the first, each alone"
+    add("--ab-share", type=number_in_range(float, 0, 1), default=None, metavar="SHARE", help=share)
     parser.add_model_argument()
     parser.add_device_arguments(*PRECISIONS)
     return parser.parse_args()

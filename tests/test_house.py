@@ -15,6 +15,7 @@ FLOORS = {
     "search": 2,
     "training_data": 3,
     "evaluation": 3,
+    "serving": 3,
     "training": 4,
 }
 SCRIPTS = {path.stem for path in ROOT.glob("*.py")}

@@ -8,8 +8,8 @@ changed, long ones by their `passages.py`; searches go by several `legs.py`, a m
 
 `searcher.py` asks an index and shows why a passage matched, `settings.py` has the flags for that, `prompt.py` lets a
 person do so; `judgments.py` records what people say of hits, `comparison.py` encodes the documents by another model, to
-compare with, and `highlighting.py` marks what matched. `lexical.py` is BM25, on the terms that `analyzer.py` makes of texts; `scorers.py` opens BM25 or any model
-that scores how well a document answers a query, to distill from, to mine hard negatives with and to rank hits anew, and
-`vector_cache.py` keeps dense models' vectors between runs; `synonyms.py` expands queries, `abbreviations.py`
-suggests what by.
+compare with, and `highlighting.py` marks what matched. `lexical.py` is BM25, on the terms that `analyzer.py` makes of
+texts; `scorers.py` opens BM25 or any model that scores how well a document answers a query, to distill from, to mine
+hard negatives with and to rank hits anew, and `vector_cache.py` keeps dense models' vectors between runs; `synonyms.py`
+expands queries, `abbreviations.py` suggests what by.
 """

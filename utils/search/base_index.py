@@ -255,6 +255,10 @@ class BaseIndex(ABC):
     def passages_of(self, document: Key) -> list[Key]:
         """Return a document's passages, in order."""
 
+    @abstractmethod
+    def document_of(self, passage: Key) -> Key:
+        """Return the document of a passage that there is."""
+
     def search(
         self,
         vector: SparseVector | None = None,
@@ -301,10 +305,11 @@ class BaseIndex(ABC):
             ValueError: none has.
         """
         if where:
-            check_fields(where, self._fields())
+            check_fields(where, self.fields)
 
+    @property
     @abstractmethod
-    def _fields(self) -> Collection[str]:
+    def fields(self) -> Collection[str]:
         """Return the names of the fields of all metadata."""
 
     def shared_words(self, query: str, passage: StoredPassage) -> list[str]:

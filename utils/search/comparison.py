@@ -6,6 +6,7 @@ from collections.abc import Iterator
 
 from utils.console import print_line
 from utils.records import Document
+from utils.search.base_index import BaseIndex
 from utils.search.document_index import DocumentIndex
 from utils.search.searcher import DocumentSearch
 from utils.splade.encoder import SpladeEncoder
@@ -35,11 +36,12 @@ def search_with(search: DocumentSearch, model_name: str, index_dir: str | None =
     return other
 
 
-def read_documents_of(index: DocumentIndex) -> Iterator[Document]:
+def read_documents_of(index: BaseIndex) -> Iterator[Document]:
     """Yield the documents of an index, a long one's text made of its passages."""
     for name in index.ids():
         document = index.find(name)
-        passages = index.passages(index.passages_of(document.number))
+        keys = index.passages_of(document.number)
+        passages = index.passages(keys)
         title = document.title.strip()  # which each passage begins with
-        texts = [passages[number].text.removeprefix(title).strip() for number in sorted(passages)]
+        texts = [passage.text.removeprefix(title).strip() for passage in map(passages.get, keys)]
         yield Document(id=name, title=document.title, text="\n\n".join(texts), metadata=document.metadata)

@@ -151,6 +151,9 @@ class DocumentIndex(BaseIndex):
     def passages_of(self, document: int) -> list[int]:
         return self._store.passages_of(document)
 
+    def document_of(self, passage: int) -> int:
+        return document_of(passage)
+
     def _search_passages(
         self, queries: Mapping[str, tuple[Vector, int]], where: Sequence[Sequence[Condition]]
     ) -> dict[str, list[tuple[int, int, float]]]:
@@ -159,7 +162,8 @@ class DocumentIndex(BaseIndex):
         found = {leg: self._mirror.search(LEGS[leg], *query, where) for leg, query in queries.items()}
         return {leg: [(document_of(hit), hit, score) for hit, score in hits] for leg, hits in found.items()}
 
-    def _fields(self) -> Collection[str]:
+    @property
+    def fields(self) -> Collection[str]:
         return self._mirror.fields
 
 

@@ -1,7 +1,7 @@
 """Where in a passage the words stand that a query matched, and the terms that did."""
 
 import functools
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -34,19 +34,19 @@ class Highlighter:
         self._tokenize = functools.lru_cache(KEPT_PASSAGES)(self._find_tokens)
 
     def explain(
-        self, query: EncodedQuery, passages: Sequence[StoredPassage], kind: str
+        self, query: EncodedQuery, passages: Sequence[StoredPassage], legs: Collection[str]
     ) -> Iterator[tuple[list[Span], list[dict[str, Any]]]]:
         """Yield of each passage (where the matched words stand in its text, in order; the heaviest terms, as
-        `DocumentSearch.explain` has them). `kind` is that of the search: what it does not search by is left out.
+        `DocumentSearch.explain` has them). What the search has no leg for, of `DocumentSearch.legs`, is left out.
 
         A word of the passage is marked where BM25 finds it in the query, or where the model matches it with a term of
         the query that has at least MIN_SHARE of the score.
         """
-        asked = set() if kind == "splade" else set(self._counter.number_words(query.expanded).values())
+        asked = set(self._counter.number_words(query.expanded).values()) if "bm25" in legs else set()
         query_tokens = set(self._model.tokenize_queries([query.expanded])[0])
         for passage in passages:
             spans, rows = list(self._find_words(asked, passage.text)) if asked else [], []
-            if kind != "bm25":
+            if "splade" in legs:
                 tokens, places = self._tokenize(passage.text)
                 rows = explain_terms(self._model, query.vector, passage.terms, query_tokens, tokens, self._limit)
                 found = places[np.isin(tokens, _heavy_terms(query.vector, passage.terms))].tolist()

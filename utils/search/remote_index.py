@@ -170,7 +170,7 @@ class RemoteIndex(BaseIndex):
 
     def _learn_fields(self) -> None:
         """Tell the collection of the fields that were met, before a value of theirs is sent."""
-        known, indexed = self._fields(), self._collection.indexed
+        known, indexed = self.fields, self._collection.indexed
         if new := self._met_fields.keys() - known:
             self._note(**{FIELD_NOTE + field: True for field in sorted(new)})
         for key, kind in itertools.chain.from_iterable(map(dict.items, self._met_fields.values())):
@@ -217,6 +217,10 @@ class RemoteIndex(BaseIndex):
         places = (payload[PLACE] for payload in self._collection.list_payloads([PLACE], matches(document=document)))
         return [_point_id(document, place) for place in sorted(places)]
 
+    def document_of(self, passage: str) -> str:
+        (point,) = self._collection.get_points([passage], [ID])
+        return point.payload[ID]
+
     def _search_passages(
         self, queries: Mapping[str, tuple[Vector, int]], where: Sequence[Sequence[Condition]]
     ) -> dict[str, list[tuple[str, str, float]]]:
@@ -227,11 +231,12 @@ class RemoteIndex(BaseIndex):
         return {leg: sorted(rows, key=lambda row: (-row[2], row[1])) for leg, rows in zip(queries, hits)}
 
     def check_filters(self, where: Sequence[Sequence[Condition]]) -> None:
-        if not {condition.field for conditions in where for condition in conditions} <= self._fields():
+        if not {condition.field for conditions in where for condition in conditions} <= self.fields:
             self._collection.reload()  # another machine may have added one
         super().check_filters(where)
 
-    def _fields(self) -> Collection[str]:
+    @property
+    def fields(self) -> Collection[str]:
         return {name.removeprefix(FIELD_NOTE) for name in self._collection.about if name.startswith(FIELD_NOTE)}
 
 
