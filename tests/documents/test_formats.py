@@ -466,7 +466,7 @@ def test_of_a_site_navigation_goes_and_content_stays(tmp_path, generator):
         ('<h2><a href="#next">next</a></h2><p>Returns it.', "## next\n\nReturns it."),
         ('<h2><a href="i.html">next</a></h2><p>Returns it.', "## next\n\nReturns it."),
         ('<h3 id=next><a class=anchor href="#next">next()</a></h3><p>x', "### next()\n\nx"),
-        ("<dl><dt><a href=k.html#n>next</a><dd>Moves on.</dl>", "next\n\nMoves on."),
+        ("<dl><dt><a href=k.html#n>next</a><dd>Moves on.</dl>", "next\nMoves on."),
         ("<details><summary><a href=n>next</a></summary><p>On.</details>", "**next**\n\nOn."),
         ('<p>See:<p><a href="#next">next</a>', "See:\n\nnext"),
         ("<p>Mount it.<p>Next, <a href=b>tighten the bolts</a>.<p>Done.",
@@ -544,6 +544,15 @@ def test_what_a_table_cannot_hold_is_not_squeezed_into_one(tmp_path):
         "<tr><td><pre>run\n  it</pre></table>"
     )
     text = "## Oil\n\n* check\n* change\n\n| a | 1 |\n| --- | --- |\n| b | 2 |\n\n```\nrun\n  it\n```"
+    assert page(tmp_path, "a.html", html).text == text
+
+
+def test_a_term_stands_on_the_line_above_its_definition(tmp_path):
+    html = (
+        "<dl><dt><code>-a</code> <i>n</i> </dt><dt>--all</dt><dd><p>Takes all.</p><p>Or <i>n</i>.</p></dd><dt>-b</dt>"
+        "<dd><ul><li>x<dl><dt>t</dt><dd><p>d</p></dd></dl></li></ul></dd></dl><table><tr><th>k<td><dl><dt>t<dd>d</dl>"
+    )
+    text = "`-a` *n*\n--all\nTakes all.\n\nOr *n*.\n\n-b\n* x\n\n  t\n  d\n\n| k | t d |\n| --- | --- |"
     assert page(tmp_path, "a.html", html).text == text
 
 

@@ -59,6 +59,7 @@ MAX_PAGER_ROWS = 3  # of a table
 MIN_CONTENTS_LINKS = 3  # links to headings of the same page; fewer are no table of contents
 CONTENTS_TITLES = {"", "contents", "tableofcontents", "onthispage"}
 BACKSLASH = "\ufdd0"  # no character, so in no text; stands for a backslash of the page, beside those that escape
+TERM_END = "\ufdd1"  # no character either; what it ends is defined in the next paragraph
 ESCAPE = re.compile(r"\\(?![|`~])")  # other than of what would be a cell or a fence
 _WORD = re.compile(r"\w+")
 _OPTIONS = h2m.ConversionOptions(
@@ -148,8 +149,11 @@ def _convert(content: HtmlElement) -> str:
     """Convert an element to Markdown."""
     etree.strip_elements(content, "title", with_tail=False)
     _unwrap_layout(content)
+    for term in content.iter("dt"):
+        etree.SubElement(term, "span").text = TERM_END
     html = etree.tostring(content, encoding="unicode", method="html", with_tail=False).replace("\\", BACKSLASH)
-    return ESCAPE.sub("", h2m.convert(html, _OPTIONS).content).replace(BACKSLASH, "\\").strip()
+    text = ESCAPE.sub("", h2m.convert(html, _OPTIONS).content).replace(BACKSLASH, "\\")
+    return re.sub(rf" *{TERM_END} *\n+", "\n", text).replace(TERM_END, "").strip()
 
 
 def _main_content(body: HtmlElement) -> HtmlElement:
