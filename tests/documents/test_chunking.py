@@ -5,7 +5,7 @@ import itertools
 import numpy as np
 import pytest
 
-from utils.documents.chunking import MIN_CHUNK_SIZE, chunk_documents
+from utils.documents.chunking import MIN_CHUNK_SIZE, chunk_documents, split_text
 from utils.documents.segments import split_code
 from utils.records import Document
 from utils.search.scorers import open_text_encoder
@@ -56,6 +56,19 @@ def test_sections_become_chunks_with_their_path_of_headings():
     assert [chunk.headings for chunk in chunks] == paths
     assert [chunk.text.partition("\n")[0] for chunk in chunks] == ["# Engine", "## Oil", "### Filter", "## Air"]
     assert "## Water" in chunks[2].text  # too short to stand alone
+
+
+@pytest.mark.parametrize(
+    "lead", ["### A part", "### A part\n\n#### Of it", "Do this:", "它说:", "A part says:\n\n- so:"]
+)
+@pytest.mark.parametrize("overlap", [None, 0.15])
+def test_no_part_ends_with_what_leads_to_the_next(lead, overlap):
+    for length in range(0, 600, 25):
+        text = "\n\n".join([LONG[:length], *[f"{lead}\n\n{LONG[:200]}"] * 9])
+        spans = split_text(text, 600, overlap)
+        parts = [text[start:end] for start, end in spans]
+        assert max(map(len, parts)) <= 600 and not any(part.endswith(lead) for part in parts)
+        assert "".join("".join(parts).split()) == "".join(text.split()) or overlap
 
 
 def test_chinese_is_cut_between_sentences():

@@ -19,6 +19,8 @@ MIN_OVERLAP, MAX_OVERLAP = 0.1, 0.2  # share of a chunk; bounds of `overlap`, wh
 # characters, it is shown these alone.
 MAX_SENTENCE = 200  # characters
 FULL_STOPS = str.maketrans({"。": ".", ".": "_", " ": "_"})
+# It is shown a heading, or a line that ends in a colon, and what it leads to as one word.
+LEADING_LINE = re.compile(r"(^#{1,6}[ \t].*|:)(\s*\n\s*)(?=\S)", re.MULTILINE)
 WINDOW_SENTENCES = 3  # sentences on each side of a boundary that are compared; more smooth the similarity
 BATCH_SENTENCES = 4096  # sentences that are encoded at a time; bounds the memory for vectors
 
@@ -81,7 +83,9 @@ def chunk_documents(
 
 def split_text(text: str, size: int, overlap: float | None = None) -> list[tuple[int, int]]:
     """Split a text at the largest boundaries that fit (paragraph, sentence, word) into parts (start, end) of at most
-    `size` characters, which hold all but whitespace; neighboring ones share `overlap`, a share of a part."""
+    `size` characters, which hold all but whitespace; neighboring ones share `overlap`, a share of a part. Only the last
+    may end with a heading, or with a line that ends in a colon."""
+    text = LEADING_LINE.sub(lambda match: match[1] + "_" * len(match[2]), text)
     if text.count("。") * MAX_SENTENCE > len(text):
         text = text.translate(FULL_STOPS)
     return semchunk.chunk(text, size, len, memoize=False, offsets=True, overlap=overlap)[1]
