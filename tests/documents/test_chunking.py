@@ -58,6 +58,13 @@ def test_sections_become_chunks_with_their_path_of_headings():
     assert "## Water" in chunks[2].text  # too short to stand alone
 
 
+def test_a_heading_without_text_stands_with_the_section_below_it():
+    text = f"{LONG[:1900]}\n\n# Tools\n\n## Hammers\n\n{LONG[:1990]}\n\n## Saws\n\n{LONG[:600]}\n\n## End"
+    chunks = chunk_documents([Document(id="d", text=text)])
+    assert [chunk.headings for chunk in chunks] == [[], *[["Tools", "Hammers"]] * 2, ["Tools", "Saws"]]
+    assert chunks[1].text.startswith("# Tools\n\n## Hammers\n\nSent") and chunks[-1].text.endswith("## End")
+
+
 @pytest.mark.parametrize(
     "lead", ["### A part", "### A part\n\n#### Of it", "Do this:", "它说:", "A part says:\n\n- so:"]
 )

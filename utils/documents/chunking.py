@@ -99,20 +99,25 @@ def _overlapping(blocks: list[CodeBlock], start: int, end: int) -> list[CodeBloc
 
 def _sections(text: str, blocks: list[CodeBlock], size: int) -> list[tuple[int, int, list[str]]]:
     """Split a text at its headings, other than in its blocks of code, into sections (start, end, path of headings from
-    the outermost on). A short section is merged with the next one; one longer than `size` is not cut here."""
+    the outermost on). A heading without text of its own belongs to the next section. A short section is merged with the
+    next one; one longer than `size` is not cut here."""
     sections: list[tuple[int, int, list[str]]] = []
     path: list[tuple[int, str]] = []  # (level, heading)
     headings = [(0, 0, ""), *find_headings(text, blocks)]
     ends = [position for position, _, _ in headings[1:]] + [len(text)]
-    for (start, level, heading), end in zip(headings, ends):
+    start = 0
+    for (position, level, heading), end in zip(headings, ends):
         if heading:
             path = [(above, name) for above, name in path if above < level] + [(level, heading)]
+        if heading and end < len(text) and "\n" not in text[position:end].strip():
+            continue
         last_start, last_end = sections[-1][:2] if sections else (0, 0)
         short = last_end - last_start < MIN_CHUNK_SIZE or end - start < MIN_CHUNK_SIZE // 4
         if sections and short and end - last_start <= size:
             sections[-1] = (last_start, end, sections[-1][2] or [name for _, name in path])
         elif text[start:end].strip():
             sections.append((start, end, [name for _, name in path]))
+        start = end
     return sections
 
 
