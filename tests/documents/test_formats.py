@@ -446,7 +446,7 @@ NAVIGATION = {
 @pytest.mark.parametrize("generator", NAVIGATION)
 def test_of_a_site_navigation_goes_and_content_stays(tmp_path, generator):
     found = page(tmp_path, "a.html", NAVIGATION[generator])
-    text = "Check it.\n\n### Note\n\nWhen cold."
+    text = f"Check it.\n\n{'**Note**' if generator in ('DocBook', 'Sphinx') else '### Note'}\n\nWhen cold."
     assert found == ("Oil", text + "\n\n### Level\n\n### 2. Change" * (generator == "AsciiDoc"))
 
 
@@ -545,6 +545,12 @@ def test_what_a_table_cannot_hold_is_not_squeezed_into_one(tmp_path):
     )
     text = "## Oil\n\n* check\n* change\n\n| a | 1 |\n| --- | --- |\n| b | 2 |\n\n```\nrun\n  it\n```"
     assert page(tmp_path, "a.html", html).text == text
+
+
+@pytest.mark.parametrize("kind", ["note", "Tip", "admonition warning", "caution", "important"])
+def test_the_heading_of_a_note_begins_no_section(tmp_path, kind):
+    html = f"<h2>Oil</h2><div class='{kind}'><h3 class=title><b>Mind</b> it</h3><p>x</p><h3>Use</h3></div><p>y"
+    assert page(tmp_path, "a.html", html).text == "## Oil\n\n**Mind it**\n\nx\n\n### Use\n\ny"
 
 
 def test_a_term_stands_on_the_line_above_its_definition(tmp_path):

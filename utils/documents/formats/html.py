@@ -35,6 +35,7 @@ LINK_CLASSES = {"breadcrumb", "breadcrumbs", "pagination", "navbar", "subnav", "
 MAX_UNLINKED_WORDS = 4  # such as "Page 1 of 12"
 MIN_LINKED, MIN_MENU_LINKS = 0.8, 3  # share of the words of a menu that are in links; fewer links are a note's
 HEADINGS = ("h1", "h2", "h3", "h4", "h5", "h6")
+ADMONITION_CLASSES = {"admonition", "note", "tip", "important", "caution", "warning"}  # DocBook, Sphinx
 CONTENT_TAGS = (*HEADINGS, "p", "pre", "li", "dd", "table")  # a form to fill in has none, one around a page some
 MAX_FORM_WORDS = 20  # words of a form to fill in
 MAX_DEPTH = 1000  # elements within each other
@@ -368,7 +369,8 @@ def _letters(element: HtmlElement) -> str:
 
 
 def _unwrap_layout(body: HtmlElement) -> None:
-    """Replace, in place, tables and lists that hold what Markdown's cannot by the blocks in them."""
+    """Replace, in place, tables and lists that hold what Markdown's cannot by the blocks in them, and headings of notes
+    within a section, which begin none, by paragraphs."""
     layout = {table for table in body.iter("table") if _is_layout(table)}
     for block in body.iter(*HEADINGS, "pre", "table"):
         around = block.iterancestors(*(("table", "ul", "ol") if block.tag in HEADINGS else ("table",)))
@@ -379,6 +381,10 @@ def _unwrap_layout(body: HtmlElement) -> None:
             part.tag = "div"
     for media in body.iter("video", "audio"):
         media.tag = "div"
+    for heading in list(body.iter(*HEADINGS[1:])):
+        classes = _split_classes(heading.getparent().get("class") or "")
+        if heading.getprevious() is None and not ADMONITION_CLASSES.isdisjoint(classes):
+            heading.tag = "summary"  # a bold paragraph in Markdown
     for pre in list(body.iter("pre")):
         for code in list(pre.iterancestors("code", "tt", "kbd", "samp")):
             code.drop_tag()
