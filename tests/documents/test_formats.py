@@ -386,10 +386,18 @@ def test_of_html_only_the_content_is_read(tmp_path):
     [
         ("<form><input><h1>Oil</h1><p>Check it.</form><form>Search</form>", ("Oil", "Check it.")),
         ("<header>Us</header><article><header><h1>Oil</h1></header><p>Check it.</article>", ("Oil", "Check it.")),
+        ("<title>4.1. Oil</title><h2>4.1.&nbsp;<b>Oil</b></h2><p>Check it.", ("4.1. Oil", "Check it.")),
+        ("<title>Oil</title><h1>Oil!</h1><h2>Oil</h2><p>Check it.", ("Oil!", "## Oil\n\nCheck it.")),
+        ("<title>Oil</title><h2>Oils</h2><p>Check it.", ("Oil", "## Oils\n\nCheck it.")),
+        ("<title></title><h2>?</h2><p>Check it.", ("", "## ?\n\nCheck it.")),
+        ("<dl class=toc><dt><a href=o.html#a>1. A</a><dt><a href=o.html#b>2. B</a><dt><a href=o.html#c>3. C</a></dl>"
+         "<h2>1. A</h2><h2>2. B</h2><h2>3. C</h2>", ("", "## 1. A\n\n## 2. B\n\n## 3. C")),
+        ("<p><a href=a.html>A</a> <a href=b.html>B</a> <a href=c.html>C</a><h2>A</h2><h2>B</h2><h2>C</h2>",
+         ("", "A B C\n\n## A\n\n## B\n\n## C")),
         ("<aside>Ads</aside><div role=main><p>Check it.</p><aside>Hot!</aside></div>", ("", "Check it.\n\nHot!")),
         ("<main> <div id=app></div></main><div>Check it.</div>", ("", "Check it.")),
     ],
-)
+)  # fmt: skip
 def test_of_html_no_content_is_taken_for_what_is_around_it(tmp_path, html, found):
     assert page(tmp_path, "a.html", html) == found
 

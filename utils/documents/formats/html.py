@@ -62,6 +62,7 @@ CONTENTS_TITLES = {"", "contents", "tableofcontents", "onthispage"}
 BACKSLASH = "\ufdd0"  # no character, so in no text; stands for a backslash of the page, beside those that escape
 TERM_END = "\ufdd1"  # no character either; what it ends is defined in the next paragraph
 ESCAPE = re.compile(r"\\(?![|`~])")  # other than of what would be a cell or a fence
+NO_LETTER = re.compile(r"[\W_]")
 _WORD = re.compile(r"\w+")
 _OPTIONS = h2m.ConversionOptions(
     extract_metadata=False,
@@ -112,8 +113,8 @@ def decode_html(path: Path) -> str:
 def html_to_markdown(html: str) -> str:
     """Convert the content of a page to Markdown: its <main> if it has exactly one, with text, and no article beside it,
     else its body; without scripts, navigation, banners, search forms, links to neighboring pages, and a table of
-    contents of the page itself, unless it holds nothing else. The page's title comes first, unless the content begins
-    with an <h1>.
+    contents of the page itself, unless it holds nothing else. The page's title comes first, in place of a heading with
+    the same letters, unless the content begins with an <h1>.
 
     Raises:
         ValueError: its elements are nested too deep.
@@ -123,6 +124,9 @@ def html_to_markdown(html: str) -> str:
         for element in list(find(content)):
             _drop(element)
     text = _convert(content) or _convert(_parse(html)[1])
+    first, _, rest = text.partition("\n")
+    if title and first.startswith("##") and NO_LETTER.sub("", first) == NO_LETTER.sub("", title):
+        return f"# {title}\n{rest}"
     return text if text.startswith("# ") or not title else f"# {title}\n\n{text}"
 
 
@@ -354,7 +358,7 @@ def _is_contents(element: HtmlElement, headings: set[str]) -> bool:
     for link in element.iter("a"):
         text = _letters(link)
         if text.lower() not in CONTENTS_TITLES:
-            if not link.get("href", "").startswith("#") or text.lstrip(string.digits) not in headings:
+            if "#" not in link.get("href", "") or text.lstrip(string.digits) not in headings:
                 return False
             linked += text
     titles = {_letters(heading).lower() for heading in element.iter(*HEADINGS)}
@@ -365,7 +369,7 @@ def _is_contents(element: HtmlElement, headings: set[str]) -> bool:
 
 
 def _letters(element: HtmlElement) -> str:
-    return re.sub(r"[\W_]", "", element.text_content())
+    return NO_LETTER.sub("", element.text_content())
 
 
 def _unwrap_layout(body: HtmlElement) -> None:
