@@ -177,6 +177,79 @@ HTML = """\
 <script>alert('no')</script><form>Search</form></main><footer>All rights reserved</footer></body></html>"""
 
 
+PLAIN = """\
+Care of engines
+===============
+
+Oil
+---
+Check it, as
+# a comment
+says.
+
+[[fuel]]
+1.2 Fuel
+~~~~~~~~
+[NOTE]
+====
+Diesel!
+----
+run
+----
+
+| a | b |
+---------
+
+==========
+Great bolts
+==========
+
+[part]
+=== Nuts ===
+Turn
+== left
+
+None.
+--------------------
+
+------
+$ turn
+------
+"""
+
+PLAIN_TEXT = """\
+## Oil
+Check it, as
+ # a comment
+says.
+
+[[fuel]]
+### 1.2 Fuel
+[NOTE]
+====
+Diesel!
+----
+run
+----
+
+| a | b |
+---------
+
+# Great bolts
+
+[part]
+### Nuts
+Turn
+== left
+
+None.
+--------------------
+
+------
+$ turn
+------"""
+
+
 def page(tmp_path, name, data):
     """Return the page of a file with this name and content."""
     file = tmp_path / name
@@ -186,6 +259,11 @@ def page(tmp_path, name, data):
 
 def test_restructured_text_keeps_the_content_for_readers(tmp_path):
     assert page(tmp_path, "a.rst", RST) == ("Manual", RST_TEXT)
+
+
+def test_plain_text_has_underlined_titles_and_those_of_asciidoc_but_no_headings_of_markdown(tmp_path):
+    assert page(tmp_path, "a.txt", PLAIN) == ("Care of engines", PLAIN_TEXT)
+    assert page(tmp_path, "b.txt", "= Bolts\n\nTurn.") == ("Bolts", "Turn.")
 
 
 def test_markdown_loses_link_targets_comments_and_front_matter_but_no_code(tmp_path):

@@ -39,15 +39,6 @@ def page_from_markdown(text: str) -> Page:
     return Page(first[2:].strip(" #"), rest) if first.startswith("# ") else Page("", text)
 
 
-def read_plain_text(path: Path) -> Page:
-    """Read a text file, without a title.
-
-    Raises:
-        ValueError: the file is binary, or too large.
-    """
-    return Page("", decode(read_text_bytes(path), path))
-
-
 def read_text_bytes(path: Path) -> bytes:
     """Return the bytes of a text file.
 

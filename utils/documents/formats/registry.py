@@ -9,9 +9,10 @@ from utils.documents.formats.mail import read_mail
 from utils.documents.formats.markdown import read_markdown
 from utils.documents.formats.mdx import read_mdx
 from utils.documents.formats.notebook import read_notebook
-from utils.documents.formats.page import Page, read_plain_text
+from utils.documents.formats.page import Page
 from utils.documents.formats.pandoc import FORMATS, read_with_pandoc
 from utils.documents.formats.pdf import read_pdf
+from utils.documents.formats.plain_text import read_plain_text
 from utils.documents.formats.pptx import read_pptx
 from utils.documents.formats.restructured_text import read_restructured_text
 from utils.documents.normalization import normalize
