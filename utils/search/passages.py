@@ -1,6 +1,7 @@
 """Passages of documents that are longer than the model's limit."""
 
 import bisect
+import itertools
 from typing import NamedTuple
 
 from utils.documents.chunking import find_headings, split_text
@@ -11,7 +12,7 @@ FILLED = 0.85  # share of the limit that parts are cut to have on average; most 
 
 
 class Passage(NamedTuple):
-    """A part of a document, as it is encoded, and the nearest heading above its start, "" before the first."""
+    """A part of a document, as it is encoded, and the heading that most of it stands under, "" before the first."""
 
     text: str
     heading: str = ""
@@ -31,12 +32,19 @@ def split_document(model: SpladeEncoder, text: str, tokens: int, title: str = ""
     if 0 < title_tokens <= (limit - special) // 2:
         prefix, text = f"{title}\n", text.removeprefix(title)
         tokens, limit = tokens - title_tokens, limit - title_tokens
-    headings = [(position, name) for position, _, name in find_headings(text, code_blocks(text))]
-    passages = []
-    for start, part in _split(model, text, 0, tokens, limit) or [(0, "")]:
-        above = bisect.bisect_right(headings, start, key=lambda heading: heading[0])
-        passages.append(Passage(prefix + part, headings[above - 1][1] if above else ""))
-    return passages
+    headings = [(0, ""), *((position, name) for position, _, name in find_headings(text, code_blocks(text)))]
+    parts = _split(model, text, 0, tokens, limit) or [(0, "")]
+    return [Passage(prefix + part, _main_heading(headings, start, start + len(part))) for start, part in parts]
+
+
+def _main_heading(headings: list[tuple[int, str]], start: int, end: int) -> str:
+    """Return the heading, of those in order with their positions, the first of which is 0, that most of a text's
+    characters from `start` to `end` stand under."""
+    first = bisect.bisect_right(headings, start, key=lambda heading: heading[0]) - 1
+    last = bisect.bisect_left(headings, end, lo=first + 1, key=lambda heading: heading[0])
+    positions = [start, *(position for position, _ in headings[first + 1 : last]), end]
+    lengths = [after - before for before, after in itertools.pairwise(positions)]
+    return headings[first + lengths.index(max(lengths))][1]
 
 
 def _split(model: SpladeEncoder, text: str, offset: int, tokens: int, limit: int) -> list[tuple[int, str]]:

@@ -49,7 +49,7 @@ class StoredPassage(NamedTuple):
 
     Attributes:
         text: as it is encoded.
-        heading: the nearest one above its start, "" before the first.
+        heading: the one that most of it stands under, "" before the first.
         terms: the model's vector, whose values are stored as float16.
         words: how often each of BM25's terms stands in it.
         dense: [dimensions], stored as float16; None without a dense model, and for a text without terms and words.
