@@ -98,9 +98,10 @@ def retrieve_documents(
 
     Returns:
         [{"rank", "index", "score", "snippet", "terms"}, ...]: `index` is the document's position in `documents`,
-        `score` the dot product, `snippet` the beginning of the document, `terms` the terms that query and document
-        share with their part of the score, [(word, part), ...], heaviest first, parts summing to 1. Of a document
-        longer than the model's limit, these are its best passage's. Documents without a shared term are never returned.
+        `score` the dot product, `terms` the terms that query and document share with their part of the score,
+        [(word, part), ...], heaviest first, parts summing to 1, `snippet` the document from the sentence or line on
+        that holds the most of these. Of a document longer than the model's limit, these are its best passage's.
+        Documents without a shared term are never returned.
 
     Raises:
         ValueError: `top_k` is not at least 1.

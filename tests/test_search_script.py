@@ -219,7 +219,7 @@ def test_a_hit_in_a_long_document_shows_the_passage(tmp_path, loaded):
     options = ["--model-dir", "splade-tiny", "--docs-file", tmp_path / "docs.jsonl", "--query", "sunflower"]
     shown = run(SCRIPT, *options).stdout
     assert "1 of 1 documents are longer than 512 tokens and are searched by their passages\n" in shown
-    assert f"\n  Pets {end}\n" in shown
+    assert f"\n  Pets:\n  {end}\n" in shown
 
 
 def test_what_the_model_cuts_is_said(tmp_path, short_model):

@@ -51,6 +51,14 @@ def test_a_hit_is_explained_by_the_weights_of_both_sides(ask, tiny):
     assert words == "words of both, by BM25: mirror"
 
 
+def test_a_hit_is_shown_below_its_title_and_heading_by_the_sentence_that_matched(ask):
+    text = f"## Care\n\nAll trucks are red. Each has wheels. Change the filters often! {'word ' * 600}"
+    filters, red, _ = ask("filters", "red", documents=[{"id": "a", "title": "Trucks", "text": text}])
+    assert filters.splitlines()[1] == red.splitlines()[1] == "  Trucks > Care:"
+    assert filters.splitlines()[2].startswith("  Change the filters often!")
+    assert red.splitlines()[2].startswith("  All trucks are red. Each has wheels.")
+
+
 def test_filters_and_the_kind_of_search_hold_until_they_are_changed(ask):
     answers = ask(
         "mirrors", ":filter 'truck=T 7' year>2000", "mirrors", ":search bm25", "oil", ":filter", "oil", "mirrors"

@@ -186,13 +186,13 @@ def _split_filters(given: str) -> list[str]:
 
 
 def print_hits(results: Sequence[dict[str, Any]], top_terms: int, filtered: bool) -> None:
-    """Print hits with their heading and metadata, if they have some, and what matched."""
+    """Print hits with their title, heading and metadata, if they have some, and what matched."""
     if not results:
         print_line(f"No document {'that the filter lets through ' * filtered}shares a term with this query.")
     for result in results:
         print_line(f"Rank {result['rank']} (Score: {result['score']:.4f}) {result['id']}")
-        if result["heading"]:
-            print_line(f"  {snippet(result['heading'])}:")
+        if place := " > ".join(filter(None, (result["title"], result["heading"]))):
+            print_line(f"  {snippet(place)}:")
         print_line(f"  {result['snippet']}")
         if result["metadata"]:
             print_line("  " + snippet(", ".join(f"{name}: {value}" for name, value in result["metadata"].items())))

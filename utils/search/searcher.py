@@ -1,11 +1,13 @@
 """Queries against an index of documents, with what shows why a passage matched."""
 
-from collections.abc import Callable, Container, Sequence
+from collections.abc import Callable, Collection, Container, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
 
 from utils.arguments import check_positive
+from utils.documents.normalization import split_words
+from utils.documents.segments import split_prose
 from utils.search.base_index import BaseIndex
 from utils.search.filters import Condition
 from utils.search.legs import Hit, Key
@@ -130,10 +132,11 @@ class DocumentSearch:
         Returns:
             [{"rank", "index", "id", "title", "heading", "score", "snippet", "terms", "words", "metadata", "passage"}]:
             `index` is the document's number, or its id in an index on a server, `score` what it is ranked by, the
-            reranker's if there is one; `heading` stands above its best passage, `snippet` is the beginning of that and
-            `passage` what the index knows it by; `terms` are those that query and passage share, with their part of the
-            model's score, [(word, part), ...], heaviest first, parts summing to 1, and `words` those of the query that
-            BM25 finds in it; each is empty where that was not searched by.
+            reranker's if there is one; `heading` stands above its best passage and `passage` is what the index knows
+            that by; `terms` are those that query and passage share, with their part of the model's score,
+            [(word, part), ...], heaviest first, parts summing to 1, and `words` those of the query that BM25 finds in
+            it; each is empty where that was not searched by. `snippet` begins with the sentence or line of the passage,
+            below title and heading, that holds the most of both.
 
         Raises:
             ValueError: no document has a field that a condition is on.
@@ -149,6 +152,9 @@ class DocumentSearch:
             parts = in_query * in_passage
             order = np.argsort(-parts, kind="stable")
             shares = parts[order] / parts.sum() if len(parts) else parts
+            terms = self.model.decode_terms(shared[order])
+            words = self.index.shared_words(query.expanded, passage) if "bm25" in self.legs else []
+            body = _without_first_lines(passage.text, (document.title, passage.heading))
             results.append(
                 {
                     "rank": rank,
@@ -157,9 +163,9 @@ class DocumentSearch:
                     "title": document.title,
                     "heading": passage.heading,
                     "score": hit.score,
-                    "snippet": snippet(passage.text),
-                    "terms": list(zip(self.model.decode_terms(shared[order]), shares.tolist())),
-                    "words": self.index.shared_words(query.expanded, passage) if "bm25" in self.legs else [],
+                    "snippet": snippet(body, [*words, *terms]),
+                    "terms": list(zip(terms, shares.tolist())),
+                    "words": words,
                     "metadata": document.metadata,
                     "passage": hit.passage,
                 }
@@ -218,7 +224,22 @@ def shared_terms(query: SparseVector, passage: SparseVector) -> tuple[np.ndarray
     return shared, query.values[in_query], passage.values[in_passage]
 
 
-def snippet(text: str) -> str:
-    """Return the beginning of a text, on one line."""
-    line = " ".join(text.split())
+def snippet(text: str, words: Collection[str] = ()) -> str:
+    """Return the beginning of a text, or what begins with the sentence or line that holds the most of the words, on one
+    line."""
+    wanted = set(words)
+    spans = [
+        (piece.start, wanted.intersection(split_words(text[piece.start : piece.end]))) for piece in split_prose(text)
+    ]
+    start, _ = max(spans, key=lambda span: len(span[1]), default=(0, wanted))
+    line = " ".join(text[start:].split())
     return line if len(line) <= SNIPPET_CHARACTERS else line[: SNIPPET_CHARACTERS - 3].rsplit(" ", 1)[0] + "..."
+
+
+def _without_first_lines(text: str, lines: Sequence[str]) -> str:
+    """Return a text without those of the lines, as headings or not, that it begins with, unless nothing is left."""
+    for _ in lines:
+        first, _, rest = text.lstrip().partition("\n")
+        if first.strip("# ") in lines and rest.strip():
+            text = rest
+    return text
