@@ -639,6 +639,13 @@ def test_the_heading_of_a_note_begins_no_section(tmp_path, kind):
     assert page(tmp_path, "a.html", html).text == "## Oil\n\n**Mind it**\n\nx\n\n### Use\n\ny"
 
 
+def test_a_line_break_within_code_of_a_sentence_is_a_space(tmp_path):
+    html = (
+        "<p>A <code>PRIMARY\n     <i>main\n KEY</i>\n</code> is <code>a  b</code>.<pre><code>x\n  y</code>\n z</pre>"
+    )
+    assert page(tmp_path, "a.html", html).text == "A `PRIMARY main KEY ` is `a  b`.\n\n```\nx\n  y\n z\n```"
+
+
 def test_a_term_stands_on_the_line_above_its_definition(tmp_path):
     html = (
         "<dl><dt><code>-a</code> <i>n</i> </dt><dt>--all</dt><dd><p>Takes all.</p><p>Or <i>n</i>.</p></dd><dt>-b</dt>"

@@ -62,6 +62,7 @@ CONTENTS_TITLES = {"", "contents", "tableofcontents", "onthispage"}
 BACKSLASH = "\ufdd0"  # no character, so in no text; stands for a backslash of the page, beside those that escape
 TERM_END = "\ufdd1"  # no character either; what it ends is defined in the next paragraph
 ESCAPE = re.compile(r"\\(?![|`~])")  # other than of what would be a cell or a fence
+BROKEN_CODE = etree.XPath("descendant::code[not(ancestor::pre)]//text()[contains(., '\n')]")
 NO_LETTER = re.compile(r"[\W_]")
 _WORD = re.compile(r"\w+")
 _OPTIONS = h2m.ConversionOptions(
@@ -374,7 +375,7 @@ def _letters(element: HtmlElement) -> str:
 
 def _unwrap_layout(body: HtmlElement) -> None:
     """Replace, in place, tables and lists that hold what Markdown's cannot by the blocks in them, and headings of notes
-    within a section, which begin none, by paragraphs."""
+    within a section, which begin none, by paragraphs. A line break in code that is no block becomes a space."""
     layout = {table for table in body.iter("table") if _is_layout(table)}
     for block in body.iter(*HEADINGS, "pre", "table"):
         around = block.iterancestors(*(("table", "ul", "ol") if block.tag in HEADINGS else ("table",)))
@@ -392,6 +393,8 @@ def _unwrap_layout(body: HtmlElement) -> None:
     for pre in list(body.iter("pre")):
         for code in list(pre.iterancestors("code", "tt", "kbd", "samp")):
             code.drop_tag()
+    for text in BROKEN_CODE(body):
+        setattr(text.getparent(), "tail" if text.is_tail else "text", re.sub(r"\s*\n\s*", " ", text))
 
 
 def _is_layout(table: HtmlElement) -> bool:
