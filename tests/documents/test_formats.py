@@ -640,9 +640,7 @@ def test_the_heading_of_a_note_begins_no_section(tmp_path, kind):
 
 
 def test_a_line_break_within_code_of_a_sentence_is_a_space(tmp_path):
-    html = (
-        "<p>A <code>PRIMARY\n     <i>main\n KEY</i>\n</code> is <code>a  b</code>.<pre><code>x\n  y</code>\n z</pre>"
-    )
+    html = "<p>A <code>PRIMARY\n     <i>main\n KEY</i>\n</code> is <code>a  b</code>.<pre><code>x\n  y</code>\n z</pre>"
     assert page(tmp_path, "a.html", html).text == "A `PRIMARY main KEY ` is `a  b`.\n\n```\nx\n  y\n z\n```"
 
 

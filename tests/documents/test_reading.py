@@ -52,6 +52,17 @@ def test_a_missing_library_is_named_with_the_files_that_need_it(docs, monkeypatc
         read_documents(docs / "c.docx")
 
 
+def test_pages_that_a_folder_holds_in_two_formats_are_named(tmp_path, capsys):
+    (tmp_path / "a").mkdir()
+    for name in ("oil", "a/tyres", "fuel"):
+        text = f"Check the {name} of the truck every week, and change what is worn."
+        (tmp_path / f"{name}.html").write_text(f"<p>{text}")
+        (tmp_path / f"{name}.txt").write_text("Mail us.\n" if name == "fuel" else text)
+    (tmp_path / "tyres.txt").write_text("Check the a/tyres of the truck every week, and change what is worn.")
+    assert len(read_documents(tmp_path).documents) == 7
+    assert "2 pages are there as .html and as .txt, such as a/tyres.html; both are read" in capsys.readouterr().out
+
+
 def test_lines_around_every_page_are_left_out(tmp_path):
     for i in range(12):
         (tmp_path / f"{i}.md").write_text(f"Home - Docs - About\n\n# Part {i}\n\nText {i}.\n\nCopyright by us")

@@ -1,6 +1,9 @@
 """Near-duplicate and related texts, by MinHash (Broder, SEQUENCES 1997) with locality-sensitive hashing."""
 
-from collections import Counter
+import itertools
+from collections import Counter, defaultdict
+from collections.abc import Iterator, Mapping
+from pathlib import PurePosixPath
 
 import rensa
 
@@ -54,6 +57,20 @@ class NearDuplicateIndex:
                 self._with_band[band] = (*numbers, len(self._signatures))
         self._signatures.append((name, signature))
         return True
+
+
+def find_other_formats(texts: Mapping[str, str]) -> Iterator[tuple[str, str]]:
+    """Yield the pairs of files, of texts by their names, that differ in the suffix alone and are related."""
+    names_by_stem: defaultdict[PurePosixPath, list[str]] = defaultdict(list)
+    for name in texts:
+        names_by_stem[PurePosixPath(name).with_suffix("")].append(name)
+    for names in names_by_stem.values():
+        for pair in itertools.combinations(names, 2):
+            index = NearDuplicateIndex()
+            for name in pair:
+                index.add(name, texts[name])
+            if index.related:
+                yield pair
 
 
 def _shingles(text: str) -> set[str]:

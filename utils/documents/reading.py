@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from utils.console import print_line, progress_bar
+from utils.documents.duplicates import find_other_formats
 from utils.documents.formats.registry import READERS, read_page
 from utils.documents.normalization import normalize
 from utils.documents.repetition import drop_repeated_text
@@ -100,6 +101,7 @@ def read_documents(path: str | Path) -> Documents:
             skipped.insert(0, f"{_tally_suffixes(unread)}: kinds of files that are not read")
         pages = [page for name, of_file in read for page in of_file if Path(name).suffix.lower() in READERS]
         skipped[:0] = drop_repeated_text(pages)
+        _print_other_formats(pages, path)
         if not any(documents for _, documents in read):
             reason = "; ".join(skipped[:3]) or f"it holds no file of {' '.join(sorted(SUFFIXES))}"
             raise ValueError(f"{path}: no documents in this folder: {reason}")
@@ -201,6 +203,18 @@ def _tally_suffixes(counts: Counter[str]) -> str:
     parts = [f"{count:,} {suffix or 'without a suffix'}" for suffix, count in named]
     others = counts.total() - sum(count for _, count in named)
     return ", ".join([*parts, f"{others:,} more"] if others else parts)
+
+
+def _print_other_formats(pages: Sequence[Document], path: Path) -> None:
+    """Print how many pages, whose ids are the names of their files, a folder holds in two formats."""
+    found: dict[tuple[str, ...], list[str]] = {}  # (suffix, other suffix) -> files
+    for pair in find_other_formats({page.id: page.text for page in pages}):
+        found.setdefault(tuple(Path(name).suffix for name in pair), []).append(pair[0])
+    for (suffix, other), names in found.items():
+        print_line(
+            f"{path}: {len(names):,} pages are there as {suffix} and as {other}, such as {names[0]}; both are read, "
+            "keep one kind to find each page once"
+        )
 
 
 def _read_file(file: Path, name: str, skipped: list[str]) -> list[Document]:
