@@ -12,7 +12,7 @@ import pytest
 
 from utils.records import Document, replace_surrogates
 from utils.search import ingestion
-from utils.search.document_index import DocumentIndex
+from utils.search.document_index import DocumentIndex, models_of_index
 from utils.search.filters import parse_filters
 from utils.search.fusion import fuse
 from utils.search.index import VectorIndex
@@ -257,6 +257,14 @@ def test_one_process_changes_an_index_and_many_search_it(model, tmp_path, proces
         answer = answers.get(timeout=60)
         process.join()
     assert answer == "opened" if opens else "index: another run is at work on it" in answer
+
+
+def test_what_models_an_index_has_is_not_read_while_it_is_changed(model, tmp_path):
+    folder = tmp_path / "index"
+    with made(model, folder), pytest.raises(ValueError, match="index: another run is at work on it"):
+        models_of_index(folder)
+    with DocumentIndex(model, folder):
+        assert models_of_index(folder) == ("splade-tiny", None)
 
 
 def test_an_update_that_broke_off_is_kept_and_said(model, tmp_path, monkeypatch, capsys, encoded):

@@ -172,13 +172,11 @@ def models_of_index(folder: str | Path) -> tuple[str | None, str | None]:
     and where there is no index.
 
     Raises:
-        ValueError, OSError: it is damaged, or cannot be read.
+        ValueError: another process changes it, or it is damaged.
+        OSError: it cannot be read.
     """
     file = Path(folder, INDEX_STORE)
     if not file.is_file():
         return None, None
-    store = PassageStore(file)
-    try:
+    with lock_folder(folder, shared=True), contextlib.closing(PassageStore(file)) as store:
         return store.about("model_name"), store.about("dense_model_name")
-    finally:
-        store.close()
