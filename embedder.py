@@ -349,11 +349,11 @@ def check_flags(args: ScriptArguments) -> None:
     refuse_overwriting(args.output_file, args.input_file)
 
 
-def open_documents(path: str, skipped: list[str]) -> Iterator[Document]:
+def open_documents(path: str, skipped: list[str]) -> Iterable[Document]:
     """Return the documents of a file or a folder, the first of which is read now: what cannot be read at all is known
     before a model loads. What was not read is added to `skipped` in the end."""
     documents = stream_documents(path, skipped)
-    return itertools.chain([next(documents)], documents)
+    return documents if isinstance(documents, list) else itertools.chain([next(documents)], documents)
 
 
 def update_index(args: ScriptArguments) -> None:
@@ -386,7 +386,9 @@ def add_documents(
     """Add documents to an index; say, or with `prune` remove, those that are not among them, unless some could not be
     read, which `skipped` tells in the end."""
     seen: set[str] = set()
-    update = index.add((seen.add(d.id) or d for d in documents), batch_size, show_progress=True)
+    noted = (seen.add(d.id) or d for d in documents)
+    known = list(noted) if isinstance(documents, list) else noted  # a list has a length, for the progress
+    update = index.add(known, batch_size, show_progress=True)
     kinds = "new", "changed and encoded anew", "with other metadata alone", "unchanged"
     print_line("documents: " + ", ".join(f"{count:,} {kind}" for count, kind in zip(update, kinds) if count))
     print_long_documents(index.long_documents, update.added + update.changed, index.model.max_length)

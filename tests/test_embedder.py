@@ -1,6 +1,7 @@
 """Encoding through the public class and the script."""
 
 import json
+import re
 import shutil
 
 import numpy as np
@@ -9,7 +10,8 @@ import scipy.sparse
 import torch
 from conftest import fails_with_one_line, run
 
-from embedder import HybridEmbedder, SpladeEmbedder
+from embedder import HybridEmbedder, SpladeEmbedder, add_documents, open_documents
+from utils.search.document_index import DocumentIndex
 
 SCRIPT = "embedder.py"
 
@@ -138,6 +140,12 @@ def test_the_models_own_limit_holds_and_what_it_cuts_is_counted(short_model):
     done = run(SCRIPT, "--model-dir", short_model, "--text", fits, "--text", "diesel engine", "--queries")
     assert "1 of 2 queries are longer than 6 tokens and are cut there" in done.stdout
     assert "cut there" not in run(SCRIPT, "--model-dir", short_model, *texts, "--max-length", 40).stdout
+
+
+def test_a_folder_is_indexed_with_an_estimate(docs, tiny, monkeypatch, capfd):
+    monkeypatch.setattr("utils.console.LINE_SECONDS", 0)
+    add_documents(DocumentIndex(tiny), open_documents(docs, []), [], None, prune=False)
+    assert re.search(r"^encoding: 100%.* 7/7 \[", capfd.readouterr().err, re.MULTILINE)
 
 
 def test_an_index_is_made_changed_and_searched_from_the_shell(docs, tmp_path):

@@ -3,7 +3,7 @@
 import functools
 import os
 from collections import Counter
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -121,19 +121,23 @@ def read_documents(path: str | Path) -> Documents:
     return Documents(documents, [type(reason)(replace_surrogates(" ".join(reason.split()))) for reason in skipped])
 
 
-def stream_documents(path: str | Path, skipped: list[str]) -> Iterator[Document]:
-    """Yield what `read_documents` returns, the records of a file as they are read, so that memory does not grow with
-    the file unless that is one JSON list; what was not read is added to `skipped` in the end.
+def stream_documents(path: str | Path, skipped: list[str]) -> Iterable[Document]:
+    """Return what `read_documents` returns, as a list, or the records of a file as they are read, so that memory does
+    not grow with the file unless that is one JSON list; what was not read is added to `skipped` in the end.
 
     Raises:
-        ValueError, ImportError, OSError: see `read_documents`.
+        ValueError, ImportError, OSError: see `read_documents`; of records, when they are read.
     """
     file = Path(path, "corpus.jsonl") if Path(path, "corpus.jsonl").is_file() else Path(path)
-    if file.suffix.lower() not in RECORD_READERS or not file.is_file():
-        documents, reasons = read_documents(path)
-        skipped += reasons
-        yield from documents
-        return
+    if file.suffix.lower() in RECORD_READERS and file.is_file():
+        return _stream_records(file, skipped)
+    documents, reasons = read_documents(path)
+    skipped += reasons
+    return documents
+
+
+def _stream_records(file: Path, skipped: list[str]) -> Iterator[Document]:
+    """Yield the documents of a JSON file or a table, see `stream_documents`."""
     unique, found = _UniqueIds(), False
     for document in _read_records(file, replace_surrogates(file.name), skipped):
         unique.apply(document)
