@@ -2,8 +2,9 @@
 
     .venv/bin/python -m benchmarks.index --input-dir build/demo/python_docs --passages 100000
 
-The vectors are those of real passages, mixed: each has the terms of one with a probability of 0.7 and of another with
-0.3, with weights changed by up to a fifth, and the beginning of a text. Queries are the first eight words of documents,
+The vectors are those of real passages, mixed: of each term, a mixed one has the weight in one passage with a
+probability of 0.7, else that in another, changed by up to a fifth, so that a term is in as many of them as of real
+ones; texts are the beginnings of real ones. Queries are the first eight words of documents,
 and search by the model, by words, and by both, ten documents each; encoding is not part of it. "recall" is the share of
 the ten best by an exhaustive product. bm25s searches the same texts in the same run and, where they are installed (pip
 install pyseismic-lsr splade-index), Seismic, at three of its settings (query_cut, heap_factor), and splade-index the
@@ -36,7 +37,9 @@ from utils.splade.vectors import SparseVector, to_csr
 TOP_K = 10
 ADDED = 1000  # passages added to the index that there is
 PASSAGE_CHARACTERS = 1000
-KEPT = 0.7, 0.3  # share of the terms of the first and of the second passage in a mixed one
+KEPT = 0.7  # chance of a term to have its weight in the first of two passages, rather than in the second
+NOISE_SEED = 2**40  # added to a vector's number
+GOLDEN, FACTORS = 0x9E3779B97F4A7C15, (0xBF58476D1CE4E5B9, 0x94D049BB133111EB)
 SEISMIC_SETTINGS = (10, 0.7), (20, 0.8), (60, 0.9)
 BLOCK = 10_000  # vectors in a product at a time
 
@@ -58,15 +61,23 @@ class Mixer:
             yield self.vector(number)
 
     def vector(self, number: int) -> SparseVector:
-        random = np.random.default_rng(number)
-        mixed = np.zeros(self.vocabulary, np.float32)
-        for chosen, share in zip(random.integers(0, len(self.vectors), 2), KEPT):
+        parts = []
+        for place, chosen in enumerate(np.random.default_rng(number).integers(0, len(self.vectors), 2)):
             indices, values = self.vectors[chosen]
-            kept = random.random(len(indices)) < share
-            weights = values[kept] * random.uniform(0.8, 1.2, kept.sum())
-            mixed[indices[kept]] = np.maximum(mixed[indices[kept]], weights)
-        indices = np.flatnonzero(mixed).astype(np.int32)
-        return SparseVector(indices, mixed[indices])
+            kept = (chances(number, indices) < KEPT) == (place == 0)
+            parts.append((indices[kept], values[kept]))
+        indices, values = map(np.concatenate, zip(*parts))
+        order = np.argsort(indices)
+        noise = 0.8 + 0.4 * chances(number + NOISE_SEED, indices)
+        return SparseVector(indices[order], (values * noise).astype(np.float32)[order])
+
+
+def chances(seed: int, indices: np.ndarray) -> np.ndarray:
+    """Return a number from 0 to 1 for each index, by splitmix64's finalizer (Steele, Lea and Flood 2014)."""
+    x = indices.astype(np.uint64) * np.uint64(GOLDEN) + np.uint64(seed * FACTORS[0] % 2**64)
+    for shift, factor in zip((30, 27), FACTORS):
+        x = (x ^ (x >> np.uint64(shift))) * np.uint64(factor)
+    return (x ^ (x >> np.uint64(31))) / 2**64
 
 
 def main(args: argparse.Namespace) -> None:

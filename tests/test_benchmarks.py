@@ -16,6 +16,7 @@ COMMANDS = {
     "encode": (["--documents", "2", "--peer-batches", "2"], "ours, auto"),
     "stream": (["--documents", "30"], "resident MiB"),
     "query": (["--documents", "2"], "ours, idf"),
+    "engine": (["--passages", "50", "--queries", "2"], "words, 100 hits"),
     "fidelity": ([], "plain formula"),
 }
 

@@ -180,8 +180,13 @@ def _engine_config(dimensions: int | None) -> engine.EdgeConfig:
     dense = {}
     if dimensions:  # normalized, so that the product is the cosine
         dense[DENSE] = engine.EdgeVectorParams(dimensions, engine.Distance.Dot, datatype=half, memory=cached)
-    optimizers = engine.EdgeOptimizersConfig(default_segment_number=SEGMENTS)
-    return engine.EdgeConfig(vectors=dense, sparse_vectors=kinds, optimizers=optimizers, wal_enabled=False)
+    return engine.EdgeConfig(
+        vectors=dense,
+        sparse_vectors=kinds,
+        optimizers=engine.EdgeOptimizersConfig(default_segment_number=SEGMENTS),
+        max_search_threads=SEGMENTS,
+        wal_enabled=False,
+    )
 
 
 def _holds_terms(vector: SparseVector | np.ndarray) -> bool:
