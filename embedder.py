@@ -450,6 +450,7 @@ def encode(args: ScriptArguments) -> None:
         with on_interrupt(lambda: "the same command goes on where it was"), open_lines(args, encoder) as lines:
             for document, vector in encode_all(lines.missing(documents), WINDOW):
                 lines.add(document, _as_line(encoder, document, vector, args.words), len(vector.indices))
+            lines.flush()  # which another process reads
             cut, kept = sum_over_processes(cut, lines.kept)
             if not is_main_process():
                 return

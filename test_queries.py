@@ -132,6 +132,8 @@ def open_index(args: ScriptArguments) -> tuple[BaseIndex, SpladeEncoder]:
     else:
         location = IndexLocation(args)
     own = location.models()[0] if location and "model_dir" not in args.given else None
+    if location and not own and "model_dir" not in args.given:
+        raise FileNotFoundError(f"{location}: there is no index; make it with embedder.py")
     _, model, device = load_splade_model(own or args.model_dir, args.device, args.precision, args.threads)
     dense = DenseEncoder(args.dense_model, args.device) if args.dense_model else None
     if location:
@@ -148,7 +150,8 @@ def open_index(args: ScriptArguments) -> tuple[BaseIndex, SpladeEncoder]:
 def write_suggestions(args: ScriptArguments) -> None:
     """Write the abbreviations that the documents define to a file, which must not be there yet."""
     path = args.suggest_synonyms
-    effective = {"suggest_synonyms", "docs_file", "index_dir", "index_url", *SERVER_FLAGS.split(), "debug"}
+    effective = {"suggest_synonyms", "docs_file", "index_dir", "index_url", "debug"}
+    effective |= set(SERVER_FLAGS.split() if args.index_url else ())
     for name in sorted(args.given - effective):
         raise ValueError(f"`{name}` has no effect with `suggest_synonyms`; leave it out")
     if Path(path).exists():

@@ -160,6 +160,7 @@ def append_line(path: str | Path, line: str) -> None:
     Raises:
         OSError: it cannot be written.
     """
+    Path(path).parent.mkdir(parents=True, exist_ok=True)
     with open(path, "a+b", buffering=0) as file:
         if fcntl:
             with contextlib.suppress(OSError):  # a file system without locks

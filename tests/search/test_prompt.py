@@ -202,3 +202,8 @@ def test_another_model_is_shown_beside_until_it_is_taken_away(ask, short_model):
     assert filtered.count("1. long (") == 2 and "2. " not in filtered
     assert "none-such" in refused and len(refused.splitlines()) == 1
     assert alone == "searching by splade-tiny alone\n" and last.startswith("Rank 1 (")
+
+
+def test_a_model_is_shown_beside_another_of_its_name(ask):
+    compared = ask("oil", ":compare splade-tiny", "oil")[1]
+    assert [name.strip() for name in compared.strip().splitlines()[1].split(" | ")] == ["splade-tiny"] * 2

@@ -281,7 +281,7 @@ def test_a_session_gets_one_variant_and_both_are_used(pair):
     seen = {}
     for _ in range(12):
         cookie = pair.ask("/")[1]["Set-Cookie"]
-        assert "HttpOnly" in cookie and "SameSite=strict" in cookie
+        assert "HttpOnly" in cookie and "SameSite=lax" in cookie
         own = {"Cookie": cookie.partition(";")[0], **key}
         variants = {pair.ask("/search", {"query": "air"}, **own)[2]["results"][0]["variant"] for _ in range(3)}
         seen[own["Cookie"]] = variants
@@ -290,7 +290,10 @@ def test_a_session_gets_one_variant_and_both_are_used(pair):
         assert {row["variant"] for row in pair.ask("/info", **own)[2]["variants"]} == variants
     assert set.union(*seen.values()) == {"A", "B"}
     for cookie, (variant,) in seen.items():  # who likes what the second model finds, and the first not
-        judged = {"query": "air", "passage": 1 << 20, "liked": variant == "B", "variant": "A"}
+        judged = {"query": "air", "passage": 1 << 20, "liked": variant == "B", "variant": variant}
+        other = judged | {"variant": "B" if variant == "A" else "A"}
+        assert pair.ask("/feedback", other, Cookie=cookie, **key)[0] == 409  # of hits that it was not shown
+        assert pair.ask("/feedback", {**judged, "variant": None}, Cookie=cookie, **key)[0] == 409
         assert pair.ask("/feedback", judged, Cookie=cookie, **key)[0] == 200
     outcome = pair.ask("/outcome", **key)[2]
     first, second = outcome["variants"]
@@ -317,7 +320,7 @@ def test_two_models_are_shown_side_by_side_and_the_end_loses_no_judgment(tmp_pat
 
     def judge(number):
         for i in range(10_000):
-            judged = {"query": f"{number} {i}", "passage": 0, "liked": True}
+            judged = {"query": f"{number} {i}", "passage": 0, "liked": True, "variant": "A"}
             try:
                 status, *_ = server.ask("/feedback", judged)
             except (OSError, http.client.HTTPException):

@@ -7,12 +7,12 @@ from scipy.stats import binomtest
 
 from utils.serving.variants import Outcome, assign_variant, session_id, share_interval
 
-MODELS = {"A": "one", "B": "two"}
+MODELS = {"A": ("one", "1"), "B": ("two", "2")}
 
 
 def judgment(variant, session, query, liked, **further):
     line = {"query": query, "document_id": "d", "liked": liked, "variant": variant, "session": session}
-    return line | {"model": MODELS[variant]} | further
+    return line | dict(zip(("model", "model_fingerprint"), MODELS[variant])) | further
 
 
 def test_the_share_of_sessions_is_the_one_asked_for():
@@ -37,7 +37,14 @@ def test_many_judgments_of_one_session_count_for_little():
 
 def test_the_last_judgment_of_a_session_counts_and_those_of_other_models_do_not(tmp_path):
     lines = [judgment("A", "s", "q", True), judgment("A", "s", "q", False), judgment("B", "t", "q", True)]
-    lines += [judgment("B", "t", "r", True, model="three"), {"query": "q", "document": "d", "liked": True}, ["x"]]
+    lines += [
+        judgment("B", "t", "r", True, model="three"),
+        judgment("B", "t", "r", True, model_fingerprint="3"),
+        judgment("B", "u", ["r"], True),
+        judgment("B", "u", "r", "false"),
+        {"query": "q", "document": "d", "liked": True},
+        ["x"],
+    ]
     file = tmp_path / "feedback.jsonl"
     file.write_text("".join(json.dumps(line) + "\n" for line in lines) + '{"torn')
     outcome = Outcome(MODELS)

@@ -105,6 +105,29 @@ def test_an_interrupt_before_the_first_vector_leaves_nothing(encode, tmp_path):
     assert not list((tmp_path / "out").iterdir())
 
 
+def test_an_interrupt_before_the_first_vector_loses_none_of_an_earlier_run(tmp_path):
+    documents = [Document(id=str(number), text="text") for number in range(3)]
+    with VectorLines(tmp_path / "v.jsonl", {}) as lines:
+        for document in lines.missing(documents):
+            lines.add(document, "{}", 1)
+    with pytest.raises(KeyboardInterrupt), VectorLines(tmp_path / "v.jsonl", {}):
+        raise KeyboardInterrupt
+    with VectorLines(tmp_path / "v.jsonl", {}) as lines:
+        assert list(lines.missing(documents)) == [] and lines.kept == 3
+
+
+def test_a_process_can_join_the_lines_that_another_has_flushed(tmp_path, monkeypatch):
+    monkeypatch.setattr(vector_lines, "WINDOW", WINDOW)
+    documents = [Document(id=str(number), text="text") for number in range(WINDOW * 2)]
+    work = [VectorLines(tmp_path / "v.jsonl", {}, process, 2) for process in (0, 1)]
+    with work[0] as first, work[1] as second:
+        for lines in (first, second):
+            for document in lines.missing(documents):
+                lines.add(document, json.dumps({"id": document.id}), 1)
+            lines.flush()
+        assert first.join() == (len(documents), len(documents))
+
+
 def run_as(process, port, *arguments):
     """Run the script as torchrun starts one of two processes."""
     place = {"RANK": str(process), "WORLD_SIZE": "2", "MASTER_ADDR": "localhost", "MASTER_PORT": str(port)}

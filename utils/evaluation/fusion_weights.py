@@ -20,7 +20,7 @@ def learn_weights(search: DocumentSearch, data: Collection) -> dict[str, float]:
     ids = [document.id for document in data.documents]
     parts: dict[str, dict[str, dict[str, float]]] = {leg: {} for leg in search.legs}
     for leg in search.legs:
-        alone = DocumentSearch(search.index, search.model, leg)
+        alone = DocumentSearch(search.index, search.model, leg, query_terms=search.query_terms)
         for query, text in progress_bar(data.queries.items(), desc=leg, unit="queries", leave=False):
             parts[leg][query] = {ids[hit.document]: hit.score for hit in alone.rank(alone.encode(text), FUSED_DEPTH)}
     equal = 1 / len(search.legs)

@@ -334,7 +334,10 @@ class BaseIndex(ABC):
         """
         about, model, place = self.about, self.model, self._place
         if about("format") != self.version:
-            raise ValueError(f"{place}: an index of version {about('format')}, not {self.version}; make it anew")
+            raise ValueError(
+                f"{place}: an index of version {about('format')}, not {self.version}: make it anew, in another "
+                f"{self.kind}"
+            )
         for encoder, known in ((model, "model"), (self.dense, "dense_model")):
             if encoder and about(known) != encoder.fingerprint:
                 other = about(f"{known}_name") or "none"

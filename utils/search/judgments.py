@@ -32,6 +32,7 @@ def record_judgment(
         "liked": liked,
         "time": datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="seconds"),
         "model": search.model.name,
+        "model_fingerprint": search.model.fingerprint,
         **further,
     }
     append_line(file, json.dumps(line, ensure_ascii=False))

@@ -72,7 +72,7 @@ class Prompt:
                 elif line:
                     try:
                         self.answer(line)
-                    except OSError as error:  # of a server, which may be back for the next query
+                    except (ValueError, OSError) as error:  # of a server, which may be back for the next query
                         print_line(str(error))
 
     def answer(self, text: str) -> None:
@@ -89,8 +89,8 @@ class Prompt:
         if self._other:
             self._other.search_by(self.search.kind)
             self._other.where = self.search.where
-            found = {self.search.model.name: results, self._other.model.name: self._other.search(text, self.top_k)}
-            print_side_by_side(found, self.top_terms)
+            names = self.search.model.name, self._other.model.name
+            print_side_by_side(names, (results, self._other.search(text, self.top_k)), self.top_terms)
         else:
             print_hits(results, self.top_terms, bool(self.search.where))
         print_line(f"({milliseconds[0]:.1f} ms to encode, {milliseconds[1]:.1f} ms to search)\n")
@@ -115,7 +115,7 @@ class Prompt:
                 commands[name](rest.strip())
             else:
                 raise ValueError(f"{name}: no such command; :help lists them")
-        except (ValueError, OSError) as error:
+        except (ValueError, OSError, ImportError) as error:
             print_line(str(error))
 
     def _filter(self, given: str) -> None:
@@ -202,11 +202,11 @@ def print_hits(results: Sequence[dict[str, Any]], top_terms: int, filtered: bool
             print_line("  words: " + ", ".join(result["words"]))
 
 
-def print_side_by_side(found: dict[str, Sequence[dict[str, Any]]], top_terms: int) -> None:
-    """Print the hits of two models, by name, in columns; a hit that the other one has too says its rank there."""
-    (left, right), width = found.values(), (shutil.get_terminal_size().columns - 3) // 2
+def print_side_by_side(names: Sequence[str], found: Sequence[Sequence[dict[str, Any]]], top_terms: int) -> None:
+    """Print the hits of two models in columns; a hit that the other one has too says its rank there."""
+    (left, right), width = found, (shutil.get_terminal_size().columns - 3) // 2
     ranks = [{hit["id"]: hit["rank"] for hit in hits} for hits in (right, left)]
-    rows = [tuple(found)]
+    rows = [tuple(names)]
     for pair in itertools.zip_longest(left, right):
         rows.append(())
         rows += itertools.zip_longest(

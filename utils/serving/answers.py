@@ -26,11 +26,12 @@ class Query(NamedTuple):
 
 
 def answer_queries(searches: dict[str, DocumentSearch], metrics: Metrics) -> Callable[[Sequence[Query]], Iterator]:
-    """Return a function that yields, for each of several queries, its results, or the ValueError of a filter that
-    cannot be: [{"variant", "model", "cut", "hits", "milliseconds": {"encode", "search"}}, ...], one of each variant."""
+    """Return a function that yields, for each of several queries, its results, or its error, such as that of a filter
+    that cannot be: [{"variant", "model", "cut", "hits", "milliseconds": {"encode", "search"}}, ...], one of each
+    variant."""
     highlighters = {variant: Highlighter(search, MAX_TERMS) for variant, search in searches.items()}
 
-    def answer(queries: Sequence[Query]) -> Iterator[list[dict[str, Any]] | ValueError]:
+    def answer(queries: Sequence[Query]) -> Iterator[list[dict[str, Any]] | Exception]:
         metrics.together.observe(len(queries))
         encoded = {}
         for variant, kind in {(variant, query.kind) for query in queries for variant in query.variants}:
@@ -46,7 +47,7 @@ def answer_queries(searches: dict[str, DocumentSearch], metrics: Metrics) -> Cal
         for place, query in enumerate(queries):
             try:
                 yield [result(query, variant, *encoded[place, variant]) for variant in query.variants]
-            except ValueError as error:
+            except Exception as error:  # is this query's alone
                 yield error
 
     def result(

@@ -93,10 +93,11 @@ def build_app(served: Served, access: Access) -> FastAPI:
     """Return the application; its work ends with its lifespan."""
     searches, metrics = served.searches, Metrics()
     first = searches[FIRST]
-    outcome = Outcome({variant: search.model.name for variant, search in searches.items()})
+    outcome = Outcome({variant: (s.model.name, s.model.fingerprint) for variant, s in searches.items()})
     outcome.read(served.feedback_file)
     for variant, search in searches.items():
         metrics.documents.labels(variant).set(len(search.index))
+    kinds = [kind for kind in SEARCHES if all(_can_search(search, kind) for search in searches.values())]
     page, policy = _read_page()
 
     @contextlib.asynccontextmanager
@@ -117,7 +118,7 @@ def build_app(served: Served, access: Access) -> FastAPI:
 
     def keep_session(response: Any, session: str) -> Any:
         if len(searches) > 1:
-            options = {"max_age": SESSION_SECONDS, "httponly": True, "samesite": "strict"}
+            options = {"max_age": SESSION_SECONDS, "httponly": True, "samesite": "lax"}
             response.set_cookie(SESSION_COOKIE, session, **options)
         return response
 
@@ -131,14 +132,13 @@ def build_app(served: Served, access: Access) -> FastAPI:
         shown = served.variants_of(session_of(request))
         models = [{"variant": name, "model": Path(searches[name].model.name).name} for name in shown]
         index = {"documents": len(first.index), "fields": sorted(first.index.fields)}
-        return JSONResponse(
-            index | {"searches": ["hybrid", *first.index.legs], "search": first.kind, "variants": models}
-        )
+        return JSONResponse(index | {"searches": kinds, "search": first.kind, "variants": models})
 
     @app.post("/search")
     async def search(body: SearchBody, request: Request) -> JSONResponse:
         session, kind = session_of(request), body.search or first.kind
-        copy.copy(first).search_by(kind)  # raises for what the index has not
+        if kind not in kinds:
+            raise HTTPException(422, f"field 'search': what is served has {', '.join(kinds)}")
         where = [*parse_filters(body.filters), *first.where]
         query = Query(body.query, body.top_k, kind, where, served.variants_of(session))
         results = await asyncio.wrap_future(app.state.queries.submit(query))
@@ -147,8 +147,10 @@ def build_app(served: Served, access: Access) -> FastAPI:
     @app.post("/feedback")
     def feedback(body: FeedbackBody, request: Request) -> JSONResponse:
         session = session_of(request)
-        shown = served.variants_of(session)
-        variant = body.variant if body.variant in shown else shown[0]
+        variant, shown = body.variant or FIRST, served.variants_of(session)
+        if variant not in shown or (len(searches) > 1 and not body.variant):
+            reason = "field 'variant': send that of the hit, and the cookie of the session that it was shown to"
+            raise HTTPException(409, reason)
         beside = {"variant": variant, "session": session_id(session)} if len(searches) > 1 else {}
         judged = body.query, body.passage, body.liked
         line = record_judgment(served.feedback_file, searches[variant], *judged, **beside)
@@ -178,6 +180,15 @@ def build_app(served: Served, access: Access) -> FastAPI:
     paths = {route.path for route in app.routes}
     app.add_middleware(Gate, access=access, metrics=metrics, paths=paths)
     return app
+
+
+def _can_search(search: DocumentSearch, kind: str) -> bool:
+    """Return whether a kind of search is to be had; the dense model is opened now, rather than for the first query."""
+    try:
+        copy.copy(search).search_by(kind)
+    except (ValueError, OSError, ImportError):
+        return False
+    return True
 
 
 class _Rejected(ValueError):

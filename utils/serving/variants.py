@@ -33,10 +33,10 @@ class Outcome:
     """Counts judgments by variant and session. Of several by one session on the same hit of a query the last counts.
 
     Args:
-        models: the name of each variant's model.
+        models: the name and the fingerprint of each variant's model.
     """
 
-    def __init__(self, models: Mapping[str, str]) -> None:
+    def __init__(self, models: Mapping[str, tuple[str, str]]) -> None:
         self.models, self._lock = models, threading.Lock()
         self._judged: dict[str, dict[str, dict[tuple[str, str], bool]]] = {
             variant: defaultdict(dict) for variant in models
@@ -59,10 +59,13 @@ class Outcome:
 
     def count(self, judgment: Mapping[str, Any]) -> None:
         """Count a line of the file of judgments, unless it is of other models."""
-        if self.models.get(judgment["variant"]) == judgment["model"]:
-            key = judgment["query"], judgment["document_id"]
+        if self.models.get(judgment["variant"]) == (judgment["model"], judgment["model_fingerprint"]):
+            texts = [judgment[name] for name in ("session", "query", "document_id")]
+            if not all(isinstance(text, str) for text in texts) or not isinstance(judgment["liked"], bool):
+                raise TypeError("is no judgment as it is recorded here")
+            session, *key = texts
             with self._lock:
-                self._judged[judgment["variant"]][judgment["session"]][key] = bool(judgment["liked"])
+                self._judged[judgment["variant"]][session][tuple(key)] = judgment["liked"]
 
     def summary(self) -> dict[str, Any]:
         """Return the outcome.
@@ -78,7 +81,7 @@ class Outcome:
                 counts = [(sum(judged.values()), len(judged)) for judged in sessions.values()]
             likes, total = sum(liked for liked, _ in counts), sum(number for _, number in counts)
             low, high = share_interval(counts)
-            row = {"variant": variant, "model": Path(self.models[variant]).name, "sessions": len(counts)}
+            row = {"variant": variant, "model": Path(self.models[variant][0]).name, "sessions": len(counts)}
             row |= {"likes": likes, "dislikes": total - likes, "share": likes / total if total else None}
             rows.append(row | {"low": low, "high": high})
         return {"variants": rows, "difference": _difference(*rows) if len(rows) == 2 else None}

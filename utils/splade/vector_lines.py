@@ -3,6 +3,7 @@
 import contextlib
 import itertools
 import json
+import os
 from collections.abc import Iterable, Iterator
 from hashlib import blake2b
 from pathlib import Path
@@ -50,7 +51,7 @@ class VectorLines:
 
     def __exit__(self, *exception: object) -> None:
         with contextlib.suppress(OSError):  # of a full disk, which `add` or `join` has told
-            if not self.kept and not self._added and self.processes == 1:
+            if self.processes == 1 and self._file.seek(0, os.SEEK_END) == len(self._header):
                 self._file.truncate(0)  # an empty journal does not stay
         with contextlib.suppress(OSError):
             self._opened.close()
@@ -107,14 +108,18 @@ class VectorLines:
         if self._added % WINDOW == 0:
             self._file.flush()
 
+    def flush(self) -> None:
+        """Write the lines to the disk, where other processes read them."""
+        self._file.flush()
+        os.fsync(self._file.fileno())
+
     def join(self) -> tuple[int, int]:
-        """Write the file of the lines of all processes, when these have ended their work, and remove the journals;
+        """Write the file of the lines of all processes, when these have flushed theirs, and remove the journals;
         return how many lines there are, and their terms.
 
         Raises:
             OSError: another process' journal is not here, or not whole; or the file cannot be written.
         """
-        self._file.flush()
         count = terms = 0
         names = [self._journal(process) for process in range(self.processes)]
         with contextlib.ExitStack() as opened, open_atomic(self.path) as file:
