@@ -338,12 +338,16 @@ class BaseIndex(ABC):
                 f"{place}: an index of version {about('format')}, not {self.version}: make it anew, in another "
                 f"{self.kind}"
             )
+        if self.dense and not self.dense_model:
+            raise ValueError(
+                f"{place}: has no dense vectors, which are there from the start or not at all; name another "
+                f"{self.kind} to make one with {self.dense.name}"
+            )
         for encoder, known in ((model, "model"), (self.dense, "dense_model")):
             if encoder and about(known) != encoder.fingerprint:
-                other = about(f"{known}_name") or "none"
                 raise ValueError(
-                    f"{place}: was made with another {known.replace('_', ' ')} than {encoder.name}, {other}; name "
-                    f"that, or another {self.kind}"
+                    f"{place}: was made with another {known.replace('_', ' ')} than {encoder.name}, "
+                    f"{about(f'{known}_name')}; name that, or another {self.kind}"
                 )
         if model and self._write and self.dense_model and not self.dense:
             raise ValueError(f"{place}: was made with the dense model {self.dense_model}; name it")

@@ -79,7 +79,8 @@ class DocumentSearch:
         legs = list(self.weights or self.index.legs) if kind == "hybrid" else [kind]
         if missing := [leg for leg in legs if leg not in self.index.legs]:
             known = ", ".join(self.index.legs)
-            raise ValueError(f"search by {missing[0]}: the index has no such vectors; it has {known}")
+            hint = "; --dense-model makes an index with them" if missing[0] == "dense" else ""
+            raise ValueError(f"search by {missing[0]}: the index has no such vectors; it has {known}{hint}")
         if "dense" in legs:
             self.index.open_dense(str(self.model.device))
         self.kind, self.legs = kind, legs

@@ -39,7 +39,7 @@ class Synonyms:
             for phrase, other in pairs:
                 self._substitutes.setdefault(phrase.lower(), []).append(other)
         if not self._substitutes:
-            raise ValueError(f"{path}: holds no synonyms")
+            raise ValueError(f"{path}: holds no synonyms; is each line that is right still a comment, with a #?")
         longest_first = sorted(self._substitutes, key=len, reverse=True)
         self._pattern = re.compile(rf"(?<!\w)(?:{'|'.join(map(re.escape, longest_first))})(?!\w)", re.IGNORECASE)
 
