@@ -7,7 +7,7 @@ maximum over tokens.
 """
 
 import argparse
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 
 import numpy as np
 import torch
@@ -35,8 +35,8 @@ class PlainFormula(TokenizationMixin):
     def encode_stream(self, texts: Iterable[str], **options: object) -> Iterator[SparseVector]:
         return (self.vector(text, self.max_length) for text in texts)
 
-    def encode_query(self, text: str) -> SparseVector:
-        return self.vector(text, self.query_max_length)
+    def encode_queries(self, texts: Sequence[str]) -> list[SparseVector]:
+        return [self.vector(text, self.query_max_length) for text in texts]
 
     @torch.inference_mode()
     def vector(self, text: str, max_length: int) -> SparseVector:
