@@ -25,8 +25,6 @@ from utils.splade.vectors import SparseVector
 class PlainFormula(TokenizationMixin):
     """SPLADE encoder as in the paper's formula, with what `evaluate_model` asks for."""
 
-    name = fingerprint = "plain formula"
-
     def __init__(self, folder: str, max_length: int, query_max_length: int) -> None:
         self.model = AutoModelForMaskedLM.from_pretrained(folder).eval()
         self.tokenizer = AutoTokenizer.from_pretrained(folder)

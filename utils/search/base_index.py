@@ -320,11 +320,13 @@ class BaseIndex(ABC):
     def _origin(self) -> dict[str, Any]:
         """Return what is noted of a new index: what it is made with."""
         given = {"format": self.version, "model": self.model.fingerprint, "model_name": _absolute_name(self.model.name)}
-        given["max_length"] = self.model.max_length
-        if self.dense:
-            given |= {"dense_model": self.dense.fingerprint, "dense_model_name": _absolute_name(self.dense.name)}
-            given["dimensions"] = self.dense.dimensions
-        return given
+        return given | {"max_length": self.model.max_length} | self._dense_origin()
+
+    def _dense_origin(self) -> dict[str, Any]:
+        if not self.dense:
+            return {}
+        name = _absolute_name(self.dense.name)
+        return {"dense_model": self.dense.fingerprint, "dense_model_name": name, "dimensions": self.dense.dimensions}
 
     def _check_origin(self) -> None:
         """Check that the index is one of this version, of these models and this language.

@@ -70,9 +70,12 @@ class DocumentIndex(BaseIndex):
             self._open.enter_context(lock_folder(self._folder, shared=not self._write))
         self._store = PassageStore(self._folder and self._folder / INDEX_STORE)
         self._open.callback(self._store.close)
-        if self.model and self.about("format") is None:
-            self._note(**self._origin())
-        self._check_origin()
+        if not self._folder:
+            self._note(**self._dense_origin())  # the rest, with the model's fingerprint, is for who opens it later
+        else:
+            if self.model and self.about("format") is None:
+                self._note(**self._origin())
+            self._check_origin()
         self._counter = None
         self._mirror = EngineMirror(self._store, self._folder)
         if rebuild:

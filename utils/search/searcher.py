@@ -11,6 +11,7 @@ from utils.documents.segments import split_prose
 from utils.search.base_index import BaseIndex
 from utils.search.filters import Condition
 from utils.search.legs import Hit, Key
+from utils.search.store import StoredDocument, StoredPassage
 from utils.search.synonyms import Synonyms
 from utils.splade.encoder import SpladeEncoder
 from utils.splade.vectors import EMPTY_VECTOR, SparseVector
@@ -127,6 +128,16 @@ class DocumentSearch:
             hits = sorted(hits, key=lambda hit: -hit.score)[:top_k]
         return hits
 
+    def look_up(self, hits: Sequence[Hit]) -> list[tuple[Hit, StoredDocument, StoredPassage]]:
+        """Return hits with their documents and passages, without those that another machine has removed meanwhile."""
+        passages = self.index.passages(hit.passage for hit in hits)
+        documents = self.index.documents(hit.document for hit in hits)
+        return [
+            (hit, documents[hit.document], passages[hit.passage])
+            for hit in hits
+            if hit.passage in passages and hit.document in documents
+        ]
+
     def find(self, query: EncodedQuery, top_k: int) -> list[dict[str, Any]]:
         """Return the `top_k` best hits, best first.
 
@@ -142,19 +153,14 @@ class DocumentSearch:
         Raises:
             ValueError: no document has a field that a condition is on.
         """
-        hits = self.rank(query, top_k)
-        passages = self.index.passages(hit.passage for hit in hits)
-        documents = self.index.documents(hit.document for hit in hits)
-        hits = [hit for hit in hits if hit.passage in passages and hit.document in documents]
         results = []
-        for rank, hit in enumerate(hits, 1):
-            document, passage = documents[hit.document], passages[hit.passage]
+        for rank, (hit, document, passage) in enumerate(self.look_up(self.rank(query, top_k)), 1):
             shared, in_query, in_passage = shared_terms(query.vector, passage.terms)
             parts = in_query * in_passage
             order = np.argsort(-parts, kind="stable")
             shares = parts[order] / parts.sum() if len(parts) else parts
             terms = self.model.decode_terms(shared[order])
-            words = self.index.shared_words(query.expanded, passage) if "bm25" in self.legs else []
+            words = self.matched_words(query, passage)
             body = _without_first_lines(passage.text, (document.title, passage.heading))
             results.append(
                 {
@@ -172,6 +178,10 @@ class DocumentSearch:
                 }
             )
         return results
+
+    def matched_words(self, query: EncodedQuery, passage: StoredPassage) -> list[str]:
+        """Return the words of a query that BM25 finds in a passage, none where that is not searched by."""
+        return self.index.shared_words(query.expanded, passage) if "bm25" in self.legs else []
 
     def explain(self, query: EncodedQuery, passage: Key) -> tuple[list[dict[str, Any]], list[str]]:
         """Return why a passage matches.

@@ -77,19 +77,24 @@ def find_hits(
         as `DocumentSearch.find` has them; `text` is the whole passage, `spans` where the matched words stand in it, in
         UTF-16 units as browsers count them, and `terms` the MAX_TERMS heaviest rows of `DocumentSearch.explain`.
     """
-    results = search.find(query, top_k)
-    passages = search.index.passages(result["passage"] for result in results)
-    explained = highlighter.explain(query, [passages[result["passage"]] for result in results], search.legs)
-    hits = []
-    for result, (spans, rows) in zip(results, explained):
-        text = passages[result["passage"]].text
-        kept = ("rank", "id", "title", "heading", "passage", "words")
-        hits.append(
-            {name: result[name] for name in kept}
-            | {"score": round(result["score"], 4), "metadata": _finite(result["metadata"]), "text": text}
-            | {"spans": _utf16_spans(text, spans), "terms": [_term(row) for row in rows]}
-        )
-    return hits
+    found = search.look_up(search.rank(query, top_k))
+    explained = highlighter.explain(query, [passage for _, _, passage in found], search.legs)
+    return [
+        {
+            "rank": rank,
+            "id": document.id,
+            "title": document.title,
+            "heading": passage.heading,
+            "score": round(hit.score, 4),
+            "metadata": _finite(document.metadata),
+            "passage": hit.passage,
+            "text": passage.text,
+            "spans": _utf16_spans(passage.text, spans),
+            "terms": [_term(row) for row in rows],
+            "words": search.matched_words(query, passage),
+        }
+        for rank, ((hit, document, passage), (spans, rows)) in enumerate(zip(found, explained), 1)
+    ]
 
 
 def _term(row: dict[str, Any]) -> dict[str, Any]:
