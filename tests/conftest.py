@@ -123,9 +123,9 @@ def qdrant(monkeypatch):
     """A server with the REST API of Qdrant; what fails there is tried again at once."""
     from qdrant_server import QdrantServer
 
-    from utils.search import server
+    from utils.search import qdrant
 
-    monkeypatch.setattr(server, "FIRST_WAIT", 0.001)
+    monkeypatch.setattr(qdrant, "FIRST_WAIT", 0.001)
     monkeypatch.delenv("QDRANT_API_KEY", raising=False)
     running = QdrantServer()
     yield running

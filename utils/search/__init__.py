@@ -4,7 +4,8 @@ Open `base_index.py` first, what every index of documents does: `ingestion.py` e
 changed, long ones by their `passages.py`; searches go by several `legs.py`, a model's vectors, words and those of
 `dense.py`, whose scores `fusion.py` adds. `document_index.py` keeps an index on disk: in `store.py`, and searched in
 `index.py`, the engine's inverted index, which `mirror.py` brings up to the store; `remote_index.py` keeps it in a
-`collection.py` of a `server.py`, and `locations.py` opens either. `filters.py` are conditions on documents' metadata.
+`collection.py` of a Qdrant server, which `qdrant.py` asks, and `locations.py` opens either. `filters.py` are conditions
+on documents' metadata.
 
 `searcher.py` asks an index and shows why a passage matched, `settings.py` has the flags for that, `prompt.py` lets a
 person do so; `judgments.py` records what people say of hits, `comparison.py` encodes the documents by another model, to

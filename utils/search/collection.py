@@ -11,7 +11,7 @@ from qdrant_client import models
 from utils.search.filters import TEXT, Comparison, Condition
 from utils.search.index import DENSE, SPLADE, WORDS
 from utils.search.legs import Vector
-from utils.search.server import Server
+from utils.search.qdrant import Server
 from utils.splade.vectors import SparseVector
 
 PAGE_POINTS = 1000  # points that are listed by one request

@@ -7,7 +7,7 @@ import pytest
 
 from utils.search.collection import Point, PointCollection, Query, field_key, matches
 from utils.search.filters import field_values, parse_filters
-from utils.search.server import Server, server_url
+from utils.search.qdrant import Server, server_url
 from utils.splade.vectors import SparseVector
 
 
