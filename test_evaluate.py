@@ -16,6 +16,8 @@ together, in ms. A document longer than the model's limit scores as its best pas
 each.
 """
 
+import time
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -31,15 +33,20 @@ from utils.arguments import (
 from utils.console import format_table, print_line, print_long_documents, print_skipped, print_truncated, run_script
 from utils.device import PRECISIONS
 from utils.documents.reading import read_documents
-from utils.evaluation.collection import Collection, pool_examples, read_collection
+from utils.evaluation.collection import Collection, pool_examples
 from utils.evaluation.fusion_weights import learn_weights
-from utils.evaluation.metrics import (
-    DEFAULT_METRICS,
-    check_metrics,
+from utils.evaluation.metrics import DEFAULT_METRICS, check_metrics
+from utils.evaluation.reading import IR_DATASETS, read_collection, read_ir_dataset, read_trec_collection
+from utils.evaluation.results import Results, gather_results, write_trec_files
+from utils.evaluation.systems import (
+    Evaluation,
     evaluate_bm25,
+    evaluate_run,
     evaluate_search,
+    evaluate_vectors,
     index_collection,
 )
+from utils.evaluation.trec import read_run
 from utils.files import check_writable, write_json
 from utils.models import load_config
 from utils.records import corpus_file, read_examples, read_passages
@@ -50,16 +57,38 @@ from utils.splade.encoder import SpladeEncoder
 from utils.splade.model_folder import read_model_folder
 
 
-def load_test_data(path: str | Path, documents: str | Path | None = None, split: str | None = None) -> Collection:
-    """Read the test collection of a BEIR folder, or pool that of a file of examples. `documents` replaces a BEIR
-    folder's corpus, and is added to the documents of examples; `split` names a BEIR folder's judgments.
+def load_test_data(
+    path: str | Path,
+    documents: str | Path | None = None,
+    split: str | None = None,
+    judgments: str | Path | None = None,
+    texts: bool = True,
+) -> Collection:
+    """Read a test collection: a BEIR folder, a file of examples, which is pooled, one of TREC's topics, or a collection
+    of ir_datasets.
+
+    Args:
+        documents: replace a BEIR folder's corpus, are those of topics, and are added to the documents of examples.
+        split: names a BEIR folder's judgments.
+        judgments: of TREC's topics.
+        texts: read the documents, of anything but examples.
 
     Raises:
-        ValueError, OSError: broken or missing files, or nothing to test with.
+        ValueError, OSError, ImportError: broken or missing files, or nothing to test with.
     """
+    if str(path).startswith(IR_DATASETS):
+        if documents or split or judgments:
+            raise ValueError(f"{path}: has its documents and judgments; leave out --docs-file, --split and --qrels")
+        return read_ir_dataset(str(path).removeprefix(IR_DATASETS), texts)
     path = Path(path)
+    if judgments and path.is_file() and (documents or not texts):
+        if split:
+            raise ValueError(f"{judgments}: --split has no effect beside --qrels; leave it out")
+        return read_trec_collection(path, judgments, documents, texts)
+    if judgments:
+        raise ValueError(f"{path}: --qrels judges a file of TREC's topics, whose documents --docs-file names")
     if path.is_dir():
-        return read_collection(path, documents, split or "test")
+        return read_collection(path, documents, split or "test", texts)
     if split:
         raise ValueError(f"{path}: a file of examples has no splits; --split is for a folder in the BEIR layout")
     examples = read_examples(path)
@@ -93,7 +122,7 @@ def load_judged_queries(path: str, data: Collection) -> Collection:
     return judged
 
 
-def evaluate(
+def evaluate_searches(
     name: str,
     model: SpladeEncoder,
     data: Collection,
@@ -101,99 +130,205 @@ def evaluate(
     dense: DenseEncoder | None,
     judged: Collection | None,
     options: dict[str, Any],
-) -> list[dict[str, Any]]:
-    """Return a row for each kind of search with a model, and one with the weights learned on judged queries, if there
-    are any."""
+) -> list[Evaluation]:
+    """Evaluate each kind of search with a model, and one with the weights learned on judged queries, if there are
+    any."""
+    if args.vectors:
+        return [evaluate_vectors(name, model, args.vectors, data, args.metrics)]
     given = args.batch_size, args.language, dense
-    index = index_collection(model, data, *given)
-    searches = {kind: DocumentSearch(index, model, kind, **options) for kind in args.search}
-    if judged:
-        own = {name: options[name] for name in ("fusion", "query_terms")}
-        learned = learn_weights(DocumentSearch(index_collection(model, judged, *given), model, **own), judged)
-        weights = " ".join(f"{part}={weight:g}" for part, weight in learned.items())
-        print_line(f"{name}: --weights {weights}")
-        searches[f"hybrid {weights}"] = DocumentSearch(index, model, "hybrid", **{**options, "weights": learned})
-    rows = []
-    for kind, search in searches.items():
-        parts = [name, *([kind] if kind != "splade" else []), *(["reranked"] if search.rerank else [])]
-        rows.append(evaluate_search(", ".join(parts), search, data, args.metrics))
-    return rows
+    started = time.perf_counter()
+    with index_collection(model, data, *given) as index:
+        rate = len(data.documents) / (time.perf_counter() - started)
+        searches = {kind: DocumentSearch(index, model, kind, **options) for kind in args.search}
+        if judged:
+            own = {name: options[name] for name in ("fusion", "query_terms")}
+            with index_collection(model, judged, *given) as other:
+                learned = learn_weights(DocumentSearch(other, model, **own), judged)
+            weights = " ".join(f"{part}={weight:g}" for part, weight in learned.items())
+            print_line(f"{name}: --weights {weights}")
+            searches[f"hybrid {weights}"] = DocumentSearch(index, model, "hybrid", **{**options, "weights": learned})
+        evaluations = []
+        for kind, search in searches.items():
+            parts = [name, *([kind] if kind != "splade" else []), *(["reranked"] if search.rerank else [])]
+            found = evaluate_search(", ".join(parts), search, data, args.metrics)
+            evaluations.append(found._replace(costs=found.costs._replace(documents_per_second=rate)))
+    return evaluations
 
 
-def main(args: ScriptArguments) -> None:
+def evaluate_model_on_all(
+    name: str, precision: str, tests: dict[str, Collection], args: ScriptArguments, *rest: Any
+) -> dict[str, list[Evaluation]]:
+    """Evaluate a model on each collection; say what of their texts is cut."""
+    model = SpladeEncoder.from_pretrained(name, args.device, args.max_length, precision, args.threads)
+    model.check_positions(max_length=args.max_length)
+    label = f"{name} {precision}" if len(args.precision) > 1 else name
+    found = {}
+    for test, data in tests.items():
+        found[test] = evaluate_searches(label, model, data, args, *rest)
+        print_long_documents(found[test][-1].long_documents, len(data.documents), model.max_length, label)
+        truncated = model.tokenize_and_count_queries(list(data.queries.values()))[1]
+        print_truncated(truncated, len(data.queries), "queries", model.query_max_length, label)
+    return found
+
+
+def read_runs(args: ScriptArguments, data: Collection) -> list[Evaluation]:
+    """Evaluate the runs of other systems, each by the name before its `=`, or its file's.
+
+    Raises:
+        ValueError: a file is broken, or answers no query of the test data.
+        OSError: it cannot be read.
+    """
+    evaluations = []
+    for given in args.run_file:
+        name, equals, path = given.partition("=")
+        name, path = (name, path) if equals and not Path(given).exists() else (Path(given).stem, given)
+        run = read_run(path)
+        if not run.keys() & data.qrels.keys():
+            raise ValueError(f"{path}: has none of the {len(data.qrels):,} judged queries; is it a run on other data?")
+        if missing := [query for query in data.qrels if query not in run]:
+            print_line(f"{path}: {len(missing):,} judged queries have no hits, such as {missing[0]}; they count as 0")
+        evaluations.append(evaluate_run(name, run, data, args.metrics))
+    return evaluations
+
+
+def print_results(results: Results, group_by: Sequence[str]) -> None:
+    """Print the table, how the systems compare, and the groups that are asked for."""
+    print_line(format_table(results.table()))
+    for evaluation in results.evaluations:
+        if evaluation.description:
+            print_line(evaluation.description)
+    for comparison in results.comparisons:
+        print_line(str(comparison))
+    for name in group_by:
+        if name not in results.groups:
+            known = ", ".join(results.groups)
+            raise ValueError(f"--group-by '{name}': the queries can be grouped by {known}")
+        names = [evaluation.system for evaluation in results.evaluations]
+        rows = [
+            {name: row.group, "queries": row.queries, **dict(zip(names, row.means))}
+            | ({f"{names[-1]} over {names[0]}": str(row.difference)} if row.difference else {})
+            for row in results.groups[name]
+        ]
+        print_line(f"\n{results.metric} by {name}\n{format_table(rows)}")
+
+
+def check_flags(args: ScriptArguments) -> None:
+    """Check what can be checked before anything is read.
+
+    Raises:
+        ValueError, OSError: flags do not fit, or a file cannot be written.
+    """
     test = Path(args.test_file)
     collection = test / "corpus.jsonl", test / "queries.jsonl", test / "qrels" / f"{args.split or 'test'}.tsv"
-    collection += (corpus_file(test),)
-    refuse_overwriting(args.output_file, test, args.docs_file, *collection)
+    refuse_overwriting(args.output_file, test, args.docs_file, args.qrels, *collection, corpus_file(test))
     if args.output_file:
         check_writable(args.output_file)
+    if args.run_dir:
+        check_writable(args.run_dir, folder=True)
     check_metrics(args.metrics)
+    lexical = args.baseline or {"bm25", "hybrid"} & {*args.search}
     refuse_idle_flags(
         args,
         [
-            (args.baseline or {"bm25", "hybrid"} & {*args.search}, "--baseline or --search hybrid", "language"),
+            (lexical, "--baseline or --search hybrid", "language"),
             ("hybrid" in args.search, "--search hybrid", "learn_weights"),
         ],
     )
     if args.weights and args.learn_weights:
         raise ValueError("--weights has no effect beside --learn-weights; leave one out")
+    idle = {"baseline", "search", "also", "docs_file", "compare", "rerank_model", "learn_weights"} & args.given
+    if args.vectors and idle:
+        flag = f"--{min(idle).replace('_', '-')}"
+        raise ValueError(f"{flag} has no effect beside --vectors, which --model-dir's queries search; leave one out")
+
+
+def main(args: ScriptArguments) -> None:
+    check_flags(args)
     options = ranking_options(args, args.search)
     names = *args.compare, args.model_dir
     for name in names:  # before the first is measured, which takes long
         load_config(name, read_model_folder(name).subfolder)
-    data = load_test_data(args.test_file, args.docs_file, args.split)
-    ids = {document.id for document in data.documents}
-    missing_ids = {document for grades in data.qrels.values() for document in grades} - ids
-    if missing_ids:
-        print_line(f"{len(missing_ids):,} judged documents are not in the collection, such as {sorted(missing_ids)[0]}")
-    print_line(f"{len(data.documents):,} documents, {len(data.queries):,} queries")
-    judged = load_judged_queries(args.learn_weights, data) if args.learn_weights else None
+    given = args.docs_file, args.split, args.qrels, not args.vectors
+    tests = {args.test_file: load_test_data(args.test_file, *given)}
+    tests |= {name: load_test_data(name) for name in args.also}
+    for name, data in tests.items():
+        place = f"{name}: " if len(tests) > 1 else ""
+        if not args.vectors:
+            print_unknown_documents(data, place)
+        counts = [f"{len(data.documents):,} documents"] * (not args.vectors) + [f"{len(data.queries):,} queries"]
+        print_line(place + ", ".join(counts))
+    judged = load_judged_queries(args.learn_weights, tests[args.test_file]) if args.learn_weights else None
     dense = DenseEncoder(args.dense_model, args.device) if args.dense_model else None
-    rows = [evaluate_bm25(data, args.metrics, args.language)] if args.baseline == "bm25" else []
+    found: dict[str, list[Evaluation]] = {
+        name: [evaluate_bm25(data, args.metrics, args.language)] if args.baseline == "bm25" else []
+        for name, data in tests.items()
+    }
+    found[args.test_file] += read_runs(args, tests[args.test_file])
     for name in names:
-        model = SpladeEncoder.from_pretrained(name, args.device, args.max_length, args.precision, args.threads)
-        model.check_positions(max_length=args.max_length)
-        rows += evaluate(name, model, data, args, dense, judged, options)
-        print_long_documents(rows[-1]["long_documents"], len(data.documents), model.max_length, name)
-        truncated = model.tokenize_and_count_queries(list(data.queries.values()))[1]
-        print_truncated(truncated, len(data.queries), "queries", model.query_max_length, name)
-    columns = ["model", *args.metrics, "doc_terms", "query_terms", "query_latency_ms"]
-    medians = [{**row, "query_latency_ms": row["query_latency_ms"]["p50"]} for row in rows]
-    print_line(format_table([{column: row[column] for column in columns} for row in medians]))
-    if args.baseline:
-        print_line(rows[0]["description"])
+        for precision in args.precision:
+            for test, evaluations in evaluate_model_on_all(
+                name, precision, tests, args, dense, judged, options
+            ).items():
+                found[test] += evaluations
+    everything = [gather_results(test, tests[test], found[test], args.metrics[0], args.language) for test in tests]
+    for results in everything:
+        if len(tests) > 1:
+            print_line(f"\n{results.name}")
+        print_results(results, args.group_by if results is everything[0] else ())
+    if args.run_dir:
+        write_trec_files(args.run_dir, everything[0])
+        print_line(f"runs, judgments and values -> {args.run_dir}")
     if args.output_file:
-        sizes = {"queries": len(data.queries), "documents": len(data.documents)}
-        report = {**rows[-1], **sizes}
-        if rows[:-1]:
-            report["compared"] = rows[:-1]
-        write_json(args.output_file, report)
+        also = {results.name: results.report() for results in everything[1:]}
+        write_json(args.output_file, everything[0].report() | ({"also": also} if also else {}))
         print_line(f"metrics -> {args.output_file}")
+
+
+def print_unknown_documents(data: Collection, place: str) -> None:
+    """Say how many judged documents are not in the collection, and how many queries are left out of their own hits."""
+    ids = {document.id for document in data.documents}
+    if unknown := {document for grades in data.qrels.values() for document in grades} - ids:
+        print_line(f"{place}{len(unknown):,} judged documents are not in the collection, such as {min(unknown)}")
+    if own := data.own_documents():
+        print_line(f"{place}{len(own):,} queries are documents, such as {min(own)}; none is among its own hits")
 
 
 def parse_args() -> ScriptArguments:
     parser = ScriptParser(__doc__)
     parser.add_model_argument()
     add = parser.add_argument_group("test data").add_argument
-    add("--test-file", required=True, metavar="PATH", help="examples (.json, .jsonl) or a BEIR folder")
+    test = "examples (.json, .jsonl), a BEIR folder, TREC's topics (with --qrels and --docs-file), or ir_datasets:NAME"
+    add("--test-file", required=True, metavar="PATH", help=test)
     add("--split", default=None, metavar="NAME", help="of a BEIR folder: judgments in qrels/NAME.tsv; default: test")
+    add("--qrels", default=None, metavar="FILE", help="TREC's judgments of the topics in --test-file")
     add("--docs-file", default=None, metavar="PATH", help="documents to search, where the test data has no corpus")
-    add = parser.add_argument_group("rows and columns of the table").add_argument
-    add("--baseline", choices=["bm25"], default=None, help="add a row for BM25")
+    vectors = "the documents' vectors, by embedder.py (.jsonl, .npz): they are searched in place of the documents"
+    add("--vectors", default=None, metavar="FILE", help=vectors)
+    also = "other test data, to see what tuning lost there: a BEIR folder or examples; repeatable"
+    add("--also", action="append", default=[], metavar="PATH", help=also)
+    add = parser.add_argument_group("systems, a row of the table each").add_argument
+    add("--baseline", choices=["bm25"], default=None, help="BM25")
     add("--language", type=language_code, default=None, help="of the texts, for BM25: de, german; default: detected")
-    add("--compare", action="append", default=[], metavar="MODEL", help="add a row for another model; repeatable")
-    search = "rows for each model, as test_queries.py searches"
+    add("--compare", action="append", default=[], metavar="MODEL", help="another model; repeatable")
+    run = "another system's run on the test data, in TREC's six columns; repeatable"
+    add("--run-file", action="append", default=[], metavar="[NAME=]FILE", help=run)
+    search = "for each model, as test_queries.py searches"
     add("--search", nargs="+", choices=SEARCHES, default=["splade"], help=search)
     learn = "judged queries (a file of examples, or a BEIR folder with its split dev) on which the weights of a hybrid "
     learn += "search are learned, for rows of their own"
     add("--learn-weights", default=None, metavar="PATH", help=learn)
-    add("--metrics", nargs="+", default=list(DEFAULT_METRICS), metavar="NAME", help="as ir-measures spells them")
-    add("--output-file", default=None, metavar="FILE", help="JSON file for the metrics")
+    add = parser.add_argument_group("figures").add_argument
+    metrics = "as ir-measures spells them; systems are compared by the first"
+    add("--metrics", nargs="+", default=list(DEFAULT_METRICS), metavar="NAME", help=metrics)
+    group = "also by group of queries: 'query length', 'words in the answer', query_type, a field of the queries"
+    add("--group-by", nargs="+", default=[], metavar="NAME", help=group)
+    add("--output-file", default=None, metavar="FILE", help="JSON file for all figures")
+    add("--run-dir", default=None, metavar="DIR", help="folder for runs, judgments and each query's values (CSV)")
     add_ranking_arguments(parser)
     add = parser.add_argument_group("encoding").add_argument
     add("--batch-size", type=auto_or_positive_int, default="auto", help="texts encoded at a time; auto: what suits")
     add("--max-length", type=positive_int, default=None, help="maximum tokens per document; default: the model's")
-    parser.add_device_arguments(*PRECISIONS)
+    parser.add_device_arguments(*PRECISIONS, several=True)
     return parser.parse_args()
 
 

@@ -30,7 +30,8 @@ from scipy.stats import bootstrap
 
 from utils.arguments import ScriptParser, positive_int
 from utils.console import format_table, print_line, progress_bar, run_script
-from utils.evaluation.collection import Collection, read_collection
+from utils.evaluation.collection import Collection
+from utils.evaluation.reading import read_collection
 from utils.evaluation.runs import Run, bm25_run, fuse_runs, run_model, values_by_query
 from utils.evaluation.significance import BATCH, RESAMPLES
 from utils.files import replacing

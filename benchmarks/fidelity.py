@@ -15,8 +15,8 @@ from transformers import AutoModelForMaskedLM, AutoTokenizer
 
 from benchmarks.common import add_precisions, model_folder, parser, precisions, report
 from utils.console import quiet_libraries, run_script
-from utils.evaluation.collection import read_collection
-from utils.evaluation.metrics import evaluate_model
+from utils.evaluation.reading import read_collection
+from utils.evaluation.systems import evaluate_model
 from utils.splade.encoder import SpladeEncoder
 from utils.splade.tokenization import TokenizationMixin
 from utils.splade.vectors import SparseVector
@@ -52,7 +52,7 @@ def main(args: argparse.Namespace) -> None:
         limits = next(iter(models.values()))
         plain = PlainFormula(folder, limits.max_length, limits.query_max_length)
     models = {"plain formula, float32": plain} | {f"ours, {name}": model for name, model in models.items()}
-    rows = [evaluate_model(name, model, data) for name, model in models.items()]
+    rows = [evaluate_model(name, model, data).row() for name, model in models.items()]
     for row in rows:
         row["query_latency_ms"] = row["query_latency_ms"]["p50"]
     report(args, {"documents": len(data.documents), "queries": len(data.queries)}, rows)

@@ -16,7 +16,7 @@ import numpy as np
 
 from utils.arguments import ScriptParser
 from utils.console import format_table, print_line, run_script
-from utils.evaluation.collection import read_collection
+from utils.evaluation.reading import read_collection
 from utils.evaluation.runs import bm25_run, fuse_runs, run_model, values_by_query
 from utils.evaluation.significance import paired_difference
 from utils.search.lexical import BM25Index

@@ -24,8 +24,8 @@ from train_splade import SpladeTrainer
 from utils.arguments import ScriptParser, positive_int
 from utils.console import quiet_libraries, run_script
 from utils.device import bfloat16_is_fast, resolve_device, use_threads
-from utils.evaluation.collection import read_collection
-from utils.evaluation.metrics import evaluate_model
+from utils.evaluation.reading import read_collection
+from utils.evaluation.systems import evaluate_model
 from utils.models import resolve_model
 from utils.records import read_examples, write_examples
 from utils.splade.encoder import SpladeEncoder
@@ -57,7 +57,7 @@ def main(args: argparse.Namespace) -> None:
             contestants[name](folder)
             seconds = time.perf_counter() - started
             model = SpladeEncoder.from_pretrained(folder, precision="float32")
-            metrics = evaluate_model(name, model, collection, METRICS)
+            metrics = evaluate_model(name, model, collection, METRICS).row()
             rows.append({"trainer": name, "seconds": seconds} | {column: metrics[column] for column in COLUMNS})
     ours = next((row["seconds"] for row in rows if row["trainer"] == "ours"), None)
     for row in rows if ours else ():

@@ -60,7 +60,7 @@ def test_an_output_file_is_none_of_the_inputs(tmp_path):
 
 def test_a_file_in_an_input_folder_is_overwritten_only_if_the_scripts_wrote_it(tmp_path):
     outputs = [json.dumps([dict.fromkeys(sorted(names), "")]) for names in OUTPUT_FIELDS]
-    outputs += [json.dumps({"model": "m", "query_latency_ms": {}}), f"<head>{REPORT_MARK.decode()}", ""]
+    outputs += [json.dumps({"model": "m", "doc_terms": 9.5}), f"<head>{REPORT_MARK.decode()}", ""]
     for number, text in enumerate(outputs):
         (tmp_path / f"{number}.json").write_text(text)
         refuse_overwriting(str(tmp_path / f"{number}.json"), tmp_path)

@@ -141,8 +141,8 @@ def test_a_collection_is_not_overwritten(beir, name):
 
 def test_a_missing_model_is_found_before_another_is_measured(beir, tmp_path, monkeypatch):
     measured = []
-    for name in ("evaluate_bm25", "evaluate_model"):
-        monkeypatch.setattr(f"utils.evaluation.metrics.{name}", lambda *arguments: measured.append(arguments))
+    for name in ("evaluate_bm25", "evaluate_search"):
+        monkeypatch.setattr(f"utils.evaluation.systems.{name}", lambda *arguments: measured.append(arguments))
     options = ["--test-file", beir, "--baseline", "bm25", "--compare", "splade-tiny", "--model-dir", tmp_path / "none"]
     fails_with_one_line(run(SCRIPT, *options), "no such model folder")
     assert not measured

@@ -13,7 +13,7 @@ from matplotlib.figure import Figure
 
 from utils.documents.chunking import chunk_documents
 from utils.documents.reading import SUFFIXES, read_documents
-from utils.evaluation.collection import read_collection
+from utils.evaluation.reading import read_collection
 from utils.journal import Journal
 from utils.models import load_config
 from utils.records import Document, read_examples, write_examples

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 from conftest import ROOT, fails_with_one_line, run
 
-from utils.evaluation.collection import read_collection
+from utils.evaluation.reading import read_collection
 
 
 @pytest.fixture(scope="module")

@@ -12,7 +12,7 @@ from utils.languages import parse_language
 from utils.records import OUTPUT_FIELDS, REPORT_MARK
 
 OUTPUT_START = 2**16  # bytes of a file in which the marks of the scripts' outputs are looked for
-METRICS_FIELDS = {"model", "query_latency_ms"}
+METRICS_FIELDS = {"model", "doc_terms"}
 
 
 class ScriptArguments(argparse.Namespace):
@@ -35,14 +35,16 @@ class ScriptParser(argparse.ArgumentParser):
         add = self.add_argument_group("model").add_argument
         add("--model-dir", default="./fine_tuned_splade", help="a model folder, a hub id, or splade-tiny")
 
-    def add_device_arguments(self, *precisions: str) -> None:
-        """Add --device, --threads and, where there are any to choose from, --precision, one of `precisions`."""
+    def add_device_arguments(self, *precisions: str, several: bool = False) -> None:
+        """Add --device, --threads and, where there are any to choose from, --precision, one of `precisions`, or
+        `several` of them, as a list."""
         add = self.add_argument_group("hardware").add_argument
         add("--device", default=None, help="cuda, mps or cpu; default: the best one here")
         threads = "processor threads; default: OMP_NUM_THREADS, or one a core; where processes share cores: 1"
         add("--threads", type=positive_int, default=None, help=threads)
         if precisions:
-            add("--precision", choices=precisions, default="auto", help="of the model's products")
+            kind = {"nargs": "+", "default": ["auto"]} if several else {"default": "auto"}
+            add("--precision", choices=precisions, help="of the model's products" + "; a row each" * several, **kind)
 
     def parse_args(self, args: Sequence[str] | None = None) -> ScriptArguments:
         """Parse a command line, this process's by default. An empty text, such as of a variable that a shell does not

@@ -2,7 +2,8 @@
 
 import pytest
 
-from utils.evaluation.collection import keep_nearest, pool_examples, read_collection
+from utils.evaluation.collection import keep_nearest, pool_examples
+from utils.evaluation.reading import read_collection
 from utils.records import Passage, TrainingExample
 
 

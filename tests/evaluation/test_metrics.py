@@ -7,15 +7,8 @@ import pytest
 from utils.evaluation import metrics as module
 from utils.evaluation.collection import Collection
 from utils.evaluation.fusion_weights import learn_weights
-from utils.evaluation.metrics import (
-    check_metrics,
-    evaluate_bm25,
-    evaluate_model,
-    evaluate_run,
-    evaluate_search,
-    index_collection,
-    search_depth,
-)
+from utils.evaluation.metrics import check_metrics, score_run, search_depth
+from utils.evaluation.systems import evaluate_bm25, evaluate_model, evaluate_search, index_collection
 from utils.records import Document
 from utils.search.searcher import DocumentSearch
 
@@ -23,7 +16,7 @@ from utils.search.searcher import DocumentSearch
 def test_metrics_of_a_known_run():
     qrels = {"q1": {"a": 1}, "q2": {"b": 1, "c": 1}}
     run = {"q1": {"x": 3.0, "a": 2.0}, "q2": {"b": 2.0, "c": 1.0}}
-    metrics = evaluate_run(qrels, run.items())
+    metrics = score_run(qrels, run.items()).means
     assert metrics["RR@10"] == pytest.approx((0.5 + 1) / 2)
     assert metrics["nDCG@10"] == pytest.approx((1 / math.log2(3) + 1) / 2)
     assert metrics["P@5"] == pytest.approx((1 / 5 + 2 / 5) / 2)
@@ -31,7 +24,8 @@ def test_metrics_of_a_known_run():
 
 
 def test_a_query_without_results_counts_as_zero():
-    assert evaluate_run({"q1": {"a": 1}, "q2": {"a": 1}}, [("q1", {"a": 1.0})])["RR@10"] == 0.5
+    scores = score_run({"q1": {"a": 1}, "q2": {"a": 1}}, [("q2", {"a": 1.0})])
+    assert scores.means["RR@10"] == 0.5 and scores.values["RR@10"].tolist() == [0, 1]
 
 
 @pytest.mark.parametrize("name", ["nonsense", "nDCG@", "P@-1", "alpha_nDCG@5(alpha=x)", "ERR@10", "AP(rel=0)", "RBP"])
@@ -61,10 +55,10 @@ def test_a_relevant_document_below_the_first_100_counts(tiny, monkeypatch):
     queries = {"q1": "fruit salad number", "q2": "a much longer query about yellow fruit in a bowl"}
     data = Collection(documents, queries, {query: {str(i): 1 for i in range(151)} for query in queries})
     monkeypatch.setattr(module, "HITS_HELD", 100)  # so that the queries are evaluated in two parts
-    for row in (evaluate_bm25(data, ["AP", "R@120"]), evaluate_model("tiny", tiny, data, ["AP", "R@120"])):
-        assert row["AP"] > 0.95 and row["R@120"] == pytest.approx(120 / 151)
+    for found in (evaluate_bm25(data, ["AP", "R@120"]), evaluate_model("tiny", tiny, data, ["AP", "R@120"])):
+        assert found.means["AP"] > 0.95 and found.means["R@120"] == pytest.approx(120 / 151)
     lengths = [len(tiny.encode_query(query).indices) for query in queries.values()]
-    assert row["query_terms"] == sum(lengths) / 2  # each query counts once
+    assert found.costs.query_terms == sum(lengths) / 2  # each query counts once
 
 
 def test_a_long_document_counts_once_and_by_all_of_its_text(tiny):
@@ -72,8 +66,8 @@ def test_a_long_document_counts_once_and_by_all_of_its_text(tiny):
     documents = [Document(id=str(i), text=text) for i, text in enumerate(texts)]
     everything = {str(i): 1 for i in range(21)}
     data = Collection(documents, {"q1": "fruit", "q2": "whipped cream"}, {"q1": everything, "q2": {"0": 1}})
-    row = evaluate_model("tiny", tiny, data, ["R@21", "RR@1"])
-    assert row["R@21"] == row["RR@1"] == 1 and row["long_documents"] == 1
+    found = evaluate_model("tiny", tiny, data, ["R@21", "RR@1"])
+    assert found.means == {"R@21": 1, "RR@1": 1} and found.long_documents == 1
 
 
 def test_a_hybrid_row_is_that_of_the_fused_scores(tiny):
@@ -87,9 +81,10 @@ def test_a_hybrid_row_is_that_of_the_fused_scores(tiny):
     with index_collection(tiny, data) as index:
         searches = {kind: DocumentSearch(index, tiny, kind) for kind in ("splade", "bm25", "hybrid")}
         alone, words, hybrid = (evaluate_search(kind, search, data, ["RR@4"]) for kind, search in searches.items())
-    assert alone["RR@4"] < 1 == words["RR@4"] == hybrid["RR@4"] == evaluate_bm25(data, ["RR@4"])["RR@4"]
-    assert alone["doc_terms"] == hybrid["doc_terms"] and alone["query_terms"] == hybrid["query_terms"] > 0
-    assert words["query_terms"] == 0
+    one = {"RR@4": 1}
+    assert alone.means["RR@4"] < 1 and words.means == hybrid.means == evaluate_bm25(data, ["RR@4"]).means == one
+    assert alone.costs.doc_terms == hybrid.costs.doc_terms and alone.costs.query_terms == hybrid.costs.query_terms > 0
+    assert words.costs.query_terms == 0
 
 
 def test_weights_are_learned_from_what_judged_queries_say(tiny):
@@ -105,7 +100,8 @@ def test_weights_are_learned_from_what_judged_queries_say(tiny):
         assert learned.keys() <= {"splade", "bm25"} and sum(learned.values()) == pytest.approx(1)
         options = {"weights": {"splade": 0.5, "bm25": 0.5}}, {"weights": learned}
         equal, best = (
-            evaluate_search("", DocumentSearch(index, tiny, **given), data, ["nDCG@10"])["nDCG@10"] for given in options
+            evaluate_search("", DocumentSearch(index, tiny, **given), data, ["nDCG@10"]).means["nDCG@10"]
+            for given in options
         )
         words_alone = Collection(data.documents, {"q": data.queries["by words"]}, {"q": {"1": 1}})
         assert best >= equal and learn_weights(search, words_alone) != learned

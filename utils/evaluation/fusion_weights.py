@@ -5,7 +5,7 @@ from collections.abc import Iterator
 
 from utils.console import progress_bar
 from utils.evaluation.collection import Collection
-from utils.evaluation.metrics import evaluate_run
+from utils.evaluation.metrics import score_run
 from utils.search.fusion import fuse
 from utils.search.legs import FUSED_DEPTH
 from utils.search.searcher import DocumentSearch
@@ -27,7 +27,7 @@ def learn_weights(search: DocumentSearch, data: Collection) -> dict[str, float]:
     figures = []
     for weights in _weightings(search.legs):
         fused = (fuse({leg: parts[leg][query] for leg in weights}, search.fusion, weights) for query in data.queries)
-        figure = evaluate_run(data.qrels, zip(data.queries, fused), [WEIGHTS_METRIC])[WEIGHTS_METRIC]
+        figure = score_run(data.qrels, zip(data.queries, fused), [WEIGHTS_METRIC]).means[WEIGHTS_METRIC]
         figures.append((figure, -sum((weights.get(leg, 0) - equal) ** 2 for leg in search.legs), weights))
     return max(figures, key=lambda row: row[:2])[2]
 

@@ -2,19 +2,19 @@
 
 from typing import NamedTuple
 
-import ir_measures
 import numpy as np
 
 from utils.evaluation.collection import Collection
-from utils.evaluation.metrics import PROVIDERS, mean_terms
+from utils.evaluation.metrics import score_run
 from utils.search.document_index import DocumentIndex
 from utils.search.fusion import fuse
 from utils.search.lexical import BM25Index
 from utils.splade.encoder import SpladeEncoder
+from utils.splade.vectors import mean_terms
 
 RUN_DEPTH = 100  # documents retrieved for a query
 
-Run = dict[str, dict[str, float]]
+Run = dict[str, dict[str, float]]  # scores by query and document
 
 
 class ModelRun(NamedTuple):
@@ -60,6 +60,4 @@ def fuse_runs(first: Run, second: Run) -> Run:
 
 def values_by_query(data: Collection, run: Run, metric: str) -> np.ndarray:
     """Return [queries] values of a metric, as ir-measures spells it, in the queries' order; 0 for one without a hit."""
-    measure = ir_measures.parse_measure(metric)
-    found = {part.query_id: part.value for part in PROVIDERS.iter_calc([measure], data.qrels, run)}
-    return np.array([found.get(query, 0.0) for query in data.qrels])
+    return score_run(data.qrels, run.items(), [metric]).values[metric]

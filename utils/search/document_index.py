@@ -15,6 +15,7 @@ from utils.search.legs import LEGS, Vector
 from utils.search.mirror import EngineMirror
 from utils.search.store import PassageStore, StoredDocument, StoredPassage, document_of
 from utils.splade.encoder import SpladeEncoder
+from utils.splade.vectors import SparseVector
 
 
 class DocumentIndex(BaseIndex):
@@ -109,6 +110,14 @@ class DocumentIndex(BaseIndex):
     def mean_terms(self) -> float:
         """Mean active terms of a passage."""
         return self._store.mean_terms()
+
+    def term_frequencies(self) -> SparseVector:
+        """Return in how many passages each of the model's terms is active."""
+        return self._store.term_frequencies()
+
+    def vector_bytes(self, legs: Collection[str]) -> int:
+        """Return the bytes of the vectors that these legs search, as they are stored."""
+        return sum(size for leg, size in zip(LEGS, self._store.vector_bytes()) if leg in legs)
 
     def _mean_size(self) -> str:
         return f", {self.mean_terms:.1f} terms each"

@@ -8,6 +8,7 @@ import contextlib
 import json
 import sqlite3
 import threading
+from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -179,6 +180,21 @@ class PassageStore:
     def mean_words(self) -> float:
         """Return the mean number of words of a passage that BM25 counts, 1 without one."""
         return self._all("SELECT AVG(words) FROM passages")[0][0] or 1.0
+
+    def term_frequencies(self) -> SparseVector:
+        """Return in how many passages each of the model's terms is active."""
+        counts = Counter()
+        with self._named_errors():
+            for (indices,) in self._database.execute("SELECT term_indices FROM contents"):
+                counts.update(np.frombuffer(indices, np.int32).tolist())
+        terms = np.array(sorted(counts), np.int32)
+        return SparseVector(terms, np.array([counts[term] for term in terms.tolist()], np.float32))
+
+    def vector_bytes(self) -> tuple[int, int, int]:
+        """Return the bytes of all vectors: the model's, of words, and dense ones."""
+        lengths = "term_indices) + LENGTH(term_values", "word_indices) + LENGTH(word_values", "dense"
+        sums = ", ".join(f"COALESCE(SUM(LENGTH({columns})), 0)" for columns in lengths)
+        return self._all(f"SELECT {sums} FROM contents")[0]
 
     def ids(self) -> Iterator[str]:
         """Yield the ids of all documents."""

@@ -27,6 +27,11 @@ class SparseVector(NamedTuple):
 EMPTY_VECTOR = SparseVector(np.empty(0, np.int32), np.empty(0, np.float32))
 
 
+def mean_terms(vectors: Sequence[SparseVector]) -> float:
+    """Return the mean number of active terms."""
+    return float(np.mean([len(vector.indices) for vector in vectors]))
+
+
 def to_csr(vectors: Sequence[SparseVector], vocabulary: int) -> scipy.sparse.csr_array:
     """Return the vectors as the rows of a [vectors, vocabulary] CSR matrix."""
     starts = np.cumsum([0, *(len(vector.indices) for vector in vectors)])

@@ -1,0 +1,121 @@
+"""Which of several systems is better, by how much, and how sure that is."""
+
+import itertools
+import math
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import numpy as np
+from scipy.stats import norm
+
+from utils.evaluation.significance import Difference, paired_difference
+from utils.evaluation.systems import Evaluation
+
+CHANCE = 0.05  # a difference that chance makes more rarely, by its adjusted p, is one
+POWER = 0.8  # chance to find a difference that is there, with as many queries as `needed` says
+MAX_NEEDED = 100_000  # queries; more would not be judged
+
+
+class Comparison(NamedTuple):
+    """How far a system is above a baseline by a metric, over the queries of a collection.
+
+    Attributes:
+        difference: mean, 95 % interval and p of this pair alone.
+        adjusted_p: p by Holm's method over all pairs that were compared.
+        effect: mean difference over its standard deviation (Cohen's d of paired values); 0 where all are equal.
+        wins, ties, losses: queries on which the system is above, equal, below.
+        needed: so many queries as these would show a difference of this size with the probability POWER; None where
+            there is a difference, where the means are equal, or where it is more than MAX_NEEDED.
+    """
+
+    system: str
+    baseline: str
+    metric: str
+    difference: Difference
+    adjusted_p: float
+    effect: float
+    wins: int
+    ties: int
+    losses: int
+    needed: int | None
+
+    @property
+    def verdict(self) -> str:
+        """ "better", "worse" or, where it may be chance, "undecided"."""
+        if self.adjusted_p >= CHANCE:
+            return "undecided"
+        return "better" if self.difference.mean > 0 else "worse"
+
+    def __str__(self) -> str:
+        figures = f"{self.metric} {self.difference}, p {_probability(self.adjusted_p)}; "
+        figures += f"{self.wins:,} won, {self.ties:,} tied, {self.losses:,} lost"
+        names = f"{self.system} is {{}} {self.baseline}: {figures}"
+        if self.verdict != "undecided":
+            return names.format(f"{self.verdict} than")
+        if not self.difference.mean:
+            return names.format("as good as")
+        queries = self.wins + self.ties + self.losses
+        needed = f"about {self.needed:,}" if self.needed else f"more than {MAX_NEEDED:,}"
+        return (
+            f"{self.system} and {self.baseline}: not enough queries to tell; {figures}; a difference of this size takes"
+            f" {needed} queries, and these are {queries:,}"
+        )
+
+    def row(self) -> dict[str, object]:
+        """Return the figures for a file."""
+        figures = self._asdict() | {"difference": self.difference._asdict(), "verdict": self.verdict}
+        return {name: value for name, value in figures.items() if value is not None}
+
+
+def compare(evaluations: Sequence[Evaluation], metric: str) -> list[Comparison]:
+    """Return the comparison of each system with each of those before it, by a metric. All p are adjusted for the number
+    of pairs (Holm 1979, A simple sequentially rejective multiple test procedure)."""
+    pairs = [(baseline, system) for baseline, system in itertools.combinations(evaluations, 2)]
+    values = [(system.values[metric], baseline.values[metric]) for baseline, system in pairs]
+    differences = [paired_difference(*both) for both in values]
+    adjusted = adjust_by_holm([difference.p for difference in differences])
+    return [
+        _compare(system, baseline, metric, *rest, len(pairs))
+        for (baseline, system), *rest in zip(pairs, differences, adjusted, values)
+    ]
+
+
+def _compare(
+    system: Evaluation,
+    baseline: Evaluation,
+    metric: str,
+    difference: Difference,
+    adjusted_p: float,
+    values: tuple[np.ndarray, np.ndarray],
+    pairs: int,
+) -> Comparison:
+    above = values[0] - values[1]
+    spread = float(above.std(ddof=1)) if len(above) > 1 else 0.0
+    effect = difference.mean / spread if spread else 0.0
+    needed = None
+    if adjusted_p >= CHANCE and effect:
+        needed = queries_needed(effect, CHANCE / pairs)
+    counts = (int(part.sum()) for part in (above > 0, above == 0, above < 0))
+    return Comparison(system.system, baseline.system, metric, difference, adjusted_p, effect, *counts, needed)
+
+
+def adjust_by_holm(chances: Sequence[float]) -> list[float]:
+    """Return the p of several tests, each multiplied by the number of those that are not smaller, and none below a
+    smaller one's (Holm 1979)."""
+    order = np.argsort(chances, kind="stable")
+    factors = np.arange(len(order), 0, -1)
+    adjusted = np.empty(len(order))
+    adjusted[order] = np.minimum(1, np.maximum.accumulate(np.asarray(chances)[order] * factors))
+    return adjusted.tolist()
+
+
+def queries_needed(effect: float, chance: float = CHANCE) -> int | None:
+    """Return how many queries show a difference of this effect size with the probability POWER, two-sided, where chance
+    alone shows one in `chance` of cases (normal approximation of the paired t-test; Sakai 2016, Topic set size design);
+    None for more than MAX_NEEDED."""
+    needed = math.ceil(((norm.isf(chance / 2) + norm.isf(1 - POWER)) / effect) ** 2)
+    return needed if needed <= MAX_NEEDED else None
+
+
+def _probability(p: float) -> str:
+    return "below 0.001" if p < 0.001 else f"{p:.3f}"
