@@ -35,6 +35,7 @@ from utils.device import PRECISIONS
 from utils.documents.reading import read_documents
 from utils.evaluation.collection import Collection, pool_examples
 from utils.evaluation.fusion_weights import learn_weights
+from utils.evaluation.groups import group_queries
 from utils.evaluation.metrics import DEFAULT_METRICS, check_metrics
 from utils.evaluation.reading import IR_DATASETS, read_collection, read_ir_dataset, read_trec_collection
 from utils.evaluation.results import Results, gather_results, write_trec_files
@@ -200,9 +201,6 @@ def print_results(results: Results, group_by: Sequence[str]) -> None:
     for comparison in results.comparisons:
         print_line(str(comparison))
     for name in group_by:
-        if name not in results.groups:
-            known = ", ".join(results.groups)
-            raise ValueError(f"--group-by '{name}': the queries can be grouped by {known}")
         names = [evaluation.system for evaluation in results.evaluations]
         rows = [
             {name: row.group, "queries": row.queries, **dict(zip(names, row.means))}
@@ -250,13 +248,21 @@ def main(args: ScriptArguments) -> None:
         load_config(name, read_model_folder(name).subfolder)
     given = args.docs_file, args.split, args.qrels, not args.vectors
     tests = {args.test_file: load_test_data(args.test_file, *given)}
-    tests |= {name: load_test_data(name) for name in args.also}
+    for name in args.also:
+        if name in tests:
+            raise ValueError(f"--also {name}: is the test data already")
+        tests[name] = load_test_data(name)
     for name, data in tests.items():
         place = f"{name}: " if len(tests) > 1 else ""
         if not args.vectors:
             print_unknown_documents(data, place)
         counts = [f"{len(data.documents):,} documents"] * (not args.vectors) + [f"{len(data.queries):,} queries"]
         print_line(place + ", ".join(counts))
+    groupings = {name: group_queries(data, args.language) for name, data in tests.items()}
+    for name in args.group_by:
+        if name not in groupings[args.test_file]:
+            known = ", ".join(groupings[args.test_file])
+            raise ValueError(f"--group-by '{name}': the queries can be grouped by {known}")
     judged = load_judged_queries(args.learn_weights, tests[args.test_file]) if args.learn_weights else None
     dense = DenseEncoder(args.dense_model, args.device) if args.dense_model else None
     found: dict[str, list[Evaluation]] = {
@@ -270,7 +276,7 @@ def main(args: ScriptArguments) -> None:
                 name, precision, tests, args, dense, judged, options
             ).items():
                 found[test] += evaluations
-    everything = [gather_results(test, tests[test], found[test], args.metrics[0], args.language) for test in tests]
+    everything = [gather_results(test, tests[test], found[test], args.metrics[0], groupings[test]) for test in tests]
     for results in everything:
         if len(tests) > 1:
             print_line(f"\n{results.name}")

@@ -129,6 +129,13 @@ BAD = {
     "missing model": (["--test-file", "{tmp}/good.json", "--model-dir", "{tmp}/none"], "no such model folder"),
     "output over input": (["--test-file", "{tmp}/good.json", "--output-file", "{tmp}/good.json"], "it is read, too"),
     "no documents": (["--test-file", "{tmp}/good.json", "--docs-file", ""], "argument --docs-file: must not be empty"),
+    "run of others": (["--test-file", "{tmp}/good.json", "--run-file", "x={tmp}/other.run"], "none of the 2 judged"),
+    "broken run": (["--test-file", "{tmp}/good.json", "--run-file", "{tmp}/good.json"], "line 1: expected a run's"),
+    "missing run": (["--test-file", "{tmp}/good.json", "--run-file", "x={tmp}/none"], "none"),
+    "judgments of examples": (["--test-file", "{tmp}/good.json", "--qrels", "{tmp}/other.run"], "--docs-file names"),
+    "a split elsewhere": (["--test-file", "ir_datasets:x", "--split", "dev"], "leave out --docs-file, --split"),
+    "the same data twice": (["--test-file", "{tmp}/good.json", "--also", "{tmp}/good.json"], "is the test data"),
+    "a file for runs": (["--test-file", "{tmp}/good.json", "--run-dir", "{tmp}/good.json"], "good.json"),
     "unwritable output": (["--test-file", "{tmp}/good.json", "--output-file", "{tmp}"], "is a folder"),
 }
 
@@ -155,6 +162,7 @@ def test_bad_input_is_one_line(tmp_path, arguments, message):
     (tmp_path / "empty.json").write_text("")
     (tmp_path / "hollow.json").write_text('[{"query": "", "positive_document": "p"}]')
     (tmp_path / "good.json").write_text(json.dumps(EXAMPLES))
+    (tmp_path / "other.run").write_text("x9 Q0 d1 1 2.0 run\n")
     arguments = [argument.format(tmp=tmp_path) for argument in arguments]
     fails_with_one_line(run(SCRIPT, *(["--model-dir", "splade-tiny", *arguments])), message)
 
@@ -168,3 +176,90 @@ def test_texts_longer_than_the_limits_are_counted(tmp_path, short_model):
         in done.stdout
     )
     assert f"1 of 2 queries are longer than 6 tokens and are cut there by {short_model}" in done.stdout
+
+
+def lines_of(done) -> list[str]:
+    assert done.returncode == 0, done.stderr
+    return done.stdout.splitlines()
+
+
+def test_a_difference_is_said_with_its_chance_and_what_is_asked_by_group(beir, tmp_path):
+    out = tmp_path / "metrics.json"
+    options = ["--test-file", beir, "--baseline", "bm25", "--metrics", "RR@10", "nDCG@10", "--output-file", out]
+    lines = lines_of(run(SCRIPT, "--model-dir", "splade-tiny", *options, "--group-by", "query length"))
+    sentence = next(line for line in lines if line.startswith("splade-tiny is as good as BM25: RR@10 "))
+    assert sentence.endswith("; 0 won, 2 tied, 0 lost")
+    place = lines.index("RR@10 by query length")
+    assert lines[place + 1].split("  ")[0] == "query length" and lines[place + 2].startswith("1 to 3 words        2")
+    report = json.loads(out.read_text())
+    assert report["comparisons"][0]["difference"]["mean"] == 0 and report["groups"]["query length"][0]["queries"] == 2
+    assert report["flops"] > 0 and report["index_bytes"] > 0 and report["queries_per_second"] > 0
+    assert set(report["search_latency_ms"]) == set(report["encode_latency_ms"]) == {"p50", "p95", "p99"}
+    options[1:1] = [beir, "--group-by", "colour", "--test-file"]
+    fails_with_one_line(run(SCRIPT, "--model-dir", "splade-tiny", *options), "--group-by 'colour': the queries can be")
+
+
+def test_runs_are_written_and_read_again_with_the_same_figures(beir, tmp_path):
+    options = ["--model-dir", "splade-tiny", "--test-file", beir, "--metrics", "AP", "nDCG@2"]
+    lines_of(
+        run(SCRIPT, *options, "--baseline", "bm25", "--search", "splade", "hybrid", "--run-dir", tmp_path / "runs")
+    )
+    names = ["BM25.run", "qrels.txt", "splade-tiny.run", "splade-tiny_hybrid.run", "values.csv"]
+    assert sorted(file.name for file in (tmp_path / "runs").iterdir()) == names
+    files = [f"theirs={tmp_path / 'runs' / 'splade-tiny.run'}", tmp_path / "runs" / "BM25.run"]
+    again = lines_of(run(SCRIPT, *options, "--run-file", files[0], "--run-file", files[1]))
+    head = next(i for i, line in enumerate(again) if line.startswith("model"))
+    theirs, lexical, ours = (line.split() for line in again[head + 1 : head + 4])
+    assert (theirs[0], lexical[0], ours[0]) == ("theirs", "BM25", "splade-tiny") and theirs[1:3] == ours[1:3]
+    rows = (tmp_path / "runs" / "values.csv").read_text().splitlines()
+    assert rows[0] == "query_id,system,AP,nDCG@2,query" and len(rows) == 1 + 2 * 3
+    assert rows[1].startswith("q1,BM25,") and rows[1].endswith(",red fruit")
+    (tmp_path / "half.run").write_text("q1 Q0 d1 1 2.0 half\n")
+    said = lines_of(run(SCRIPT, *options, "--run-file", tmp_path / "half.run"))
+    assert f"{tmp_path / 'half.run'}: 1 judged queries have no hits, such as q2; they count as 0" in said
+
+
+def test_topics_are_searched_in_the_documents_that_are_named(beir, tmp_path):
+    (tmp_path / "topics.tsv").write_text("1\tred fruit\n2\tyellow fruit\n")
+    (tmp_path / "qrels").write_text("1 0 d1 1\n2 0 d2 1\n2 0 d99 1\n3 0 d1 1\n")
+    options = ["--model-dir", "splade-tiny", "--test-file", tmp_path / "topics.tsv", "--qrels", tmp_path / "qrels"]
+    lines = lines_of(run(SCRIPT, *options, "--docs-file", beir / "corpus.jsonl", "--metrics", "RR@1"))
+    assert f"{tmp_path / 'qrels'}: 1 judged queries are not in topics.tsv, such as 3" in lines
+    assert "1 judged documents are not in the collection, such as d99" in lines
+    assert next(line for line in lines if line.startswith("splade-tiny")).split()[1] == "1.0000"
+    fails_with_one_line(
+        run(SCRIPT, *options), "--qrels judges a file of TREC's topics, whose documents --docs-file names"
+    )
+
+
+def test_vectors_in_a_file_are_searched_in_place_of_the_documents(beir, tmp_path):
+    options = ["--model-dir", "splade-tiny", "--precision", "float32"]
+    inputs = ["--input-file", beir / "corpus.jsonl", "--output-file", tmp_path / "v.npz"]
+    lines_of(run("embedder.py", *options, *inputs))
+    table = ["--test-file", beir, "--metrics", "AP@5", "nDCG@10"]
+    whole = lines_of(run(SCRIPT, *options, *table))
+    (beir / "corpus.jsonl").unlink()
+    lines = lines_of(run(SCRIPT, *options, *table, "--vectors", tmp_path / "v.npz"))
+    rows = [next(line.split() for line in found if line.startswith("splade-tiny ")) for found in (whole, lines)]
+    assert rows[0][:5] == rows[1][:5] and f"splade-tiny: 3 documents' vectors of {tmp_path / 'v.npz'}" in lines
+    message = "--vectors: AP, R@9: give each metric a cutoff, such as AP@1000"
+    options += ["--test-file", beir, "--vectors", tmp_path / "v.npz"]
+    fails_with_one_line(run(SCRIPT, *options, "--metrics", "AP", "R@9"), message)
+    fails_with_one_line(run(SCRIPT, *options, "--baseline", "bm25"), "--baseline has no effect beside --vectors")
+
+
+def test_what_tuning_lost_elsewhere_stands_in_tables_of_their_own(beir, tmp_path):
+    (tmp_path / "other.json").write_text(json.dumps(EXAMPLES))
+    out = tmp_path / "metrics.json"
+    options = ["--test-file", beir, "--also", tmp_path / "other.json", "--compare", "splade-tiny", "--output-file", out]
+    lines = lines_of(run(SCRIPT, "--model-dir", "splade-tiny", *options))
+    assert f"{beir}: 3 documents, 2 queries" in lines and f"{tmp_path / 'other.json'}: 4 documents, 2 queries" in lines
+    assert len([line for line in lines if line.startswith("splade-tiny  ")]) == 4
+    also = json.loads(out.read_text())["also"][str(tmp_path / "other.json")]
+    assert also["queries"] == 2 and len(also["compared"]) == len(also["comparisons"]) == 1
+
+
+def test_precisions_are_rows(beir):
+    options = ["--test-file", beir, "--precision", "float32", "bfloat16", "--device", "cpu"]
+    lines = lines_of(run(SCRIPT, "--model-dir", "splade-tiny", *options))
+    assert [line.split()[1] for line in lines if line.startswith("splade-tiny ")][:2] == ["float32", "bfloat16"]

@@ -1,10 +1,12 @@
 """Test collections in the BEIR layout, and those that training examples make."""
 
+import json
+
 import pytest
 
-from utils.evaluation.collection import keep_nearest, pool_examples
-from utils.evaluation.reading import read_collection
-from utils.records import Passage, TrainingExample
+from utils.evaluation.collection import Collection, keep_nearest, pool_examples
+from utils.evaluation.reading import read_collection, read_ir_dataset, read_trec_collection
+from utils.records import Document, Passage, TrainingExample
 
 
 def test_a_collection_keeps_judged_queries(beir):
@@ -81,3 +83,83 @@ def test_the_nearest_documents_are_the_judged_ones_and_the_first_ranks_of_all_qu
     assert nearest == [passage.passage for passage in passages[:5]] + [passages[-2].passage, passages[-1].passage]
     assert keep_nearest(data, 22) == data and len(keep_nearest(data, 21).documents) == 20
     assert [document.text for document in keep_nearest(data, 1).documents] == answers[::-1]
+
+
+def test_fields_of_queries_are_kept(beir):
+    lines = [
+        {"_id": "q1", "text": "red fruit", "query_type": "keyword", "metadata": {"year": 2020, "tags": ["a"]}},
+        {"_id": "q2", "text": "yellow fruit"},
+    ]
+    (beir / "queries.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
+    assert read_collection(beir).fields == {"q1": {"query_type": "keyword", "year": "2020"}, "q2": {}}
+    example = TrainingExample(
+        query="q", positive_document="p", query_type="how", metadata={"source": "manual", "nested": {"a": 1}}
+    )
+    assert pool_examples([example]).fields == {"q0": {"query_type": "how", "source": "manual"}}
+
+
+def test_judged_queries_that_are_not_there_or_have_no_answer_are_said(beir, capsys):
+    (beir / "qrels" / "test.tsv").write_text("q1\td1\t1\nq2\td2\t0\nq8\td1\t1\nq9\td1\t1\n")
+    assert read_collection(beir).queries.keys() == {"q1"}
+    assert capsys.readouterr().out.splitlines() == [
+        f"{beir / 'qrels' / 'test.tsv'}: 2 judged queries are not in queries.jsonl, such as q8",
+        f"{beir / 'qrels' / 'test.tsv'}: 1 queries have no judgment above 0; they are left out",
+    ]
+
+
+def test_a_query_that_is_a_document_does_not_ask_for_itself():
+    documents = [Document(id=name, title="T", text="the same argument") for name in ("a", "b", "c")]
+    documents += [Document(id="d", text="1"), Document(id="e", title="e", text="said elsewhere")]
+    queries = {
+        "a": "the same argument",
+        "b": "T\nthe same argument",
+        "c": "the same argument",
+        "d": "another",
+        "e": "e",
+    }
+    qrels = {"a": {"b": 1}, "b": {"a": 1}, "c": {"c": 1}, "d": {"a": 1}, "e": {"a": 1}}
+    assert Collection(documents, queries, qrels).own_documents() == {"a": "a", "b": "b", "e": "e"}
+
+
+def test_topics_and_judgments_of_trec_are_a_collection(beir, tmp_path):
+    (tmp_path / "topics").write_text("<top><num> Number: 7 <title> red fruit </top>")
+    (tmp_path / "qrels").write_text("7 0 d1 1\n7 0 d2 -2\n")
+    data = read_trec_collection(tmp_path / "topics", tmp_path / "qrels", beir)
+    assert data.queries == {"7": "red fruit"} and data.qrels == {"7": {"d1": 1, "d2": -2}} and len(data.documents) == 3
+    (tmp_path / "qrels").write_text("8 0 d1 1\n")
+    with pytest.raises(ValueError, match="qrels: no query of topics has a judgment above 0"):
+        read_trec_collection(tmp_path / "topics", tmp_path / "qrels", beir)
+
+
+def test_a_collection_of_ir_datasets_is_read_by_its_name(tmp_path, monkeypatch):
+    monkeypatch.setenv("IR_DATASETS_HOME", str(tmp_path))
+    import ir_datasets
+    from ir_datasets.datasets.base import Dataset
+    from ir_datasets.formats import TrecQrels, TsvDocs, TsvQueries
+    from ir_datasets.util import LocalDownload
+
+    files = {
+        "docs": "d1\tapples are red\nd2\tthe sea\n",
+        "queries": "q1\tred fruit\n",
+        "qrels": "q1 0 d1 2\nq1 0 d2 -1\n",
+    }
+    for name, text in files.items():
+        (tmp_path / name).write_text(text)
+    parts = [
+        TsvDocs(LocalDownload(tmp_path / "docs"), namespace="test", lang="en"),
+        TsvQueries(LocalDownload(tmp_path / "queries"), namespace="test", lang="en"),
+        TrecQrels(LocalDownload(tmp_path / "qrels"), {1: "relevant"}),
+    ]
+    monkeypatch.setitem(ir_datasets.registry._registered, "fruit/test", Dataset(*parts))
+    monkeypatch.setitem(ir_datasets.registry._registered, "fruit/docs", Dataset(*parts[:2]))
+    data = read_ir_dataset("fruit/test")
+    assert [(document.id, document.text) for document in data.documents] == [
+        ("d1", "apples are red"),
+        ("d2", "the sea"),
+    ]
+    assert data.queries == {"q1": "red fruit"} and data.qrels == {"q1": {"d1": 2, "d2": -1}}
+    assert read_ir_dataset("fruit/test", texts=False).documents == []
+    with pytest.raises(ValueError, match="fruit/docs: this collection of ir_datasets has no qrels"):
+        read_ir_dataset("fruit/docs")
+    with pytest.raises(ValueError, match="nonsense/x: ir_datasets knows no such collection"):
+        read_ir_dataset("nonsense/x")

@@ -1,6 +1,7 @@
 """Queries in groups, by what is known of them and by what can be seen of them, and how good systems are on each."""
 
 from collections.abc import Callable, Sequence
+from typing import NamedTuple
 
 import numpy as np
 
@@ -16,6 +17,15 @@ SHARES = ((0.0, "none"), (0.5, "up to half"), (1.0, "more than half"))  # of a q
 MAX_VALUES = 20  # of a field; one with more is no group but a name
 
 Grouping = dict[str, str]  # group by query id
+
+
+class GroupRow(NamedTuple):
+    """How good each system is on a group of queries, and how far the last one is above the first, None with one."""
+
+    group: str
+    queries: int
+    means: list[float]
+    difference: Difference | None
 
 
 def group_queries(data: Collection, language: str | None = None) -> dict[str, Grouping]:
@@ -34,16 +44,15 @@ def group_queries(data: Collection, language: str | None = None) -> dict[str, Gr
 
 def compare_groups(
     grouping: Grouping, data: Collection, evaluations: Sequence[Evaluation], metric: str
-) -> list[tuple[str, int, list[float], Difference | None]]:
-    """Return for each group, in the order of their names, its number of queries, the mean of a metric for each system,
-    and the difference of the last to the first, None with a single system. Queries in no group are left out."""
+) -> list[GroupRow]:
+    """Return a row for each group, with the means of a metric. Queries in no group are left out."""
     queries = list(data.qrels)
     rows = []
     for group in sorted(set(grouping.values()), key=_place):
         inside = np.array([grouping.get(query) == group for query in queries])
         values = [evaluation.values[metric][inside] for evaluation in evaluations]
         difference = paired_difference(values[-1], values[0]) if len(values) > 1 else None
-        rows.append((group, int(inside.sum()), [float(part.mean()) for part in values], difference))
+        rows.append(GroupRow(group, int(inside.sum()), [float(part.mean()) for part in values], difference))
     return rows
 
 

@@ -73,7 +73,9 @@ def score_run(
     values = {measure: np.zeros(len(qrels)) for measure in measures}
 
     def score_part(part: dict[str, dict[str, float]]) -> None:
-        for value in PROVIDERS.iter_calc(measures, {query: qrels[query] for query in part}, part):
+        # trec_eval's library writes out of its memory where a query's highest grade is below -1.
+        judged = {query: qrels[query] if max(qrels[query].values()) >= 0 else {"": 0} for query in part}
+        for value in PROVIDERS.iter_calc(measures, judged, {query: hits for query, hits in part.items() if hits}):
             totals[value.measure].add(value.value)
             values[value.measure][places[value.query_id]] = value.value
 

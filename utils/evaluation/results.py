@@ -8,22 +8,12 @@ from typing import Any, NamedTuple
 
 from utils.evaluation.collection import Collection
 from utils.evaluation.comparison import Comparison, compare
-from utils.evaluation.groups import compare_groups, group_queries
-from utils.evaluation.significance import Difference
+from utils.evaluation.groups import Grouping, GroupRow, compare_groups
 from utils.evaluation.systems import Evaluation
 from utils.evaluation.trec import write_qrels, write_run
 from utils.files import open_atomic
 
 COSTS = ("doc_terms", "query_terms", "query_latency_ms")  # columns of the table, after the metrics
-
-
-class GroupRow(NamedTuple):
-    """How good each system is on a group of queries, and how far the last one is above the first, None with one."""
-
-    group: str
-    queries: int
-    means: list[float]
-    difference: Difference | None
 
 
 class Results(NamedTuple):
@@ -59,7 +49,9 @@ class Results(NamedTuple):
     def report(self) -> dict[str, Any]:
         """Return all figures, for a file: those of the last system, beside them those of the others, `compared`."""
         rows = [evaluation.row() for evaluation in self.evaluations]
-        sizes = {"queries": len(self.data.qrels), "documents": len(self.data.documents)}
+        sizes = {"queries": len(self.data.qrels)}
+        if self.data.documents:
+            sizes["documents"] = len(self.data.documents)
         figures = {**rows[-1], **sizes} | ({"compared": rows[:-1]} if rows[:-1] else {})
         figures |= {"comparisons": [pair.row() for pair in self.comparisons]} if self.comparisons else {}
         groups = {
@@ -70,13 +62,10 @@ class Results(NamedTuple):
 
 
 def gather_results(
-    name: str, data: Collection, evaluations: Sequence[Evaluation], metric: str, language: str | None = None
+    name: str, data: Collection, evaluations: Sequence[Evaluation], metric: str, groupings: dict[str, Grouping]
 ) -> Results:
-    """Return the evaluations of systems with what they show together; `language` is that of the texts."""
-    groups = {
-        kind: [GroupRow(*row) for row in compare_groups(grouping, data, evaluations, metric)]
-        for kind, grouping in group_queries(data, language).items()
-    }
+    """Return the evaluations of systems with what they show together, for groups of queries too (`group_queries`)."""
+    groups = {kind: compare_groups(grouping, data, evaluations, metric) for kind, grouping in groupings.items()}
     return Results(name, data, list(evaluations), metric, compare(evaluations, metric), groups)
 
 

@@ -31,6 +31,8 @@ def paired_difference(values: np.ndarray, baseline: np.ndarray) -> Difference:
     """
     differences = values - baseline
     mean = float(differences.mean())
+    if len(differences) < 2:  # SciPy has no answer for one
+        return Difference(mean, mean, mean, 1.0)
     options = {"n_resamples": RESAMPLES, "batch": BATCH}
     ends = (mean, mean)
     if differences.std():

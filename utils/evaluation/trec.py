@@ -10,7 +10,8 @@ from lxml import etree
 from utils.files import open_atomic
 
 QRELS_HEADERS = {"score", "relevance", "rel", "label", "grade"}  # names of the last column, on a first line of names
-QUERY_ELEMENTS = ("title", "query")  # of a topic: what a person would type
+
+LABEL = re.compile(r"^(number|topic|title)\s*:\s*", re.I)  # before the value of an element in TREC's older topics
 
 
 def read_topics(path: str | Path) -> dict[str, str]:
@@ -47,17 +48,17 @@ def _topic_lines(text: str, path: Path) -> Iterator[tuple[str, str, str]]:
 
 def _tagged_topics(text: str, path: Path) -> Iterator[tuple[str, str, str]]:
     # TREC's older topics are no XML: elements are not closed, and labels such as "Number:" stand before the values.
-    parser = etree.HTMLParser(remove_comments=True)
-    tree = etree.fromstring(f"<topics>{text}</topics>".encode(), parser)
+    # So it is read as HTML, in which a title holds no elements: it has to be another one.
+    text = re.sub(r"<(/?)title\b", r"<\1query", text, flags=re.I)
+    tree = etree.fromstring(f"<topics>{text}</topics>".encode(), etree.HTMLParser(remove_comments=True))
     for number, topic in enumerate(tree.iter("top", "topic"), 1):
         name = topic.get("number") or _element(topic, "num")
-        query = next(filter(None, (_element(topic, tag) for tag in QUERY_ELEMENTS)), "")
-        name, query = (re.sub(r"^(number|topic|title)\s*:\s*", "", part, flags=re.I) for part in (name, query))
+        name, query = (LABEL.sub("", part) for part in (name, _element(topic, "query")))
         yield f"{path}: topic {number}", name, query
 
 
 def _element(topic: etree._Element, tag: str) -> str:
-    """Return what stands in an element's first line of text or, where that is empty, in the next, up to an element."""
+    """Return the text at the beginning of an element, up to the next one, on one line."""
     found = topic.find(f".//{tag}")
     return "" if found is None else " ".join((found.text or "").split())
 
