@@ -18,6 +18,7 @@ COMMANDS = {
     "query": (["--documents", "2"], "ours, idf"),
     "engine": (["--passages", "50", "--queries", "2"], "words, 100 hits"),
     "fidelity": ([], "plain formula"),
+    "evaluate": (["--vectors", "50", "--queries", "2"], "peak memory, MB"),
 }
 
 
