@@ -1,19 +1,21 @@
-"""Measure how well a SPLADE model finds what was judged relevant.
+"""Measure how well a SPLADE model finds what was judged relevant, and whether it is better than other systems.
 
-    python test_evaluate.py --model-dir ./fine_tuned_splade --test-file validation_data.json
+    python test_evaluate.py --model-dir ./fine_tuned_splade --test-file test_data.json
     python test_evaluate.py --model-dir ./fine_tuned_splade --test-file beir/ --baseline bm25 --compare splade-tiny
-    python test_evaluate.py --model-dir ./fine_tuned_splade --test-file beir/ --search splade hybrid
+    python test_evaluate.py --model-dir ./fine_tuned_splade --test-file beir/ --search splade hybrid --also other_beir/
+    python test_evaluate.py --model-dir ./fine_tuned_splade --test-file beir/ --run-file lucene.run --run-dir ./runs
+    python test_evaluate.py --model-dir ./fine_tuned_splade --test-file topics.txt --qrels qrels.txt --docs-file ./docs
     python test_evaluate.py --model-dir ./fine_tuned_splade --test-file beir/ --search hybrid \
         --learn-weights validation_data.json
 
 The test data is a file of training-format examples (the collection is its documents and the passages that were
 generated with it, in test_data_corpus.jsonl beside test_data.json; each query's positive documents are the relevant
-ones) or a folder in the BEIR layout (corpus.jsonl, queries.jsonl, qrels/test.tsv, or another --split; judgments in
-three columns, or in TREC's four).
+ones), a folder in the BEIR layout (corpus.jsonl, queries.jsonl, qrels/test.tsv, or another --split), TREC's topics and
+judgments, or a collection of ir_datasets.
 Reported: nDCG@10, RR@10, P@5 and R@100 by ir-measures, or its other --metrics (one without a cutoff, such as AP, looks
 at all documents), mean active terms of documents and queries, and the latency of one query, encoding and search
-together, in ms. A document longer than the model's limit scores as its best passage; its passages' terms are counted
-each.
+together, in ms; and for each two systems, whether one is better by the first metric, or how many queries it would take
+to tell. A document longer than the model's limit scores as its best passage; its passages' terms are counted each.
 """
 
 import time
@@ -30,14 +32,13 @@ from utils.arguments import (
     refuse_idle_flags,
     refuse_overwriting,
 )
-from utils.console import format_table, print_line, print_long_documents, print_skipped, print_truncated, run_script
+from utils.console import format_table, print_line, print_long_documents, print_truncated, run_script
 from utils.device import PRECISIONS
-from utils.documents.reading import read_documents
-from utils.evaluation.collection import Collection, pool_examples
+from utils.evaluation.collection import Collection
 from utils.evaluation.fusion_weights import learn_weights
 from utils.evaluation.groups import group_queries
 from utils.evaluation.metrics import DEFAULT_METRICS, check_metrics
-from utils.evaluation.reading import IR_DATASETS, read_collection, read_ir_dataset, read_trec_collection
+from utils.evaluation.reading import read_test_data
 from utils.evaluation.results import Results, gather_results, write_trec_files
 from utils.evaluation.systems import (
     Evaluation,
@@ -50,7 +51,7 @@ from utils.evaluation.systems import (
 from utils.evaluation.trec import read_run
 from utils.files import check_writable, write_json
 from utils.models import load_config
-from utils.records import corpus_file, read_examples, read_passages
+from utils.records import corpus_file
 from utils.search.dense import DenseEncoder
 from utils.search.searcher import SEARCHES, DocumentSearch
 from utils.search.settings import add_ranking_arguments, ranking_options
@@ -58,63 +59,14 @@ from utils.splade.encoder import SpladeEncoder
 from utils.splade.model_folder import read_model_folder
 
 
-def load_test_data(
-    path: str | Path,
-    documents: str | Path | None = None,
-    split: str | None = None,
-    judgments: str | Path | None = None,
-    texts: bool = True,
-) -> Collection:
-    """Read a test collection: a BEIR folder, a file of examples, which is pooled, one of TREC's topics, or a collection
-    of ir_datasets.
-
-    Args:
-        documents: replace a BEIR folder's corpus, are those of topics, and are added to the documents of examples.
-        split: names a BEIR folder's judgments.
-        judgments: of TREC's topics.
-        texts: read the documents, of anything but examples.
-
-    Raises:
-        ValueError, OSError, ImportError: broken or missing files, or nothing to test with.
-    """
-    if str(path).startswith(IR_DATASETS):
-        if documents or split or judgments:
-            raise ValueError(f"{path}: has its documents and judgments; leave out --docs-file, --split and --qrels")
-        return read_ir_dataset(str(path).removeprefix(IR_DATASETS), texts)
-    path = Path(path)
-    if judgments and path.is_file() and (documents or not texts):
-        if split:
-            raise ValueError(f"{judgments}: --split has no effect beside --qrels; leave it out")
-        return read_trec_collection(path, judgments, documents, texts)
-    if judgments:
-        raise ValueError(f"{path}: --qrels judges a file of TREC's topics, whose documents --docs-file names")
-    if path.is_dir():
-        return read_collection(path, documents, split or "test", texts)
-    if split:
-        raise ValueError(f"{path}: a file of examples has no splits; --split is for a folder in the BEIR layout")
-    examples = read_examples(path)
-    passages = read_passages(path, examples)
-    data = pool_examples(examples, passages)
-    if not data.qrels:
-        raise ValueError(f"{path}: no example has both a query and a positive document")
-    if documents is not None and passages:
-        raise ValueError(f"{corpus_file(path)}: holds the documents that these queries search; leave out --docs-file")
-    if documents is not None:
-        known = {document.text for document in data.documents}
-        added, skipped = read_documents(documents)
-        print_skipped(skipped)
-        data.documents.extend(d for d in added if d.full_text not in known)
-    return data
-
-
 def load_judged_queries(path: str, data: Collection) -> Collection:
     """Read the collection that weights are learned on.
 
     Raises:
         ValueError: its queries are those of the test data.
-        ValueError, OSError: see `load_test_data`.
+        ValueError, OSError: see `read_test_data`.
     """
-    judged = load_test_data(path, split="dev" if Path(path).is_dir() else None)
+    judged = read_test_data(path, split="dev" if Path(path).is_dir() else None)
     shared = {*judged.queries.values()} & {*data.queries.values()}
     if shared:
         raise ValueError(
@@ -247,11 +199,11 @@ def main(args: ScriptArguments) -> None:
     for name in names:  # before the first is measured, which takes long
         load_config(name, read_model_folder(name).subfolder)
     given = args.docs_file, args.split, args.qrels, not args.vectors
-    tests = {args.test_file: load_test_data(args.test_file, *given)}
+    tests = {args.test_file: read_test_data(args.test_file, *given)}
     for name in args.also:
         if name in tests:
             raise ValueError(f"--also {name}: is the test data already")
-        tests[name] = load_test_data(name)
+        tests[name] = read_test_data(name)
     for name, data in tests.items():
         place = f"{name}: " if len(tests) > 1 else ""
         if not args.vectors:

@@ -5,7 +5,7 @@ import json
 import pytest
 from conftest import fails_with_one_line, run
 
-from test_evaluate import load_test_data
+from utils.evaluation.reading import read_test_data
 
 SCRIPT = "test_evaluate.py"
 EXAMPLES = [
@@ -18,7 +18,7 @@ EXAMPLES = [
 def test_documents_of_a_file_are_pooled_and_queries_merged(tmp_path):
     path = tmp_path / "test.json"
     path.write_text(json.dumps(EXAMPLES))
-    data = load_test_data(path)
+    data = read_test_data(path)
     texts = {document.id: document.text for document in data.documents}
     assert sorted(texts.values()) == ["a banana is yellow", "apples are red", "cherries are red", "the sea is blue"]
     assert {data.queries[q]: {texts[d] for d in grades} for q, grades in data.qrels.items()} == {

@@ -1,15 +1,64 @@
-"""Test collections in the layouts that the field uses: BEIR's folders, TREC's files, and those of ir_datasets."""
+"""Test collections of files: examples, BEIR's folders, TREC's topics and judgments, and those of ir_datasets."""
 
 from collections.abc import Iterator
 from pathlib import Path
 
 from utils.console import print_line, print_skipped
 from utils.documents.reading import read_documents
-from utils.evaluation.collection import Collection, plain_fields
+from utils.evaluation.collection import Collection, plain_fields, pool_examples
 from utils.evaluation.trec import read_qrels, read_topics
-from utils.records import Document, read_json_records
+from utils.records import Document, corpus_file, read_examples, read_json_records, read_passages
 
 IR_DATASETS = "ir_datasets:"  # before the name of one of its collections
+
+
+def read_test_data(
+    path: str | Path,
+    documents: str | Path | None = None,
+    split: str | None = None,
+    judgments: str | Path | None = None,
+    texts: bool = True,
+) -> Collection:
+    """Read a test collection: a BEIR folder, a file of examples, which is pooled, one of TREC's topics, or a collection
+    of ir_datasets.
+
+    Args:
+        documents: replace a BEIR folder's corpus, are those of topics, and are added to the documents of examples.
+        split: names a BEIR folder's judgments.
+        judgments: of TREC's topics.
+        texts: read the documents, of anything but examples.
+
+    Raises:
+        ValueError, OSError, ImportError: broken or missing files, or nothing to test with.
+    """
+    if str(path).startswith(IR_DATASETS):
+        if documents or split or judgments:
+            raise ValueError(f"{path}: has its documents and judgments; leave out --docs-file, --split and --qrels")
+        return read_ir_dataset(str(path).removeprefix(IR_DATASETS), texts)
+    path = Path(path)
+    if judgments and path.is_file() and (documents or not texts):
+        if split:
+            raise ValueError(f"{judgments}: --split has no effect beside --qrels; leave it out")
+        return read_trec_collection(path, judgments, documents, texts)
+    if judgments:
+        raise ValueError(f"{path}: --qrels judges a file of TREC's topics, whose documents --docs-file names")
+    if path.is_dir():
+        return read_collection(path, documents, split or "test", texts)
+    if split:
+        raise ValueError(f"{path}: a file of examples has no splits; --split is for a folder in the BEIR layout")
+    examples = read_examples(path)
+    passages = read_passages(path, examples)
+    data = pool_examples(examples, passages)
+    if not data.qrels:
+        raise ValueError(f"{path}: no example has both a query and a positive document")
+    if documents is not None and passages:
+        raise ValueError(f"{corpus_file(path)}: holds the documents that these queries search; leave out --docs-file")
+    if documents is not None:
+        known = {document.text for document in data.documents}
+        added, skipped = read_documents(documents)
+        print_skipped(skipped)
+        data.documents.extend(d for d in added if d.full_text not in known)
+    return data
 
 
 def read_collection(
