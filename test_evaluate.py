@@ -14,8 +14,8 @@ ones), a folder in the BEIR layout (corpus.jsonl, queries.jsonl, qrels/test.tsv,
 judgments, or a collection of ir_datasets.
 Reported: nDCG@10, RR@10, P@5 and R@100 by ir-measures, or its other --metrics (one without a cutoff, such as AP, looks
 at all documents), mean active terms of documents and queries, and the latency of one query, encoding and search
-together, in ms; and for each two systems, whether one is better by the first metric, or how many queries it would take
-to tell. A document longer than the model's limit scores as its best passage; its passages' terms are counted each.
+together, in ms; and for --model-dir and each other system, whether it is better by the first metric, or how many queries
+it would take to tell. A document longer than the model's limit scores as its best passage; its passages' terms are counted each.
 """
 
 import time
@@ -222,13 +222,17 @@ def main(args: ScriptArguments) -> None:
         for name, data in tests.items()
     }
     found[args.test_file] += read_runs(args, tests[args.test_file])
+    others: dict[str, int] = {}  # systems that --model-dir is compared with
     for name in names:
+        others = {test: len(evaluations) for test, evaluations in found.items()}
         for precision in args.precision:
-            for test, evaluations in evaluate_model_on_all(
-                name, precision, tests, args, dense, judged, options
-            ).items():
+            measured = evaluate_model_on_all(name, precision, tests, args, dense, judged, options)
+            for test, evaluations in measured.items():
                 found[test] += evaluations
-    everything = [gather_results(test, tests[test], found[test], args.metrics[0], groupings[test]) for test in tests]
+    everything = [
+        gather_results(test, data, found[test], args.metrics[0], groupings[test], others[test])
+        for test, data in tests.items()
+    ]
     for results in everything:
         if len(tests) > 1:
             print_line(f"\n{results.name}")

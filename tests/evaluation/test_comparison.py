@@ -49,6 +49,13 @@ def test_all_pairs_are_compared_the_later_with_the_earlier():
     assert str(better).startswith("tuned is better than bm25: AP +0.050 (+0.050 to +0.050), p below 0.001; 300 won")
 
 
+def test_only_the_systems_that_are_judged_are_compared():
+    systems = [evaluation(name, np.arange(5) % (i + 2)) for i, name in enumerate("abcd")]
+    pairs = [(pair.system, pair.baseline) for pair in compare(systems, "AP", 2)]
+    assert pairs == [("c", "a"), ("c", "b"), ("d", "a"), ("d", "b"), ("d", "c")]
+    assert len(compare(systems, "AP", 0)) == 6 and compare(systems[:1], "AP", 0) == []
+
+
 def test_a_difference_that_may_be_chance_says_how_many_queries_it_takes():
     rng = np.random.default_rng(5)
     differences = rng.normal(0.02, 0.2, 50)

@@ -1,6 +1,5 @@
 """Which of several systems is better, by how much, and how sure that is."""
 
-import itertools
 import math
 from collections.abc import Sequence
 from typing import NamedTuple
@@ -67,10 +66,12 @@ class Comparison(NamedTuple):
         return {name: value for name, value in figures.items() if value is not None}
 
 
-def compare(evaluations: Sequence[Evaluation], metric: str) -> list[Comparison]:
-    """Return the comparison of each system with each of those before it, by a metric. All p are adjusted for the number
-    of pairs (Holm 1979, A simple sequentially rejective multiple test procedure)."""
-    pairs = [(baseline, system) for baseline, system in itertools.combinations(evaluations, 2)]
+def compare(evaluations: Sequence[Evaluation], metric: str, first: int = 1) -> list[Comparison]:
+    """Return the comparison of each system from place `first` on with each of those before it, by a metric. All p are
+    adjusted for the number of pairs (Holm 1979, A simple sequentially rejective multiple test procedure)."""
+    pairs = [
+        (other, system) for place, system in enumerate(evaluations) if place >= first for other in evaluations[:place]
+    ]
     values = [(system.values[metric], baseline.values[metric]) for baseline, system in pairs]
     differences = [paired_difference(*both) for both in values]
     adjusted = adjust_by_holm([difference.p for difference in differences])

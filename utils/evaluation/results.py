@@ -24,7 +24,7 @@ class Results(NamedTuple):
         data: the collection.
         evaluations: of each system.
         metric: by which they are compared.
-        comparisons: of each system with those before it.
+        comparisons: of the systems that are judged with all those before them.
         groups: rows of groups of queries, by what they are grouped by.
     """
 
@@ -62,11 +62,17 @@ class Results(NamedTuple):
 
 
 def gather_results(
-    name: str, data: Collection, evaluations: Sequence[Evaluation], metric: str, groupings: dict[str, Grouping]
+    name: str,
+    data: Collection,
+    evaluations: Sequence[Evaluation],
+    metric: str,
+    groupings: dict[str, Grouping],
+    first: int = 1,
 ) -> Results:
-    """Return the evaluations of systems with what they show together, for groups of queries too (`group_queries`)."""
+    """Return the evaluations of systems with what they show together, for groups of queries too (`group_queries`), and
+    with comparisons of those from place `first` on (`compare`)."""
     groups = {kind: compare_groups(grouping, data, evaluations, metric) for kind, grouping in groupings.items()}
-    return Results(name, data, list(evaluations), metric, compare(evaluations, metric), groups)
+    return Results(name, data, list(evaluations), metric, compare(evaluations, metric, first), groups)
 
 
 def write_trec_files(folder: str | Path, results: Results) -> None:
