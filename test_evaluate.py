@@ -14,8 +14,9 @@ ones), a folder in the BEIR layout (corpus.jsonl, queries.jsonl, qrels/test.tsv,
 judgments, or a collection of ir_datasets.
 Reported: nDCG@10, RR@10, P@5 and R@100 by ir-measures, or its other --metrics (one without a cutoff, such as AP, looks
 at all documents), mean active terms of documents and queries, and the latency of one query, encoding and search
-together, in ms; and for --model-dir and each other system, whether it is better by the first metric, or how many queries
-it would take to tell. A document longer than the model's limit scores as its best passage; its passages' terms are counted each.
+together, in ms; and whether --model-dir is better than each other system by the first metric, or how many queries it
+would take to tell. A document longer than the model's limit scores as its best passage; its passages' terms are counted
+each.
 """
 
 import time
