@@ -72,6 +72,14 @@ def test_a_broken_line_of_a_run_is_named(line, message, tmp_path):
         read_run(tmp_path / "run")
 
 
+def test_a_document_has_one_grade_for_a_query(tmp_path):
+    (tmp_path / "qrels").write_text("q1 0 d1 1\nq2 0 d1 2\nq1 0 d1 1\n")
+    assert read_qrels(tmp_path / "qrels") == {"q1": {"d1": 1}, "q2": {"d1": 2}}
+    (tmp_path / "qrels").write_text("q1 0 d1 1\nq1 0 d1 0\n")
+    with pytest.raises(ValueError, match="line 2: document d1 has grade 0 for query q1, and 1 before; keep one"):
+        read_qrels(tmp_path / "qrels")
+
+
 @pytest.mark.parametrize(("read", "what"), [(read_run, "run"), (read_qrels, "judgments")])
 def test_an_empty_file_is_named(read, what, tmp_path):
     (tmp_path / "empty").write_text("\n")

@@ -68,7 +68,7 @@ def read_qrels(path: str | Path) -> dict[str, dict[str, int]]:
     in BEIR, or those with a column between the ids, as in TREC.
 
     Raises:
-        ValueError: a broken line, named; or no judgment at all.
+        ValueError: a broken line or a second grade for the same document, named; or no judgment at all.
         OSError: the file cannot be read.
     """
     qrels: dict[str, dict[str, int]] = {}
@@ -85,7 +85,12 @@ def read_qrels(path: str | Path) -> dict[str, dict[str, int]]:
                 f"{path}: line {number}: expected query-id, corpus-id and a whole number, or TREC's four columns, "
                 f"not '{line.strip()[:80]}'"
             ) from None
-        qrels.setdefault(query, {})[document] = int(float(grade))
+        value = int(float(grade))
+        if qrels.setdefault(query, {}).setdefault(document, value) != value:
+            raise ValueError(
+                f"{path}: line {number}: document {document} has grade {value} for query {query}, and "
+                f"{qrels[query][document]} before; keep one"
+            )
     if not qrels:
         raise ValueError(f"{path}: holds no judgments")
     return qrels
