@@ -242,7 +242,7 @@ def test_vectors_in_a_file_are_searched_in_place_of_the_documents(beir, tmp_path
     lines = lines_of(run(SCRIPT, *options, *table, "--vectors", tmp_path / "v.npz"))
     rows = [next(line.split() for line in found if line.startswith("splade-tiny ")) for found in (whole, lines)]
     assert rows[0][:5] == rows[1][:5] and f"splade-tiny: 3 documents' vectors of {tmp_path / 'v.npz'}" in lines
-    message = "--vectors: AP, R@9: give each metric a cutoff, such as AP@1000"
+    message = "--metrics AP, R@9: give each a cutoff, such as AP@1000, where --vectors are searched"
     options += ["--test-file", beir, "--vectors", tmp_path / "v.npz"]
     fails_with_one_line(run(SCRIPT, *options, "--metrics", "AP", "R@9"), message)
     fails_with_one_line(run(SCRIPT, *options, "--baseline", "bm25"), "--baseline has no effect beside --vectors")

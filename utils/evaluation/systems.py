@@ -156,7 +156,8 @@ def evaluate_vectors(
     """
     depth = search_depth(metrics, sys.maxsize)
     if depth == sys.maxsize:
-        raise ValueError(f"--vectors: {', '.join(metrics)}: give each metric a cutoff, such as AP@1000")
+        names = ", ".join(metrics)
+        raise ValueError(f"`metrics` {names}: give each a cutoff, such as AP@1000, where `vectors` are searched")
     vectors, encode_ms = [], []
     model.encode_query(next(iter(data.queries.values())))
     for text in progress_bar(data.queries.values(), desc=name, unit="queries", leave=False):
