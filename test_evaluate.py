@@ -7,6 +7,7 @@
     python test_evaluate.py --model-dir ./fine_tuned_splade --test-file topics.txt --qrels qrels.txt --docs-file ./docs
     python test_evaluate.py --model-dir ./fine_tuned_splade --test-file beir/ --search hybrid \
         --learn-weights validation_data.json
+    python test_evaluate.py --model-dir ./fine_tuned_splade --test-file beir/ --baseline bm25 --errors 10
 
 The test data is a file of training-format examples (the collection is its documents and the passages that were
 generated with it, in test_data_corpus.jsonl beside test_data.json; each query's positive documents are the relevant
@@ -20,7 +21,7 @@ each.
 """
 
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -29,6 +30,7 @@ from utils.arguments import (
     ScriptParser,
     auto_or_positive_int,
     language_code,
+    number_in_range,
     positive_int,
     refuse_idle_flags,
     refuse_overwriting,
@@ -36,6 +38,8 @@ from utils.arguments import (
 from utils.console import format_table, print_line, print_long_documents, print_truncated, run_script
 from utils.device import PRECISIONS
 from utils.evaluation.collection import Collection
+from utils.evaluation.error_report import describe_errors, write_seeds
+from utils.evaluation.errors import ErrorAnalysis, analyze_errors
 from utils.evaluation.fusion_weights import learn_weights
 from utils.evaluation.groups import group_queries
 from utils.evaluation.metrics import DEFAULT_METRICS, check_metrics
@@ -84,9 +88,10 @@ def evaluate_searches(
     dense: DenseEncoder | None,
     judged: Collection | None,
     options: dict[str, Any],
+    examine: Callable[[DocumentSearch, list[Evaluation]], None] | None = None,
 ) -> list[Evaluation]:
     """Evaluate each kind of search with a model, and one with the weights learned on judged queries, if there are
-    any."""
+    any; `examine` is given the last of them, while its index is open, and what all have found."""
     if args.vectors:
         return [evaluate_vectors(name, model, args.vectors, data, args.metrics)]
     given = args.batch_size, args.language, dense
@@ -106,19 +111,28 @@ def evaluate_searches(
             parts = [name, *([kind] if kind != "splade" else []), *(["reranked"] if search.rerank else [])]
             found = evaluate_search(", ".join(parts), search, data, args.metrics)
             evaluations.append(found._replace(costs=found.costs._replace(documents_per_second=rate)))
+        if examine:
+            examine(search, evaluations)
     return evaluations
 
 
 def evaluate_model_on_all(
-    name: str, precision: str, tests: dict[str, Collection], args: ScriptArguments, *rest: Any
+    name: str,
+    precision: str,
+    tests: dict[str, Collection],
+    args: ScriptArguments,
+    dense: DenseEncoder | None,
+    judged: Collection | None,
+    options: dict[str, Any],
+    examine: Callable[[DocumentSearch, list[Evaluation]], None] | None,
 ) -> dict[str, list[Evaluation]]:
-    """Evaluate a model on each collection; say what of their texts is cut."""
+    """Evaluate a model on each collection, the first of which is to `examine`; say what of their texts is cut."""
     model = SpladeEncoder.from_pretrained(name, args.device, args.max_length, precision, args.threads)
     model.check_positions(max_length=args.max_length)
     label = f"{name} {precision}" if len(args.precision) > 1 else name
     found = {}
     for test, data in tests.items():
-        found[test] = evaluate_searches(label, model, data, args, *rest)
+        found[test] = evaluate_searches(label, model, data, args, dense, judged, options, None if found else examine)
         print_long_documents(found[test][-1].long_documents, len(data.documents), model.max_length, label)
         truncated = model.tokenize_and_count_queries(list(data.queries.values()))[1]
         print_truncated(truncated, len(data.queries), "queries", model.query_max_length, label)
@@ -171,9 +185,9 @@ def check_flags(args: ScriptArguments) -> None:
     """
     test = Path(args.test_file)
     collection = test / "corpus.jsonl", test / "queries.jsonl", test / "qrels" / f"{args.split or 'test'}.tsv"
-    refuse_overwriting(args.output_file, test, args.docs_file, args.qrels, *collection, corpus_file(test))
-    if args.output_file:
-        check_writable(args.output_file)
+    for file in filter(None, (args.output_file, args.export_errors)):
+        refuse_overwriting(file, test, args.docs_file, args.qrels, *collection, corpus_file(test))
+        check_writable(file)
     if args.run_dir:
         check_writable(args.run_dir, folder=True)
     check_metrics(args.metrics)
@@ -185,9 +199,15 @@ def check_flags(args: ScriptArguments) -> None:
             ("hybrid" in args.search, "--search hybrid", "learn_weights"),
         ],
     )
+    if args.export_errors and args.output_file and Path(args.export_errors) == Path(args.output_file):
+        raise ValueError(f"{args.export_errors}: --output-file and --export-errors cannot be the same file")
+    parts = [part.partition("=")[0] for part in args.weights or ["splade"]]
+    by_model = args.search[-1] == "splade" or (args.search[-1] == "hybrid" and "splade" in parts) or args.learn_weights
+    refuse_idle_flags(args, [(by_model, "the model's vectors in the last --search", "errors export_errors")])
     if args.weights and args.learn_weights:
         raise ValueError("--weights has no effect beside --learn-weights; leave one out")
-    idle = {"baseline", "search", "also", "docs_file", "compare", "rerank_model", "learn_weights"} & args.given
+    idle = {"baseline", "search", "also", "docs_file", "compare", "rerank_model", "learn_weights"}
+    idle = (idle | {"errors", "export_errors"}) & args.given
     if args.vectors and idle:
         flag = f"--{min(idle).replace('_', '-')}"
         raise ValueError(f"{flag} has no effect beside --vectors, which --model-dir's queries search; leave one out")
@@ -224,10 +244,19 @@ def main(args: ScriptArguments) -> None:
     }
     found[args.test_file] += read_runs(args, tests[args.test_file])
     others: dict[str, int] = {}  # systems that --model-dir is compared with
+    analyses: list[ErrorAnalysis] = []
+
+    def examine(search: DocumentSearch, evaluations: list[Evaluation]) -> None:
+        systems = found[args.test_file] + evaluations
+        baseline = systems[0] if len(systems) > 1 else None
+        analyses.append(analyze_errors(search, tests[args.test_file], systems[-1], baseline, args.metrics[0]))
+
     for name in names:
         others = {test: len(evaluations) for test, evaluations in found.items()}
         for precision in args.precision:
-            measured = evaluate_model_on_all(name, precision, tests, args, dense, judged, options)
+            last = (args.errors or args.export_errors) and (name, precision) == (names[-1], args.precision[-1])
+            rest = args, dense, judged, options, examine if last else None
+            measured = evaluate_model_on_all(name, precision, tests, *rest)
             for test, evaluations in measured.items():
                 found[test] += evaluations
     everything = [
@@ -238,6 +267,11 @@ def main(args: ScriptArguments) -> None:
         if len(tests) > 1:
             print_line(f"\n{results.name}")
         print_results(results, args.group_by if results is everything[0] else ())
+    if args.errors:
+        print_line(describe_errors(analyses[-1], everything[0].evaluations, args.metrics[0], args.errors))
+    if args.export_errors:
+        write_seeds(args.export_errors, analyses[-1], tests[args.test_file], args.metrics[0])
+        print_line(f"errors -> {args.export_errors}")
     if args.run_dir:
         write_trec_files(args.run_dir, everything[0])
         print_line(f"runs, judgments and values -> {args.run_dir}")
@@ -287,6 +321,11 @@ def parse_args() -> ScriptArguments:
     add("--group-by", nargs="+", default=[], metavar="NAME", help=group)
     add("--output-file", default=None, metavar="FILE", help="JSON file for all figures")
     add("--run-dir", default=None, metavar="DIR", help="folder for runs, judgments and each query's values (CSV)")
+    add = parser.add_argument_group("errors of the last system, against the first").add_argument
+    errors = "print so many queries that lost most, each with its cause, all causes, and the words that cost most"
+    add("--errors", type=number_in_range(int, 0), default=0, metavar="N", help=errors)
+    export = "file for all lost queries, JSON or JSON Lines, as generate_training_data.py --seed-queries reads it"
+    add("--export-errors", default=None, metavar="FILE", help=export)
     add_ranking_arguments(parser)
     add = parser.add_argument_group("encoding").add_argument
     add("--batch-size", type=auto_or_positive_int, default="auto", help="texts encoded at a time; auto: what suits")

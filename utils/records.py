@@ -16,6 +16,7 @@ REPORT_MARK = b'<meta name="generator" content="generate_training_data.py">'
 OUTPUT_FIELDS = (
     {"query", "positive_document"},
     {"passage_id", "passage"},
+    {"query", "judged"},
     {"query", "results"},
     {"indices", "values"},
 )
@@ -116,6 +117,14 @@ class Passage(Record):
 
     passage_id: str | None
     passage: str
+
+
+class SeedQuery(Record):
+    """A query that more training queries are to be made around. `judged` are the ids of the documents that are judged
+    for it in test data, of which none is made for its sake."""
+
+    query: str
+    judged: list[str] = Field(default_factory=list)
 
 
 def corpus_file(examples: str | Path) -> Path:

@@ -1,0 +1,221 @@
+"""Why a relevant document stands below a wrong one: one cause, by a rule over vectors, texts and ranks.
+
+A passage's score is the sum, over the terms, of their weights in query and passage multiplied; so what puts a wrong
+passage ahead is a sum over the terms, too. A text has a term where that is one of its tokens, or stem of one of its
+words; all other terms of its vector are expansions.
+"""
+
+from collections.abc import Collection, Iterable
+from typing import NamedTuple
+
+import numpy as np
+
+from utils.documents.duplicates import NearDuplicateIndex
+
+MISSING = "judged document missing"
+UNJUDGED = "likely unjudged relevant"
+CUT = "text cut"
+OTHER = "not by the model's terms"
+SPLIT = "rare word split into pieces"
+NO_SHARED_TERM = "no shared term"
+NOT_EXPANDED = "expansion missing"
+WRONG_EXPANSION = "wrong expansion"
+TOO_WEAK = "right term too weak"
+CAUSES = (MISSING, UNJUDGED, CUT, OTHER, SPLIT, NO_SHARED_TERM, NOT_EXPANDED, WRONG_EXPANSION, TOO_WEAK)
+
+BRIDGED = 0.1  # share of the wrong passage's score from which on the query's words reach the right one by expansion
+NAMED = 3  # words or terms that an explanation names
+
+
+class AskedQuery(NamedTuple):
+    """A query as the rule sees it.
+
+    Attributes:
+        terms: [terms] those of its vector, as readable text.
+        weights: [terms] in its vector.
+        has: [terms] whether its text has the term.
+        words: inverse document frequency of each word, without stop words.
+        cut: words beyond the model's limit for queries.
+        pieces: [terms] which of them are its pieces, by each rare word that the tokenizer splits.
+    """
+
+    terms: list[str]
+    weights: np.ndarray
+    has: np.ndarray
+    words: dict[str, float]
+    cut: Collection[str]
+    pieces: dict[str, np.ndarray]
+
+    def idf(self, words: Iterable[str]) -> float:
+        """Return the sum of the words' inverse document frequencies."""
+        return sum(self.words[word] for word in words)
+
+
+class SeenDocument(NamedTuple):
+    """A document as the rule sees it: by its best passage, the one that the query's vector scores highest.
+
+    Attributes:
+        text: of the passage.
+        weights: [terms of the query] in the passage's vector.
+        has: [terms of the query] whether the passage's text has the term.
+        heaviest: highest weight in the passage of a term that its text has.
+        words: those of the query that stand in the passage.
+        highest_weights: [terms of the query] in any passage of the document.
+        all_words: those of the query that stand in any passage of the document.
+    """
+
+    text: str
+    weights: np.ndarray
+    has: np.ndarray
+    heaviest: float
+    words: Collection[str]
+    highest_weights: np.ndarray
+    all_words: Collection[str]
+
+
+class Cause(NamedTuple):
+    """One of CAUSES, and a sentence with the words concerned."""
+
+    name: str
+    explanation: str
+
+
+def find_cause(
+    query: AskedQuery,
+    right: SeenDocument,
+    wrong: SeenDocument | None,
+    unjudged: bool = False,
+    agreed: bool = False,
+    alone: bool = True,
+) -> Cause:
+    """Return why a relevant document stands below a wrong one: the first of these that holds.
+
+    likely unjudged relevant: nobody judged the wrong one, and its passage is nearly the right one's; or the baseline
+        ranks it as high (`agreed`), and the query's words weigh no less in it, by their inverse document frequencies.
+    text cut: of the query's words beyond the model's limit, those in the right document weigh more than those in the
+        wrong passage. Or the right document is searched by several passages, and would be ahead if its best one had the
+        weights of the query's words that stand in others.
+    not by the model's terms: the model puts the right one ahead, and something else that is searched by, too, does not;
+        or nothing wrong is above the right one, which the model finds, so that the metric counts something else.
+    rare word split into pieces: such a word stands in the right passage alone, and would put it ahead if it were a term
+        with the highest weights that a term of the text has in the query and in the passage.
+    no shared term: no passage of the right document has a term of the query's vector.
+
+    Else what makes up most of the wrong one's lead:
+
+    expansion missing: terms that the query's and the wrong passage's texts have, and the right one's does not. Also
+        where expansions make up most of it, but the right passage has no word of the query, and of its score next to
+        none (BRIDGED) is by terms of the query's text.
+    wrong expansion: terms that the query's text does not have, and those that the wrong passage's does not.
+    right term too weak: terms that all three texts have.
+
+    Args:
+        wrong: None where there is none above the right one.
+        alone: whether nothing but the model's vectors is searched by.
+    """
+    if found := _unjudged(query, right, wrong, unjudged, agreed) or _cut_query(query, right, wrong):
+        return found
+    weights = wrong.weights if wrong else np.zeros_like(right.weights)
+    lead = query.weights * (weights - right.weights)
+    if lead.sum() <= 0 and not alone:
+        scores = f"{query.weights @ right.weights:.2f} against {query.weights @ weights:.2f}"
+        return Cause(
+            OTHER, f"the model's terms have the right passage ahead, {scores}; what else is searched by has not"
+        )
+    if not wrong and right.highest_weights.any():
+        return Cause(OTHER, "no wrong document is above the right one; the metric counts something else")
+    if found := _cut_document(query, right, lead) or _split_word(query, right, wrong, lead):
+        return found
+    if not right.highest_weights.any():
+        words = _name(right.words)
+        held = f"though {words} stands in it" if words else "and no word"
+        return Cause(NO_SHARED_TERM, f"the query's vector and the right document's share no term, {held}")
+    return _main_part(query, right, wrong, lead)
+
+
+def lead_terms(query: AskedQuery, lead: np.ndarray, part: np.ndarray) -> list[str]:
+    """Return the terms of a part (a mask) of the query's that put the wrong passage ahead, the most costly first."""
+    order = np.argsort(-lead, kind="stable")
+    return [query.terms[place] for place in order.tolist() if part[place] and lead[place] > 0]
+
+
+def _unjudged(
+    query: AskedQuery, right: SeenDocument, wrong: SeenDocument | None, unjudged: bool, agreed: bool
+) -> Cause | None:
+    if not wrong or not unjudged:
+        return None
+    texts = NearDuplicateIndex()
+    texts.add("right", right.text)
+    texts.add("wrong", wrong.text)
+    if texts.related:
+        return Cause(UNJUDGED, "the wrong passage, which nobody judged, is nearly the same text as the right one")
+    if agreed and wrong.words and query.idf(wrong.words) >= query.idf(right.words):
+        words = _name(_rarest(query, wrong.words))
+        return Cause(UNJUDGED, f"nobody judged the wrong passage, both systems rank it high, and it has {words}")
+    return None
+
+
+def _cut_query(query: AskedQuery, right: SeenDocument, wrong: SeenDocument | None) -> Cause | None:
+    lost = set(query.cut) & set(right.all_words)
+    if not lost or query.idf(lost) <= query.idf(set(query.cut) & set(wrong.words if wrong else ())):
+        return None
+    words = _name(_rarest(query, lost))
+    return Cause(CUT, f"the query is longer than the model's limit: {words}, which the right document has, was cut off")
+
+
+def _cut_document(query: AskedQuery, right: SeenDocument, lead: np.ndarray) -> Cause | None:
+    elsewhere = set(right.all_words) - set(right.words)
+    gained = query.weights * (right.highest_weights - right.weights) * (query.has & ~right.has)
+    if not elsewhere or gained.sum() < lead.sum():
+        return None
+    words = _name(_rarest(query, elsewhere))
+    return Cause(
+        CUT, f"the right document is searched by its passages, and {words} stands in another than its best one"
+    )
+
+
+def _split_word(query: AskedQuery, right: SeenDocument, wrong: SeenDocument | None, lead: np.ndarray) -> Cause | None:
+    best = float(query.weights[query.has].max(initial=0)) * right.heaviest
+    for word, pieces in query.pieces.items():
+        alone = word in right.words and not (wrong and word in wrong.words)
+        if alone and best > lead[~pieces].sum():
+            shown = " ".join(term for term, piece in zip(query.terms, pieces) if piece) or "none of them a term"
+            return Cause(SPLIT, f"'{word}', in the right passage alone, is split into pieces ({shown})")
+    return None
+
+
+def _main_part(query: AskedQuery, right: SeenDocument, wrong: SeenDocument | None, lead: np.ndarray) -> Cause:
+    wrong_has = wrong.has if wrong else np.zeros_like(right.has)
+    in_both, by_wrong = query.has & wrong_has & right.has, query.has & wrong_has & ~right.has
+    only_expanded = query.has & ~wrong_has
+    parts = {
+        NOT_EXPANDED: lead[by_wrong].sum(),
+        # Where the wrong text lacks a word of the query, the right one's weight of it is no expansion's merit.
+        WRONG_EXPANSION: lead[~query.has].sum() + lead[only_expanded].clip(min=0).sum(),
+        TOO_WEAK: lead[in_both].sum(),
+    }
+    name = max(parts, key=parts.get)
+    reached = (query.weights * right.weights)[query.has].sum()
+    if name == NOT_EXPANDED:
+        words = _name(lead_terms(query, lead, by_wrong))
+        return Cause(name, f"{words} of the query stands in the wrong passage, and the right one is not expanded to it")
+    if name == WRONG_EXPANSION and wrong and not right.words and reached < BRIDGED * (query.weights @ wrong.weights):
+        words = _name(_rarest(query, query.words)) or "its words"
+        return Cause(NOT_EXPANDED, f"the right passage has no word of the query, and is not expanded to {words}")
+    if name == WRONG_EXPANSION:
+        words = _name(lead_terms(query, lead, ~query.has | only_expanded))
+        return Cause(
+            name, f"the wrong passage is ahead by {words}, which the texts of query and passage do not both have"
+        )
+    words = _name(lead_terms(query, lead, in_both))
+    return Cause(name, f"{words} stands in query and both passages, and weighs less in the right one")
+
+
+def _rarest(query: AskedQuery, words: Iterable[str]) -> list[str]:
+    return sorted(words, key=lambda word: (-query.words[word], word))
+
+
+def _name(words: Iterable[str]) -> str:
+    """Return the first of the words, NAMED at most, as "'a', 'b' and 'c'"."""
+    quoted = [f"'{word}'" for word in words][:NAMED]
+    return " and ".join(filter(None, (", ".join(quoted[:-1]), *quoted[-1:])))
