@@ -36,7 +36,8 @@ class AskedQuery(NamedTuple):
         has: [terms] whether its text has the term.
         words: inverse document frequency of each word, without stop words.
         cut: words beyond the model's limit for queries.
-        pieces: [terms] which of them are its pieces, by each rare word that the tokenizer splits.
+        split: rare words that the tokenizer splits into pieces.
+        tokens: [terms] by word, whether a term is one of its tokens.
     """
 
     terms: list[str]
@@ -44,11 +45,25 @@ class AskedQuery(NamedTuple):
     has: np.ndarray
     words: dict[str, float]
     cut: Collection[str]
-    pieces: dict[str, np.ndarray]
+    split: Collection[str]
+    tokens: dict[str, np.ndarray]
 
     def idf(self, words: Iterable[str]) -> float:
         """Return the sum of the words' inverse document frequencies."""
         return sum(self.words[word] for word in words)
+
+    def name_rarest(self, words: Iterable[str]) -> str:
+        """Return the rarest of the words, for a sentence."""
+        return _enumerate(sorted(words, key=lambda word: (-self.words[word], word)))
+
+    def name_ahead(self, lead: np.ndarray, part: np.ndarray) -> str:
+        """Return, for a sentence, what makes up most of a lead (by term) within a part of the terms (a mask): words of
+        the query, and terms that are no word's tokens."""
+        lead = lead * part
+        costs = {word: float(lead[tokens].sum()) for word, tokens in self.tokens.items() if part[tokens].any()}
+        others = part & ~np.any([*self.tokens.values(), np.zeros_like(part)], axis=0)
+        costs |= {self.terms[place]: float(lead[place]) for place in np.flatnonzero(others)}
+        return _enumerate(word for word in sorted(costs, key=lambda word: (-costs[word], word)) if costs[word] > 0)
 
 
 class SeenDocument(NamedTuple):
@@ -115,28 +130,19 @@ def find_cause(
     """
     if found := _unjudged(query, right, wrong, unjudged, agreed) or _cut_query(query, right, wrong):
         return found
-    weights = wrong.weights if wrong else np.zeros_like(right.weights)
-    lead = query.weights * (weights - right.weights)
-    if lead.sum() <= 0 and not alone:
-        scores = f"{query.weights @ right.weights:.2f} against {query.weights @ weights:.2f}"
-        return Cause(
-            OTHER, f"the model's terms have the right passage ahead, {scores}; what else is searched by has not"
-        )
-    if not wrong and right.highest_weights.any():
+    found_at_all = right.highest_weights.any()
+    if not wrong and found_at_all:
         return Cause(OTHER, "no wrong document is above the right one; the metric counts something else")
+    lead = query.weights * (wrong.weights - right.weights) if wrong else np.zeros_like(right.weights)
+    if lead.sum() < 0 and not alone:
+        scores = f"{query.weights @ right.weights:.2f} against {query.weights @ wrong.weights:.2f}"
+        return Cause(OTHER, f"the model has the right passage ahead, {scores}; what else is searched by has not")
     if found := _cut_document(query, right, lead) or _split_word(query, right, wrong, lead):
         return found
-    if not right.highest_weights.any():
-        words = _name(right.words)
-        held = f"though {words} stands in it" if words else "and no word"
-        return Cause(NO_SHARED_TERM, f"the query's vector and the right document's share no term, {held}")
+    if not found_at_all:
+        held = f", though it has {query.name_rarest(right.words)}" if right.words else ""
+        return Cause(NO_SHARED_TERM, f"the vectors of the query and the right document share no term{held}")
     return _main_part(query, right, wrong, lead)
-
-
-def lead_terms(query: AskedQuery, lead: np.ndarray, part: np.ndarray) -> list[str]:
-    """Return the terms of a part (a mask) of the query's that put the wrong passage ahead, the most costly first."""
-    order = np.argsort(-lead, kind="stable")
-    return [query.terms[place] for place in order.tolist() if part[place] and lead[place] > 0]
 
 
 def _unjudged(
@@ -150,7 +156,7 @@ def _unjudged(
     if texts.related:
         return Cause(UNJUDGED, "the wrong passage, which nobody judged, is nearly the same text as the right one")
     if agreed and wrong.words and query.idf(wrong.words) >= query.idf(right.words):
-        words = _name(_rarest(query, wrong.words))
+        words = query.name_rarest(wrong.words)
         return Cause(UNJUDGED, f"nobody judged the wrong passage, both systems rank it high, and it has {words}")
     return None
 
@@ -159,63 +165,56 @@ def _cut_query(query: AskedQuery, right: SeenDocument, wrong: SeenDocument | Non
     lost = set(query.cut) & set(right.all_words)
     if not lost or query.idf(lost) <= query.idf(set(query.cut) & set(wrong.words if wrong else ())):
         return None
-    words = _name(_rarest(query, lost))
-    return Cause(CUT, f"the query is longer than the model's limit: {words}, which the right document has, was cut off")
+    cut_off = query.name_rarest(lost)
+    return Cause(CUT, f"the query is longer than the model's limit; cut off is what the right document has: {cut_off}")
 
 
 def _cut_document(query: AskedQuery, right: SeenDocument, lead: np.ndarray) -> Cause | None:
     elsewhere = set(right.all_words) - set(right.words)
     gained = query.weights * (right.highest_weights - right.weights) * (query.has & ~right.has)
-    if not elsewhere or gained.sum() < lead.sum():
+    if not elsewhere or not gained.any() or gained.sum() < lead.sum():
         return None
-    words = _name(_rarest(query, elsewhere))
-    return Cause(
-        CUT, f"the right document is searched by its passages, and {words} stands in another than its best one"
-    )
+    words = query.name_rarest(elsewhere)
+    return Cause(CUT, f"the right document was cut into passages, and its best one is without {words} of another")
 
 
 def _split_word(query: AskedQuery, right: SeenDocument, wrong: SeenDocument | None, lead: np.ndarray) -> Cause | None:
     best = float(query.weights[query.has].max(initial=0)) * right.heaviest
-    for word, pieces in query.pieces.items():
-        alone = word in right.words and not (wrong and word in wrong.words)
+    for word in query.split:
+        pieces, alone = query.tokens[word], word in right.words and not (wrong and word in wrong.words)
         if alone and best > lead[~pieces].sum():
             shown = " ".join(term for term, piece in zip(query.terms, pieces) if piece) or "none of them a term"
-            return Cause(SPLIT, f"'{word}', in the right passage alone, is split into pieces ({shown})")
+            return Cause(SPLIT, f"the right passage alone has '{word}', which is rare and split into pieces: {shown}")
     return None
 
 
-def _main_part(query: AskedQuery, right: SeenDocument, wrong: SeenDocument | None, lead: np.ndarray) -> Cause:
-    wrong_has = wrong.has if wrong else np.zeros_like(right.has)
-    in_both, by_wrong = query.has & wrong_has & right.has, query.has & wrong_has & ~right.has
-    only_expanded = query.has & ~wrong_has
+def _main_part(query: AskedQuery, right: SeenDocument, wrong: SeenDocument, lead: np.ndarray) -> Cause:
+    in_all, not_right = query.has & wrong.has & right.has, query.has & wrong.has & ~right.has
+    not_wrong = query.has & ~wrong.has
     parts = {
-        NOT_EXPANDED: lead[by_wrong].sum(),
-        # Where the wrong text lacks a word of the query, the right one's weight of it is no expansion's merit.
-        WRONG_EXPANSION: lead[~query.has].sum() + lead[only_expanded].clip(min=0).sum(),
-        TOO_WEAK: lead[in_both].sum(),
+        NOT_EXPANDED: lead[not_right].sum(),
+        # What the right passage gains by a word of the query that the wrong one's text lacks makes up for no expansion.
+        WRONG_EXPANSION: lead[~query.has].sum() + lead[not_wrong].clip(min=0).sum(),
+        TOO_WEAK: lead[in_all].sum(),
     }
     name = max(parts, key=parts.get)
-    reached = (query.weights * right.weights)[query.has].sum()
+    if name == WRONG_EXPANSION and not right.words:
+        reached = (query.weights * right.weights)[query.has].sum()
+        if reached < BRIDGED * (query.weights @ wrong.weights):
+            words = query.name_rarest(query.words) or "them"
+            return Cause(NOT_EXPANDED, f"the right passage has no words of the query, and no expansion to {words}")
     if name == NOT_EXPANDED:
-        words = _name(lead_terms(query, lead, by_wrong))
-        return Cause(name, f"{words} of the query stands in the wrong passage, and the right one is not expanded to it")
-    if name == WRONG_EXPANSION and wrong and not right.words and reached < BRIDGED * (query.weights @ wrong.weights):
-        words = _name(_rarest(query, query.words)) or "its words"
-        return Cause(NOT_EXPANDED, f"the right passage has no word of the query, and is not expanded to {words}")
-    if name == WRONG_EXPANSION:
-        words = _name(lead_terms(query, lead, ~query.has | only_expanded))
+        words = query.name_ahead(lead, not_right)
         return Cause(
-            name, f"the wrong passage is ahead by {words}, which the texts of query and passage do not both have"
+            name, f"the wrong passage has {words} of the query, which the right one neither has nor expands to"
         )
-    words = _name(lead_terms(query, lead, in_both))
-    return Cause(name, f"{words} stands in query and both passages, and weighs less in the right one")
+    if name == WRONG_EXPANSION:
+        words = query.name_ahead(lead, ~query.has | not_wrong)
+        return Cause(name, f"the wrong passage is ahead by {words}, which it or the query is only expanded to")
+    return Cause(name, f"the right passage has {query.name_ahead(lead, in_all)} with less weight than the wrong one")
 
 
-def _rarest(query: AskedQuery, words: Iterable[str]) -> list[str]:
-    return sorted(words, key=lambda word: (-query.words[word], word))
-
-
-def _name(words: Iterable[str]) -> str:
+def _enumerate(words: Iterable[str]) -> str:
     """Return the first of the words, NAMED at most, as "'a', 'b' and 'c'"."""
     quoted = [f"'{word}'" for word in words][:NAMED]
     return " and ".join(filter(None, (", ".join(quoted[:-1]), *quoted[-1:])))

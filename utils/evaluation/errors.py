@@ -194,20 +194,18 @@ class _Analyzer:
         kept = words.values()
         if truncated:
             kept = self._counter.number_words(model.tokenizer.decode(tokens, skip_special_tokens=True)).values()
-        documents, pieces = len(self._data.documents), {}
-        for word, number in words.items():
-            rare = self._frequencies[number] <= max(RARE_DOCUMENTS, RARE_SHARE * documents)
-            if rare and number in kept and not PAIRED_CHARACTER.search(word):
-                found = model.truncated_ids([word], limit, add_special_tokens=False)[0][0]
-                if len(found) > 1:
-                    pieces[word] = np.isin(query.vector.indices, found)
+        documents, terms = len(self._data.documents), query.vector.indices
+        most = max(RARE_DOCUMENTS, RARE_SHARE * documents)
+        rare = [word for word, number in words.items() if self._frequencies[number] <= most]
+        ids = dict(zip(words, model.truncated_ids(list(words), limit, add_special_tokens=False)[0]))
         return AskedQuery(
-            model.decode_terms(query.vector.indices),
+            model.decode_terms(terms),
             query.vector.values,
             self._has(query, tokens, kept),
             {word: _idf(self._frequencies[number], documents) for word, number in words.items()},
             [word for word, number in words.items() if number not in kept],
-            pieces,
+            [word for word in rare if len(ids[word]) > 1 and not PAIRED_CHARACTER.search(word)],
+            {word: np.isin(terms, ids[word]) for word in words},
         )
 
     def _has(self, query: EncodedQuery, tokens: Iterable[int], numbers: Iterable[int]) -> np.ndarray:
