@@ -5,6 +5,7 @@
     python generate_training_data.py --input-dir ./docs --api-base http://localhost:11434/v1 --dry-run
     python generate_training_data.py --domain "contract law" --bootstrap 200 --api-model NAME
     python generate_training_data.py --input-dir ./docs --feedback-file feedback.jsonl --augment typo keyword
+    python generate_training_data.py --input-dir ./docs --seed-queries errors.jsonl
 
 Input: a folder of documents, one file (README, Files, has the formats), or a collection in the BEIR layout, of which
 only the documents are read; a --domain that a language model writes passages about; recorded feedback. Output:
@@ -19,12 +20,15 @@ and are cut out of the documents otherwise (--generator extractive). What a mode
 the output as it comes: --resume reuses it, after an interruption or a change of some documents.
 """
 
+from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager, closing
 from pathlib import Path
+from types import MappingProxyType
 
 from utils.arguments import ScriptArguments, ScriptParser, language_code, number_in_range, positive_int
 from utils.console import on_interrupt, print_line, print_skipped, run_script
 from utils.documents.chunking import MAX_CHUNK_SIZE, MAX_OVERLAP, MIN_CHUNK_SIZE, MIN_OVERLAP
+from utils.documents.families import Families
 from utils.documents.reading import read_documents
 from utils.documents.repetition import REPEATED
 from utils.files import write_text
@@ -43,6 +47,7 @@ from utils.training_data.model_queries import NEGATIVE_STRATEGIES, QUERY_TYPES, 
 from utils.training_data.negatives_bm25 import add_bm25_negatives
 from utils.training_data.plan import GENERATORS, Plan, make_plan
 from utils.training_data.quality import Rejected, cap_per_document, filter_by_round_trip, filter_examples
+from utils.training_data.seed_queries import drop_seed_queries, filter_additions, nearest_passages
 from utils.training_data.seq2seq import seq2seq_examples
 from utils.training_data.splitting import (
     SPLITS,
@@ -103,10 +108,14 @@ def generate(args: ScriptArguments, plan: Plan, journal: Journal | None, model: 
         parts[name], corpora[name], untestable = hold_out(parts[name], families, args.seed)
         rejected += untestable
     training = parts["training"]
-    training += augment_queries(training, plan.variants, args.seed, plan.synonyms, model)
-    # The other parts need none: their queries search all passages.
     sources = {example.source for example in training}
     neighbors = [chunk for chunk in families.passages if chunk.document_id in sources]
+    seeded = ""
+    if plan.seeds:
+        training, seeded = add_seeded(args, plan, training, neighbors, families, rejected, journal, model)
+        parts["training"] = training
+    training += augment_queries(training, plan.variants, args.seed, plan.synonyms, model)
+    # The other parts need none: their queries search all passages.
     mined = add_bm25_negatives(training, neighbors, args.negatives, families, args.language)
     if model:
         print_usage(model, args.price)
@@ -115,6 +124,8 @@ def generate(args: ScriptArguments, plan: Plan, journal: Journal | None, model: 
     summary = summarize(documents, chunks, families, parts, plan.outputs, rejected)
     if args.negatives:
         summary["negatives"] = describe_negatives(mined, training, neighbors, families)
+    if seeded:
+        summary["seeded"] = seeded
     if shares_note:
         summary["split"] = shares_note
     sizes = [
@@ -136,22 +147,28 @@ def print_estimate(args: ScriptArguments, plan: Plan) -> None:
     """Print about what a language model would be asked, and what that costs."""
     chunks, families = plan.chunk(read_input(args.input_dir)[0])
     passages = families.passages
+    near = nearest_passages(plan.seeds, passages, families, args.language) if plan.seeds else {}
+    seeded = [chunk for chunk in passages if chunk.id in near]
     if args.domain:
         passages += typical_passages(args.domain, args.bootstrap)
-    queries = len(passages) * (args.crops + 1 if plan.generator == "extractive" else args.queries_per_passage)
+    queries = (len(passages) + len(seeded)) * (
+        args.crops + 1 if plan.generator == "extractive" else args.queries_per_passage
+    )
     if args.feedback_file:
         queries += len(read_feedback_examples(args.feedback_file, chunks)[0])
     share = plan.variants.get("reformulation", 0)
+    asked = [*passages, *seeded]
+    requests = [*plan.requests_for(passages), *plan.requests_for(seeded, failing=near)]
     cost = estimate_cost(
-        passages,
-        plan.requests_for(passages) if plan.generator == "openai" else [],
+        asked,
+        requests if plan.generator == "openai" else [],
         args.queries_per_passage,
         args.contrastive_negatives,
         documents=args.bootstrap if args.domain else 0,
         reformulations=round(queries * share * args.split[0] / sum(args.split)),
         price=args.price,
     )
-    print_line(f"to ask      about {len(passages):,} passages, {cost}")
+    print_line(f"to ask      about {len(asked):,} passages, {cost}")
 
 
 def open_journal(args: ScriptArguments, plan: Plan, file: Path) -> AbstractContextManager[Journal | None]:
@@ -174,14 +191,7 @@ def make_examples(
     args: ScriptArguments, plan: Plan, passages: list[Chunk], journal: Journal | None, model: LanguageModel | None
 ) -> tuple[list[TrainingExample], list[Rejected]]:
     """Return the examples of the passages that pass the filters, and what was rejected."""
-    unanswered: list[Rejected] = []
-    if plan.generator == "openai" and passages:
-        examples, unanswered = examples_from_answers(passages, model.complete(plan.requests_for(passages)))
-    elif plan.generator == "seq2seq" and passages:
-        settings = args.seq2seq_model, args.queries_per_passage, args.seed, journal, args.device, args.threads
-        examples = seq2seq_examples(passages, *settings)
-    else:
-        examples = list(extractive_examples(passages, args.crops, args.seed))
+    examples, unanswered = generate_queries(args, plan, passages, journal, model, args.seed)
     examples, rejected = filter_examples(examples)
     rejected += unanswered
     if args.round_trip:
@@ -194,6 +204,56 @@ def make_examples(
     return examples, rejected
 
 
+def generate_queries(
+    args: ScriptArguments,
+    plan: Plan,
+    passages: list[Chunk],
+    journal: Journal | None,
+    model: LanguageModel | None,
+    seed: int,
+    failing: Mapping[str, Sequence[str]] = MappingProxyType({}),
+) -> tuple[list[TrainingExample], list[Rejected]]:
+    """Return the queries that the generator makes for passages, and what it leaves out; `failing` are queries that a
+    language model is shown, by the passage's id."""
+    if plan.generator == "openai" and passages:
+        requests = plan.requests_for(passages, seed=seed, failing=failing)
+        return examples_from_answers(passages, model.complete(requests))
+    if plan.generator == "seq2seq" and passages:
+        settings = args.seq2seq_model, args.queries_per_passage, seed, journal, args.device, args.threads
+        return seq2seq_examples(passages, *settings), []
+    return list(extractive_examples(passages, args.crops, seed)), []
+
+
+def add_seeded(
+    args: ScriptArguments,
+    plan: Plan,
+    training: list[TrainingExample],
+    passages: list[Chunk],
+    families: Families,
+    rejected: list[Rejected],
+    journal: Journal | None,
+    model: LanguageModel | None,
+) -> tuple[list[TrainingExample], str]:
+    """Return the training examples with more of the passages nearest to the seed queries, and a line that says so; what
+    is left out is added to `rejected`. The other parts of the split stay as they are."""
+    near = nearest_passages(plan.seeds, passages, families, args.language)
+    chosen = [chunk for chunk in passages if chunk.id in near]
+    additions, unanswered = generate_queries(args, plan, chosen, journal, model, args.seed + 1, near)
+    additions, failed = filter_additions(training, additions)
+    rejected += [*unanswered, *failed]
+    if args.round_trip and additions:
+        settings = args.round_trip, args.round_trip_model, args.device, args.threads, args.language
+        additions, lost = filter_by_round_trip(additions, families.passages, *settings)
+        rejected += lost
+    kept, same = drop_seed_queries([*training, *additions], plan.seeds)
+    rejected += same
+    if args.balance:
+        kept, beyond = cap_per_document(kept, args.balance, args.seed)
+        rejected += beyond
+    added = f"{len(kept) - len(training):,} more training examples of {len(chosen):,} passages"
+    return kept, f"{added} near {len(plan.seeds):,} queries"
+
+
 def parse_args() -> ScriptArguments:
     parser = ScriptParser(__doc__)
     add = parser.add_argument_group("input").add_argument
@@ -201,6 +261,8 @@ def parse_args() -> ScriptArguments:
     add("--domain", default=None, metavar="NAME", help="what a language model writes documents about, for lack of them")
     add("--bootstrap", type=positive_int, default=100, metavar="N", help="documents to write about the domain")
     add("--feedback-file", default=None, metavar="FILE", help="recorded judgments of search results, JSON Lines")
+    seeds = "queries that fail, as test_evaluate.py --export-errors writes them: more are made near them"
+    add("--seed-queries", default=None, metavar="FILE", help=seeds)
     language = "of the texts, such as de or german, for openai's queries and BM25; default: what each passage is in"
     add("--language", type=language_code, default=None, help=language)
 

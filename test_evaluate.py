@@ -192,18 +192,18 @@ def check_flags(args: ScriptArguments) -> None:
         check_writable(args.run_dir, folder=True)
     check_metrics(args.metrics)
     lexical = args.baseline or {"bm25", "hybrid"} & {*args.search}
+    parts = [part.partition("=")[0] for part in args.weights or ["splade"]]
+    by_model = args.search[-1] == "splade" or (args.search[-1] == "hybrid" and "splade" in parts) or args.learn_weights
     refuse_idle_flags(
         args,
         [
             (lexical, "--baseline or --search hybrid", "language"),
             ("hybrid" in args.search, "--search hybrid", "learn_weights"),
+            (by_model, "the model's vectors in the last --search", "errors export_errors"),
         ],
     )
     if args.export_errors and args.output_file and Path(args.export_errors) == Path(args.output_file):
         raise ValueError(f"{args.export_errors}: --output-file and --export-errors cannot be the same file")
-    parts = [part.partition("=")[0] for part in args.weights or ["splade"]]
-    by_model = args.search[-1] == "splade" or (args.search[-1] == "hybrid" and "splade" in parts) or args.learn_weights
-    refuse_idle_flags(args, [(by_model, "the model's vectors in the last --search", "errors export_errors")])
     if args.weights and args.learn_weights:
         raise ValueError("--weights has no effect beside --learn-weights; leave one out")
     idle = {"baseline", "search", "also", "docs_file", "compare", "rerank_model", "learn_weights"}

@@ -20,13 +20,13 @@ from utils.splade.vectors import SparseVector
 QUERY_LIMIT, LIMIT = 12, 40  # tokens, special ones included
 JUNK = 8  # random terms of each vector, at weights up to JUNK_WEIGHT
 JUNK_WEIGHT = 0.8
-JUNK_TERMS = [f"##{first}{second}" for first in "bcdfgh" for second in "aeiou"]  # pieces that no case has
+JUNK_TERMS = [f"##{first}{second}" for first in "bcdfgh" for second in "aeiou"]  # pieces that only rare words have, too
 LOW = 6  # rank that a baseline gives a wrong document that it does not take for relevant
 
 
 class Case(NamedTuple):
-    """A lost query: texts of its documents by id, judgments, the baseline's ranking, and the vectors' planted weights by
-    text and word."""
+    """A lost query: texts of its documents by id, judgments, the baseline's ranking, and planted weights by text and
+    word."""
 
     query: str
     documents: dict[str, str]

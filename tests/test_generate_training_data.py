@@ -350,9 +350,9 @@ IDLE = {
         "--query-types keyword": "documents and --generator openai",
         "--template generic": "documents and --generator openai",
         "--contrastive-negatives 0": "documents and --generator openai",
-        "--language German": "--generator openai, --domain, or --negatives or --round-trip by BM25",
-        "--round-trip 5 --round-trip-model minilm --language de": "--generator openai, --domain, or --negatives or "
-        "--round-trip by BM25",
+        "--language German": "--generator openai, --domain, --seed-queries, or --negatives or --round-trip by BM25",
+        "--round-trip 5 --round-trip-model minilm --language de": "--generator openai, --domain, --seed-queries, or "
+        "--negatives or --round-trip by BM25",
         "--api-base http://localhost:1/v1": "--generator openai, --domain or --augment reformulation",
         "--api-model m": "--generator openai, --domain or --augment reformulation",
         "--api-timeout 9": "--generator openai, --domain or --augment reformulation",
@@ -374,6 +374,7 @@ IDLE = {
         "--round-trip 3": "--input-dir or --domain",
         "--balance 3": "--input-dir or --domain",
         "--negatives 0": "--input-dir or --domain",
+        "--seed-queries seeds.jsonl": "--input-dir or --domain",
         "--crops 3": "documents and --generator extractive",
     },
 }
@@ -383,13 +384,14 @@ def test_a_flag_without_effect_is_one_line(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     (tmp_path / "synonyms.txt").write_text("a, b")
     (tmp_path / "feedback.jsonl").touch()
+    (tmp_path / "seeds.jsonl").write_text('{"query": "brakes"}')
     (tmp_path / "docs").mkdir()
     for given, idle in IDLE.items():
         for flags, needed in idle.items():
             flag = next(part for part in reversed(flags.split()) if part.startswith("--"))
             message = f"{flag} has no effect without {needed}; leave it out, or add that"
             fails_with_one_line(run(SCRIPT, *given.split(), *flags.split()), message)
-    assert {path.name for path in tmp_path.iterdir()} == {"docs", "feedback.jsonl", "synonyms.txt"}
+    assert {path.name for path in tmp_path.iterdir()} == {"docs", "feedback.jsonl", "seeds.jsonl", "synonyms.txt"}
 
 
 BAD = {

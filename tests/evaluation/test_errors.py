@@ -2,13 +2,20 @@
 
 from collections import Counter
 
-import numpy as np
 import planted_errors as planted
 import pytest
 from planted_errors import Planter, collect, open_planted_encoder
 
-from utils.evaluation.error_causes import CUT, MISSING, NO_SHARED_TERM, NOT_EXPANDED, OTHER, SPLIT, TOO_WEAK, UNJUDGED
-from utils.evaluation.error_causes import WRONG_EXPANSION
+from utils.evaluation.error_causes import (
+    CUT,
+    MISSING,
+    NO_SHARED_TERM,
+    NOT_EXPANDED,
+    SPLIT,
+    TOO_WEAK,
+    UNJUDGED,
+    WRONG_EXPANSION,
+)
 from utils.evaluation.errors import analyze_errors
 from utils.evaluation.systems import evaluate_run, evaluate_search
 from utils.search.document_index import DocumentIndex

@@ -2,9 +2,10 @@
 
 import random
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from string import Template
+from types import MappingProxyType
 
 from pydantic import BaseModel, Field
 
@@ -15,6 +16,7 @@ from utils.training_data.quality import Rejected
 
 TEMPLATES = Path(__file__).with_name("templates")
 PLACEHOLDERS = {"task", "passage", "title"}
+MAX_FAILING = 3  # failing queries that a prompt shows
 MAX_QUERY_WORDS = 64  # words; longer queries are left out
 # Matches queries that refer to the passage in the prompt, which people who search have not seen.
 TASK_ECHO = re.compile(r"\b(?:this|the|above|given|following) (?:passage|excerpt|paragraph)\b", re.IGNORECASE)
@@ -114,6 +116,7 @@ def build_requests(
     negatives: int,
     language: str | None,
     seed: int,
+    failing: Mapping[str, Sequence[str]] = MappingProxyType({}),
 ) -> list[Request]:
     """Return one request per chunk, for queries and for passages that do not answer them.
 
@@ -123,6 +126,7 @@ def build_requests(
         negatives: number of negative passages per chunk, each by another of STRATEGIES, hence at most as many.
         language: of the queries, such as "German"; None for that of the passage.
         seed: random seed of the types and strategies, which also depend on the chunk's id.
+        failing: queries by a chunk's id that are shown as the kind to write, not to be repeated.
     """
     requests = []
     for chunk in chunks:
@@ -130,19 +134,25 @@ def build_requests(
         types = sorted(rng.choices(list(shares), list(shares.values()), k=queries), key=list(QUERY_TYPES).index)
         if types[0] == "reformulation":
             types[0] = next((kind for kind in shares if kind != "reformulation"), "question")
-        task = _task(types, rng.sample(list(NEGATIVE_STRATEGIES), min(negatives, len(NEGATIVE_STRATEGIES))), language)
+        strategies = rng.sample(list(NEGATIVE_STRATEGIES), min(negatives, len(NEGATIVE_STRATEGIES)))
+        task = _task(types, strategies, language, failing.get(chunk.id, ())[:MAX_FAILING])
         prompt = template.substitute(task=task, title=chunk.context or "(untitled)", passage=chunk.text)
         requests.append(Request(prompt, Written, _check_answer))
     return requests
 
 
-def _task(types: Sequence[str], strategies: Sequence[str], language: str | None) -> str:
+def _task(types: Sequence[str], strategies: Sequence[str], language: str | None, failing: Sequence[str]) -> str:
     """Return the part of the prompt that says what to write, and in which JSON format."""
     lines = [f"Write {len(types)} search queries that this passage answers, and another one on its topic would not:"]
     lines += [f"{number}. {kind}: {QUERY_TYPES[kind]}" for number, kind in enumerate(types, 1)]
     lines.append("They stand alone: none speaks of a passage or document, and none copies more than a few words of it.")
     lines.append(f"Write in {language or 'the language of the passage'}.")
     examples = EXAMPLE_QUERIES.get((language or "").partition(" (")[0].lower())  # "German (Austria)": German
+    if failing:
+        lines.append(
+            "A search engine fails at the following queries; yours are of their kind and level, on this passage alone, "
+            f"and repeat none of them: {' / '.join(failing)}"
+        )
     if examples:
         lines.append(f"For instance, of another topic: {' / '.join(examples)}")
     if strategies:
