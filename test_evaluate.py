@@ -20,10 +20,11 @@ would take to tell. A document longer than the model's limit scores as its best 
 each.
 """
 
+import itertools
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from utils.arguments import (
     ScriptArguments,
@@ -44,6 +45,7 @@ from utils.evaluation.fusion_weights import learn_weights
 from utils.evaluation.groups import group_queries
 from utils.evaluation.metrics import DEFAULT_METRICS, check_metrics
 from utils.evaluation.reading import read_test_data
+from utils.evaluation.report import plots_folder, write_report
 from utils.evaluation.results import Results, gather_results, write_trec_files
 from utils.evaluation.systems import (
     Evaluation,
@@ -80,20 +82,24 @@ def load_judged_queries(path: str, data: Collection) -> Collection:
     return judged
 
 
+class Setting(NamedTuple):
+    """What models are evaluated with: the flags, the options of DocumentSearch, and, where there are any, the model of
+    dense vectors and the judged queries that weights are learned on."""
+
+    args: ScriptArguments
+    options: dict[str, Any]
+    dense: DenseEncoder | None
+    judged: Collection | None
+
+
 def evaluate_searches(
-    name: str,
-    model: SpladeEncoder,
-    data: Collection,
-    args: ScriptArguments,
-    dense: DenseEncoder | None,
-    judged: Collection | None,
-    options: dict[str, Any],
-    examine: Callable[[DocumentSearch, list[Evaluation]], None] | None = None,
-) -> list[Evaluation]:
-    """Evaluate each kind of search with a model, and one with the weights learned on judged queries, if there are
-    any; `examine` is given the last of them, while its index is open, and what all have found."""
+    name: str, model: SpladeEncoder, data: Collection, setting: Setting, others: list[Evaluation] | None = None
+) -> tuple[list[Evaluation], ErrorAnalysis | None]:
+    """Evaluate each kind of search with a model, and one with the weights learned on judged queries, if there are any.
+    With a list of `others`, the errors of the last are analyzed, too, against the first of all."""
+    args, options, dense, judged = setting
     if args.vectors:
-        return [evaluate_vectors(name, model, args.vectors, data, args.metrics)]
+        return [evaluate_vectors(name, model, args.vectors, data, args.metrics)], None
     given = args.batch_size, args.language, dense
     started = time.perf_counter()
     with index_collection(model, data, *given) as index:
@@ -111,32 +117,33 @@ def evaluate_searches(
             parts = [name, *([kind] if kind != "splade" else []), *(["reranked"] if search.rerank else [])]
             found = evaluate_search(", ".join(parts), search, data, args.metrics)
             evaluations.append(found._replace(costs=found.costs._replace(documents_per_second=rate)))
-        if examine:
-            examine(search, evaluations)
-    return evaluations
+        if others is None:
+            return evaluations, None
+        first = next(iter([*others, *evaluations[:-1]]), None)
+        return evaluations, analyze_errors(search, data, evaluations[-1], first, args.metrics[0])
 
 
 def evaluate_model_on_all(
     name: str,
     precision: str,
     tests: dict[str, Collection],
-    args: ScriptArguments,
-    dense: DenseEncoder | None,
-    judged: Collection | None,
-    options: dict[str, Any],
-    examine: Callable[[DocumentSearch, list[Evaluation]], None] | None,
-) -> dict[str, list[Evaluation]]:
-    """Evaluate a model on each collection, the first of which is to `examine`; say what of their texts is cut."""
+    setting: Setting,
+    others: list[Evaluation] | None = None,
+) -> tuple[dict[str, list[Evaluation]], ErrorAnalysis | None]:
+    """Evaluate a model on each collection, as `evaluate_searches` does; say what of their texts is cut. Errors are
+    those on the first collection."""
+    args = setting.args
     model = SpladeEncoder.from_pretrained(name, args.device, args.max_length, precision, args.threads)
     model.check_positions(max_length=args.max_length)
     label = f"{name} {precision}" if len(args.precision) > 1 else name
-    found = {}
+    found, analysis = {}, None
     for test, data in tests.items():
-        found[test] = evaluate_searches(label, model, data, args, dense, judged, options, None if found else examine)
+        found[test], errors = evaluate_searches(label, model, data, setting, None if found else others)
+        analysis = analysis or errors
         print_long_documents(found[test][-1].long_documents, len(data.documents), model.max_length, label)
         truncated = model.tokenize_and_count_queries(list(data.queries.values()))[1]
         print_truncated(truncated, len(data.queries), "queries", model.query_max_length, label)
-    return found
+    return found, analysis
 
 
 def read_runs(args: ScriptArguments, data: Collection) -> list[Evaluation]:
@@ -159,8 +166,10 @@ def read_runs(args: ScriptArguments, data: Collection) -> list[Evaluation]:
     return evaluations
 
 
-def print_results(results: Results, group_by: Sequence[str]) -> None:
-    """Print the table, how the systems compare, and the groups that are asked for."""
+def print_results(results: Results, group_by: Sequence[str], titled: bool) -> None:
+    """Print the table, `titled` by the collection's name, how systems compare, and the groups that are asked for."""
+    if titled:
+        print_line(f"\n{results.name}")
     print_line(format_table(results.table()))
     for evaluation in results.evaluations:
         if evaluation.description:
@@ -177,6 +186,13 @@ def print_results(results: Results, group_by: Sequence[str]) -> None:
         print_line(f"\n{results.metric} by {name}\n{format_table(rows)}")
 
 
+def searches_by_model(args: ScriptArguments) -> bool:
+    """Return whether the last search is by the model's vectors, which show why a passage matched."""
+    parts = [part.partition("=")[0] for part in args.weights or ["splade"]]
+    last = args.search[-1]
+    return last == "splade" or (last == "hybrid" and "splade" in parts) or bool(args.learn_weights)
+
+
 def check_flags(args: ScriptArguments) -> None:
     """Check what can be checked before anything is read.
 
@@ -185,25 +201,26 @@ def check_flags(args: ScriptArguments) -> None:
     """
     test = Path(args.test_file)
     collection = test / "corpus.jsonl", test / "queries.jsonl", test / "qrels" / f"{args.split or 'test'}.tsv"
-    for file in filter(None, (args.output_file, args.export_errors)):
-        refuse_overwriting(file, test, args.docs_file, args.qrels, *collection, corpus_file(test))
+    outputs = [file for file in (args.output_file, args.report, args.export_errors) if file]
+    for number, file in enumerate(outputs):
+        refuse_overwriting(file, test, args.docs_file, args.qrels, *collection, corpus_file(test), *outputs[:number])
         check_writable(file)
+    if args.report:
+        if Path(args.report).suffix.lower() not in (".html", ".htm"):
+            raise ValueError(f"--report {args.report}: it is a page; name a file that ends in .html")
+        check_writable(plots_folder(args.report), folder=True)
     if args.run_dir:
         check_writable(args.run_dir, folder=True)
     check_metrics(args.metrics)
     lexical = args.baseline or {"bm25", "hybrid"} & {*args.search}
-    parts = [part.partition("=")[0] for part in args.weights or ["splade"]]
-    by_model = args.search[-1] == "splade" or (args.search[-1] == "hybrid" and "splade" in parts) or args.learn_weights
     refuse_idle_flags(
         args,
         [
             (lexical, "--baseline or --search hybrid", "language"),
             ("hybrid" in args.search, "--search hybrid", "learn_weights"),
-            (by_model, "the model's vectors in the last --search", "errors export_errors"),
+            (searches_by_model(args), "the model's vectors in the last --search", "errors export_errors"),
         ],
     )
-    if args.export_errors and args.output_file and Path(args.export_errors) == Path(args.output_file):
-        raise ValueError(f"{args.export_errors}: --output-file and --export-errors cannot be the same file")
     if args.weights and args.learn_weights:
         raise ValueError("--weights has no effect beside --learn-weights; leave one out")
     idle = {"baseline", "search", "also", "docs_file", "compare", "rerank_model", "learn_weights"}
@@ -213,14 +230,9 @@ def check_flags(args: ScriptArguments) -> None:
         raise ValueError(f"{flag} has no effect beside --vectors, which --model-dir's queries search; leave one out")
 
 
-def main(args: ScriptArguments) -> None:
-    check_flags(args)
-    options = ranking_options(args, args.search)
-    names = *args.compare, args.model_dir
-    for name in names:  # before the first is measured, which takes long
-        load_config(name, read_model_folder(name).subfolder)
-    given = args.docs_file, args.split, args.qrels, not args.vectors
-    tests = {args.test_file: read_test_data(args.test_file, *given)}
+def read_tests(args: ScriptArguments) -> dict[str, Collection]:
+    """Read the test data and those of --also, by their names; say how large they are."""
+    tests = {args.test_file: read_test_data(args.test_file, args.docs_file, args.split, args.qrels, not args.vectors)}
     for name in args.also:
         if name in tests:
             raise ValueError(f"--also {name}: is the test data already")
@@ -231,54 +243,73 @@ def main(args: ScriptArguments) -> None:
             print_unknown_documents(data, place)
         counts = [f"{len(data.documents):,} documents"] * (not args.vectors) + [f"{len(data.queries):,} queries"]
         print_line(place + ", ".join(counts))
-    groupings = {name: group_queries(data, args.language) for name, data in tests.items()}
-    for name in args.group_by:
-        if name not in groupings[args.test_file]:
-            known = ", ".join(groupings[args.test_file])
-            raise ValueError(f"--group-by '{name}': the queries can be grouped by {known}")
-    judged = load_judged_queries(args.learn_weights, tests[args.test_file]) if args.learn_weights else None
+    return tests
+
+
+def evaluate_systems(
+    args: ScriptArguments, tests: dict[str, Collection], options: dict[str, Any]
+) -> tuple[dict[str, list[Evaluation]], int, ErrorAnalysis | None]:
+    """Return the evaluations of all systems on each collection, the place of the first of --model-dir among those on
+    the test data, and the errors of the last one there, if somebody wants to see them."""
+    data = tests[args.test_file]
+    judged = load_judged_queries(args.learn_weights, data) if args.learn_weights else None
     dense = DenseEncoder(args.dense_model, args.device) if args.dense_model else None
     found: dict[str, list[Evaluation]] = {
         name: [evaluate_bm25(data, args.metrics, args.language)] if args.baseline == "bm25" else []
         for name, data in tests.items()
     }
-    found[args.test_file] += read_runs(args, tests[args.test_file])
-    others: dict[str, int] = {}  # systems that --model-dir is compared with
-    analyses: list[ErrorAnalysis] = []
+    found[args.test_file] += read_runs(args, data)
+    explained = args.errors or args.export_errors or (args.report and searches_by_model(args) and not args.vectors)
+    models = list(itertools.product((*args.compare, args.model_dir), args.precision))
+    first, analysis = 0, None
+    for place, (name, precision) in enumerate(models):
+        if place == len(models) - len(args.precision):
+            first = len(found[args.test_file])
+        others = found[args.test_file] if explained and place == len(models) - 1 else None
+        setting = Setting(args, options, dense, judged)
+        measured, analysis = evaluate_model_on_all(name, precision, tests, setting, others)
+        for test, evaluations in measured.items():
+            found[test] += evaluations
+    return found, first, analysis
 
-    def examine(search: DocumentSearch, evaluations: list[Evaluation]) -> None:
-        systems = found[args.test_file] + evaluations
-        baseline = systems[0] if len(systems) > 1 else None
-        analyses.append(analyze_errors(search, tests[args.test_file], systems[-1], baseline, args.metrics[0]))
 
-    for name in names:
-        others = {test: len(evaluations) for test, evaluations in found.items()}
-        for precision in args.precision:
-            last = (args.errors or args.export_errors) and (name, precision) == (names[-1], args.precision[-1])
-            rest = args, dense, judged, options, examine if last else None
-            measured = evaluate_model_on_all(name, precision, tests, *rest)
-            for test, evaluations in measured.items():
-                found[test] += evaluations
-    everything = [
-        gather_results(test, data, found[test], args.metrics[0], groupings[test], others[test])
-        for test, data in tests.items()
+def main(args: ScriptArguments) -> None:
+    check_flags(args)
+    options = ranking_options(args, args.search)
+    for name in (*args.compare, args.model_dir):  # before the first is measured, which takes long
+        load_config(name, read_model_folder(name).subfolder)
+    tests = read_tests(args)
+    groupings = {name: group_queries(data, args.language) for name, data in tests.items()}
+    if unknown := [name for name in args.group_by if name not in groupings[args.test_file]]:
+        known = ", ".join(groupings[args.test_file])
+        raise ValueError(f"--group-by '{unknown[0]}': the queries can be grouped by {known}")
+    found, first, analysis = evaluate_systems(args, tests, options)
+    runs = len(args.run_file)  # which the other collections have not
+    metric = args.metrics[0]
+    results, *elsewhere = [
+        gather_results(
+            name, data, found[name], metric, groupings[name], first - (runs if name != args.test_file else 0)
+        )
+        for name, data in tests.items()
     ]
-    for results in everything:
-        if len(tests) > 1:
-            print_line(f"\n{results.name}")
-        print_results(results, args.group_by if results is everything[0] else ())
+    print_results(results, args.group_by, titled=bool(elsewhere))
+    for other in elsewhere:
+        print_results(other, (), titled=True)
     if args.errors:
-        print_line(describe_errors(analyses[-1], everything[0].evaluations, args.metrics[0], args.errors))
+        print_line(describe_errors(analysis, results.evaluations, metric, args.errors))
     if args.export_errors:
-        write_seeds(args.export_errors, analyses[-1], tests[args.test_file], args.metrics[0])
+        write_seeds(args.export_errors, analysis, results.data, metric)
         print_line(f"errors -> {args.export_errors}")
     if args.run_dir:
-        write_trec_files(args.run_dir, everything[0])
+        write_trec_files(args.run_dir, results)
         print_line(f"runs, judgments and values -> {args.run_dir}")
     if args.output_file:
-        also = {results.name: results.report() for results in everything[1:]}
-        write_json(args.output_file, everything[0].report() | ({"also": also} if also else {}))
+        also = {other.name: other.report() for other in elsewhere}
+        write_json(args.output_file, results.report() | ({"also": also} if also else {}))
         print_line(f"metrics -> {args.output_file}")
+    if args.report:
+        write_report(args.report, [results, *elsewhere], analysis)
+        print_line(f"report -> {args.report}")
 
 
 def print_unknown_documents(data: Collection, place: str) -> None:
@@ -320,6 +351,8 @@ def parse_args() -> ScriptArguments:
     group = "also by group of queries: 'query length', 'words in the answer', query_type, a field of the queries"
     add("--group-by", nargs="+", default=[], metavar="NAME", help=group)
     add("--output-file", default=None, metavar="FILE", help="JSON file for all figures")
+    report = "HTML page to look at: tables, plots (also as PNG, in FILE's name with _plots), queries that tell the most"
+    add("--report", default=None, metavar="FILE", help=report)
     add("--run-dir", default=None, metavar="DIR", help="folder for runs, judgments and each query's values (CSV)")
     add = parser.add_argument_group("errors of the last system, against the first").add_argument
     errors = "print so many queries that lost most, each with its cause, all causes, and the words that cost most"

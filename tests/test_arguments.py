@@ -6,7 +6,7 @@ import sys
 import pytest
 
 from utils.arguments import ScriptParser, auto_or_positive_int, refuse_idle_flags, refuse_overwriting
-from utils.records import OUTPUT_FIELDS, REPORT_MARK
+from utils.records import OUTPUT_FIELDS, REPORT_MARKS
 
 
 @pytest.fixture
@@ -60,7 +60,7 @@ def test_an_output_file_is_none_of_the_inputs(tmp_path):
 
 def test_a_file_in_an_input_folder_is_overwritten_only_if_the_scripts_wrote_it(tmp_path):
     outputs = [json.dumps([dict.fromkeys(sorted(names), "")]) for names in OUTPUT_FIELDS]
-    outputs += [json.dumps({"model": "m", "doc_terms": 9.5}), f"<head>{REPORT_MARK.decode()}", ""]
+    outputs += [json.dumps({"model": "m", "doc_terms": 9.5}), *(f"<head>{mark.decode()}" for mark in REPORT_MARKS), ""]
     for number, text in enumerate(outputs):
         (tmp_path / f"{number}.json").write_text(text)
         refuse_overwriting(str(tmp_path / f"{number}.json"), tmp_path)

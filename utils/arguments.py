@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from utils.languages import parse_language
-from utils.records import OUTPUT_FIELDS, REPORT_MARK
+from utils.records import OUTPUT_FIELDS, REPORT_MARKS
 
 OUTPUT_START = 2**16  # bytes of a file in which the marks of the scripts' outputs are looked for
 METRICS_FIELDS = {"model", "doc_terms"}
@@ -117,7 +117,8 @@ def _is_replaceable(file: Path) -> bool:
     with file.open("rb") as content:
         start = content.read(OUTPUT_START)
     fields = (*OUTPUT_FIELDS, METRICS_FIELDS)
-    return not start or REPORT_MARK in start or any(all(f'"{n}":'.encode() in start for n in names) for names in fields)
+    report = any(mark in start for mark in REPORT_MARKS)
+    return not start or report or any(all(f'"{n}":'.encode() in start for n in names) for names in fields)
 
 
 def number_in_range(kind: type, low: float, high: float = float("inf")) -> Callable[[str], Any]:

@@ -12,7 +12,10 @@ from pydantic import BaseModel, ConfigDict, Field, FiniteFloat, ValidationError,
 from utils.files import open_atomic
 
 # What shows a file to be written by one of the scripts: a line of a page, and fields of records.
-REPORT_MARK = b'<meta name="generator" content="generate_training_data.py">'
+REPORT_MARKS = (
+    b'<meta name="generator" content="generate_training_data.py">',
+    b'<meta name="generator" content="test_evaluate.py">',
+)
 OUTPUT_FIELDS = (
     {"query", "positive_document"},
     {"passage_id", "passage"},

@@ -10,7 +10,7 @@ from conftest import run
 
 from utils.documents.formats.registry import READERS
 from utils.documents.reading import read_documents, stream_documents
-from utils.records import REPORT_MARK
+from utils.records import REPORT_MARKS
 
 
 def documents_by_id(folder):
@@ -413,8 +413,9 @@ def test_what_the_scripts_wrote_is_no_document(docs, tiny):
         read_documents(docs / "made" / "t.json")
 
 
-def test_a_report_larger_than_a_document_may_be_is_known_by_its_start(docs):
-    (docs / "r.html").write_bytes(REPORT_MARK.ljust(21_000_000))
+@pytest.mark.parametrize("mark", REPORT_MARKS)
+def test_a_report_larger_than_a_document_may_be_is_known_by_its_start(docs, mark):
+    (docs / "r.html").write_bytes(mark.ljust(21_000_000))
     assert read_documents(docs).skipped == ["r.html: written by these scripts, or a model; no documents"]
 
 

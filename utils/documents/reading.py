@@ -14,7 +14,7 @@ from utils.documents.normalization import normalize
 from utils.documents.repetition import drop_repeated_text
 from utils.documents.tables import read_table_records
 from utils.journal import JOURNAL_SUFFIX
-from utils.records import OUTPUT_FIELDS, REPORT_MARK, Document, read_json_records, replace_surrogates
+from utils.records import OUTPUT_FIELDS, REPORT_MARKS, Document, read_json_records, replace_surrogates
 
 _read_each_json_record = functools.partial(read_json_records, strict=False)
 RECORD_READERS = {
@@ -265,7 +265,8 @@ def _read_records(file: Path, name: str, skipped: list[str]) -> Iterator[Documen
 
 def _is_report(file: Path) -> bool:
     with file.open("rb") as page:
-        return REPORT_MARK in page.read(REPORT_MARK_BYTES)
+        start = page.read(REPORT_MARK_BYTES)
+    return any(mark in start for mark in REPORT_MARKS)
 
 
 def _parse_json_document(value: object, place: str, name: str) -> Document:

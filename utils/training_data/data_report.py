@@ -8,9 +8,9 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TypeVar
 
-import jinja2
 from matplotlib.figure import Figure
 
+from utils.html_page import render_page
 from utils.records import TrainingExample
 from utils.training_data.quality import Rejected
 
@@ -38,8 +38,9 @@ def render_data_report(
     reasons: dict[str, list[Rejected]] = {}
     for case in rejected:
         reasons.setdefault(case.reason, []).append(case)
-    page = jinja2.Environment(autoescape=True).from_string(TEMPLATE.read_text(encoding="utf-8"))
-    return page.render(
+    return render_page(
+        TEMPLATE,
+        "generate_training_data.py",
         title=title,
         summary=summary,
         charts=base64.b64encode(_distributions(kinds, examples)).decode(),
