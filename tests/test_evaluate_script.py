@@ -4,6 +4,7 @@ import json
 
 import pytest
 from conftest import fails_with_one_line, run
+from lxml import html
 
 from utils.evaluation.reading import read_test_data
 
@@ -257,6 +258,36 @@ def test_what_tuning_lost_elsewhere_stands_in_tables_of_their_own(beir, tmp_path
     assert len([line for line in lines if line.startswith("splade-tiny  ")]) == 4
     also = json.loads(out.read_text())["also"][str(tmp_path / "other.json")]
     assert also["queries"] == 2 and len(also["compared"]) == len(also["comparisons"]) == 1
+
+
+def test_the_report_is_a_page_of_all_results_with_its_plots_beside_it(beir, tmp_path):
+    (tmp_path / "other.json").write_text(json.dumps(EXAMPLES))
+    page = tmp_path / "made" / "report.html"
+    inputs = ["--model-dir", "splade-tiny", "--test-file", beir, "--also", tmp_path / "other.json"]
+    lines = lines_of(run(SCRIPT, *inputs, "--baseline", "bm25", "--report", page))
+    assert f"report -> {page}" in lines
+    tables = {table.find("caption").text: table for table in html.parse(str(page)).iter("table")}
+    for caption in ("Quality, active terms, size", f"Systems on {tmp_path / 'other.json'}"):
+        names = [row.find("th").text for row in tables[caption].find("tbody")]
+        assert names == ["BM25", "splade-tiny"]
+    assert (page.parent / "report_plots" / "latency.png").read_bytes().startswith(b"\x89PNG")
+
+
+@pytest.mark.parametrize(
+    ("given", "message"),
+    [
+        (["--report", "{tmp}/report.pdf"], "report.pdf: it is a page; name a file that ends in .html"),
+        (["--report", "{tmp}"], "is a folder, and a file is to be written there"),
+        (["--report", "{tmp}/file/report.html"], "file: cannot write there: Not a directory"),
+        (["--report", "{tmp}/beir/notes.html"], "notes.html: it is read, too, and would be overwritten"),
+        (["--report", "{tmp}/a.html", "--output-file", "{tmp}/a.html"], "a.html: it is read, too, and would be over"),
+    ],
+)
+def test_a_report_that_cannot_be_written_is_refused_before_the_work(beir, tmp_path, given, message):
+    (tmp_path / "file").write_text("")
+    (beir / "notes.html").write_text("<p>one's own</p>")
+    given = [argument.format(tmp=tmp_path) for argument in given]
+    fails_with_one_line(run(SCRIPT, "--model-dir", "none", "--test-file", beir, *given), message)
 
 
 def test_precisions_are_rows(beir):
