@@ -138,6 +138,33 @@ BAD = {
     "the same data twice": (["--test-file", "{tmp}/good.json", "--also", "{tmp}/good.json"], "is the test data"),
     "a file for runs": (["--test-file", "{tmp}/good.json", "--run-dir", "{tmp}/good.json"], "good.json"),
     "unwritable output": (["--test-file", "{tmp}/good.json", "--output-file", "{tmp}"], "is a folder"),
+    "unwritable errors": (["--test-file", "{tmp}/good.json", "--export-errors", "{tmp}"], "is a folder"),
+    "errors over input": (["--test-file", "{tmp}/good.json", "--export-errors", "{tmp}/good.json"], "it is read, too"),
+    "errors over figures": (
+        ["--test-file", "{tmp}/good.json", "--output-file", "{tmp}/o.json", "--export-errors", "{tmp}/o.json"],
+        "--output-file and --export-errors cannot be the same file",
+    ),
+    "errors of words": (
+        ["--test-file", "{tmp}/good.json", "--search", "splade", "bm25", "--errors", "3"],
+        "--errors has no effect without the model's vectors in the last --search",
+    ),
+    "errors of a hybrid without the model": (
+        [
+            "--test-file",
+            "{tmp}/good.json",
+            "--search",
+            "hybrid",
+            "--weights",
+            "bm25",
+            "--export-errors",
+            "{tmp}/e.json",
+        ],
+        "--export-errors has no effect without the model's vectors in the last --search",
+    ),
+    "errors of vectors": (
+        ["--test-file", "{tmp}/good.json", "--vectors", "{tmp}/v.npz", "--errors", "3"],
+        "--errors has no effect beside --vectors",
+    ),
 }
 
 
@@ -294,3 +321,29 @@ def test_precisions_are_rows(beir):
     options = ["--test-file", beir, "--precision", "float32", "bfloat16", "--device", "cpu"]
     lines = lines_of(run(SCRIPT, "--model-dir", "splade-tiny", *options))
     assert [line.split()[1] for line in lines if line.startswith("splade-tiny ")][:2] == ["float32", "bfloat16"]
+
+
+def test_errors_are_said_and_exported_as_seed_queries(tmp_path):
+    lost = {"query": "stop a car", "positive_document": "Press the brake pedal firmly."}
+    examples = [lost | {"negative_documents": ["a car at the bus stop"]}, *EXAMPLES]
+    (tmp_path / "test.json").write_text(json.dumps(examples))
+    options = ["--model-dir", "splade-tiny", "--test-file", tmp_path / "test.json", "--metrics", "RR@10"]
+    for name in ("errors.json", "errors.jsonl"):
+        lines = lines_of(run(SCRIPT, *options, "--errors", 1, "--export-errors", tmp_path / name))
+    head = lines.index("splade-tiny: 1 of 3 queries are below what is possible by RR@10")
+    assert lines[head + 1] == "causes: expansion missing 1"
+    assert lines[head + 2].startswith("what puts wrong passages ahead, in units of the score: ")
+    error = lines[lines.index("1. stop a car") + 1 :]
+    assert error[0] == "   query q0: RR@10 0.500, what is possible 1.000"
+    assert error[1].startswith("   expansion missing: the wrong passage has 'stop', 'car'")
+    assert error[2].startswith("   right d0, rank 2, score ") and error[2].endswith(": Press the brake pedal firmly.")
+    assert error[4].startswith("   wrong d1, rank 1, score ") and error[6].startswith("   ahead by stop ")
+    assert lines[-1] == f"errors -> {tmp_path / 'errors.jsonl'}"
+    (seed,) = json.loads((tmp_path / "errors.json").read_text())
+    assert seed == json.loads((tmp_path / "errors.jsonl").read_text())
+    assert (seed["query"], seed["judged"], seed["cause"]) == ("stop a car", ["d0"], "expansion missing")
+    assert "brake" not in json.dumps(seed)  # nothing judged, so that it cannot be trained on
+    run_file = tmp_path / "first.run"
+    run_file.write_text("q0 Q0 d1 1 2.0 first\n")  # which loses it, too
+    lines = lines_of(run(SCRIPT, *options, "--run-file", run_file, "--errors", 1))
+    assert "splade-tiny: 0 of 3 queries are below first by RR@10" in lines
