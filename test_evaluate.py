@@ -202,9 +202,11 @@ def check_flags(args: ScriptArguments) -> None:
     test = Path(args.test_file)
     collection = test / "corpus.jsonl", test / "queries.jsonl", test / "qrels" / f"{args.split or 'test'}.tsv"
     outputs = [file for file in (args.output_file, args.report, args.export_errors) if file]
-    for number, file in enumerate(outputs):
-        refuse_overwriting(file, test, args.docs_file, args.qrels, *collection, corpus_file(test), *outputs[:number])
+    for file in outputs:
+        refuse_overwriting(file, test, args.docs_file, args.qrels, *collection, corpus_file(test))
         check_writable(file)
+    if len({Path(file).resolve() for file in outputs}) < len(outputs):
+        raise ValueError(f"{', '.join(outputs)}: two outputs in one file; name another one")
     if args.report:
         if Path(args.report).suffix.lower() not in (".html", ".htm"):
             raise ValueError(f"--report {args.report}: it is a page; name a file that ends in .html")
@@ -249,8 +251,8 @@ def read_tests(args: ScriptArguments) -> dict[str, Collection]:
 def evaluate_systems(
     args: ScriptArguments, tests: dict[str, Collection], options: dict[str, Any]
 ) -> tuple[dict[str, list[Evaluation]], int, ErrorAnalysis | None]:
-    """Return the evaluations of all systems on each collection, the place of the first of --model-dir among those on
-    the test data, and the errors of the last one there, if somebody wants to see them."""
+    """Return the evaluations of all systems on each collection, how many of them, the last ones, are of --model-dir,
+    and the errors of the last one on the test data, if somebody wants to see them."""
     data = tests[args.test_file]
     judged = load_judged_queries(args.learn_weights, data) if args.learn_weights else None
     dense = DenseEncoder(args.dense_model, args.device) if args.dense_model else None
@@ -261,16 +263,13 @@ def evaluate_systems(
     found[args.test_file] += read_runs(args, data)
     explained = args.errors or args.export_errors or (args.report and searches_by_model(args) and not args.vectors)
     models = list(itertools.product((*args.compare, args.model_dir), args.precision))
-    first, analysis = 0, None
-    for place, (name, precision) in enumerate(models):
-        if place == len(models) - len(args.precision):
-            first = len(found[args.test_file])
-        others = found[args.test_file] if explained and place == len(models) - 1 else None
-        setting = Setting(args, options, dense, judged)
+    setting = Setting(args, options, dense, judged)
+    for last, (name, precision) in enumerate(models, 1 - len(models)):
+        others = found[args.test_file] if explained and not last else None
         measured, analysis = evaluate_model_on_all(name, precision, tests, setting, others)
         for test, evaluations in measured.items():
             found[test] += evaluations
-    return found, first, analysis
+    return found, len(args.precision) * len(measured[args.test_file]), analysis
 
 
 def main(args: ScriptArguments) -> None:
@@ -283,13 +282,10 @@ def main(args: ScriptArguments) -> None:
     if unknown := [name for name in args.group_by if name not in groupings[args.test_file]]:
         known = ", ".join(groupings[args.test_file])
         raise ValueError(f"--group-by '{unknown[0]}': the queries can be grouped by {known}")
-    found, first, analysis = evaluate_systems(args, tests, options)
-    runs = len(args.run_file)  # which the other collections have not
+    found, own, analysis = evaluate_systems(args, tests, options)
     metric = args.metrics[0]
     results, *elsewhere = [
-        gather_results(
-            name, data, found[name], metric, groupings[name], first - (runs if name != args.test_file else 0)
-        )
+        gather_results(name, data, found[name], metric, groupings[name], len(found[name]) - own)
         for name, data in tests.items()
     ]
     print_results(results, args.group_by, titled=bool(elsewhere))

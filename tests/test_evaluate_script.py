@@ -142,7 +142,7 @@ BAD = {
     "errors over input": (["--test-file", "{tmp}/good.json", "--export-errors", "{tmp}/good.json"], "it is read, too"),
     "errors over figures": (
         ["--test-file", "{tmp}/good.json", "--output-file", "{tmp}/o.json", "--export-errors", "{tmp}/o.json"],
-        "--output-file and --export-errors cannot be the same file",
+        "two outputs in one file; name another one",
     ),
     "errors of words": (
         ["--test-file", "{tmp}/good.json", "--search", "splade", "bm25", "--errors", "3"],
@@ -307,7 +307,7 @@ def test_the_report_is_a_page_of_all_results_with_its_plots_beside_it(beir, tmp_
         (["--report", "{tmp}"], "is a folder, and a file is to be written there"),
         (["--report", "{tmp}/file/report.html"], "file: cannot write there: Not a directory"),
         (["--report", "{tmp}/beir/notes.html"], "notes.html: it is read, too, and would be overwritten"),
-        (["--report", "{tmp}/a.html", "--output-file", "{tmp}/a.html"], "a.html: it is read, too, and would be over"),
+        (["--report", "{tmp}/a.html", "--output-file", "{tmp}/a.html"], "a.html: two outputs in one file"),
     ],
 )
 def test_a_report_that_cannot_be_written_is_refused_before_the_work(beir, tmp_path, given, message):
