@@ -20,6 +20,7 @@ would take to tell. A document longer than the model's limit scores as its best 
 each.
 """
 
+import contextlib
 import itertools
 import time
 from collections.abc import Sequence
@@ -39,6 +40,7 @@ from utils.arguments import (
 from utils.console import format_table, print_line, print_long_documents, print_truncated, run_script
 from utils.device import PRECISIONS
 from utils.evaluation.collection import Collection
+from utils.evaluation.drift import check_drift
 from utils.evaluation.error_report import describe_errors, write_seeds
 from utils.evaluation.errors import ErrorAnalysis, analyze_errors
 from utils.evaluation.fusion_weights import learn_weights
@@ -60,10 +62,12 @@ from utils.files import check_writable, write_json
 from utils.models import load_config
 from utils.records import corpus_file
 from utils.search.dense import DenseEncoder
+from utils.search.document_index import DocumentIndex
 from utils.search.searcher import SEARCHES, DocumentSearch
 from utils.search.settings import add_ranking_arguments, ranking_options
 from utils.splade.encoder import SpladeEncoder
 from utils.splade.model_folder import read_model_folder
+from utils.training_data.extractive import extractive_examples
 
 
 def load_judged_queries(path: str, data: Collection) -> Collection:
@@ -186,6 +190,40 @@ def print_results(results: Results, group_by: Sequence[str], titled: bool) -> No
         print_line(f"\n{results.metric} by {name}\n{format_table(rows)}")
 
 
+def check_model_drift(args: ScriptArguments) -> None:
+    """Compare documents or queries with what the model was trained on, see utils.evaluation.drift.
+
+    Raises:
+        ValueError, ImportError, OSError: flags do not fit, or a file or the model cannot be read.
+    """
+    used = {"model_dir", "drift", "drift_reference", "index_dir", "output_file", "max_length", "device", "threads"}
+    if idle := args.given - used - {"debug"}:
+        raise ValueError(f"--{min(idle).replace('_', '-')} has no effect beside --drift; leave it out")
+    training = read_model_folder(args.model_dir).config.training
+    reference = args.drift_reference or training.get("train_file")
+    if not reference:
+        raise ValueError(f"{args.model_dir}: does not say what it was trained on; name that as `drift_reference`")
+    if not Path(reference).exists():
+        raise ValueError(f"{reference}: no such file; name what the model was trained on as `drift_reference`")
+    refuse_overwriting(args.output_file, args.drift, reference)
+    if args.output_file:
+        check_writable(args.output_file)
+    settings = args.device, args.max_length, "auto", args.threads
+    model, untuned = SpladeEncoder.from_pretrained(args.model_dir, *settings), None
+    if training and not args.index_dir:
+        try:
+            untuned = SpladeEncoder.from_pretrained(model.base_model, *settings)
+        except (ValueError, OSError) as error:
+            print_line(f"what tuning gains is left out: {error}")
+    index = DocumentIndex(model, args.index_dir) if args.index_dir else None
+    with index or contextlib.nullcontext():
+        drift = check_drift(args.drift, reference, model, untuned, extractive_examples, index)
+    drift.print()
+    if args.output_file:
+        write_json(args.output_file, drift.report())
+        print_line(f"figures -> {args.output_file}")
+
+
 def searches_by_model(args: ScriptArguments) -> bool:
     """Return whether the last search is by the model's vectors, which show why a passage matched."""
     parts = [part.partition("=")[0] for part in args.weights or ["splade"]]
@@ -273,6 +311,11 @@ def evaluate_systems(
 
 
 def main(args: ScriptArguments) -> None:
+    if args.drift:
+        return check_model_drift(args)
+    refuse_idle_flags(args, [(args.drift, "--drift", "drift_reference index_dir")])
+    if not args.test_file:
+        raise ValueError("name test data, --test-file, or what to compare with the training data, --drift")
     check_flags(args)
     options = ranking_options(args, args.search)
     for name in (*args.compare, args.model_dir):  # before the first is measured, which takes long
@@ -322,7 +365,7 @@ def parse_args() -> ScriptArguments:
     parser.add_model_argument()
     add = parser.add_argument_group("test data").add_argument
     test = "examples (.json, .jsonl), a BEIR folder, TREC's topics (with --qrels and --docs-file), or ir_datasets:NAME"
-    add("--test-file", required=True, metavar="PATH", help=test)
+    add("--test-file", default=None, metavar="PATH", help=test)
     add("--split", default=None, metavar="NAME", help="of a BEIR folder: judgments in qrels/NAME.tsv; default: test")
     add("--qrels", default=None, metavar="FILE", help="TREC's judgments of the topics in --test-file")
     add("--docs-file", default=None, metavar="PATH", help="documents to search, where the test data has no corpus")
@@ -355,6 +398,12 @@ def parse_args() -> ScriptArguments:
     add("--errors", type=number_in_range(int, 0), default=0, metavar="N", help=errors)
     export = "file for all lost queries, JSON or JSON Lines, as generate_training_data.py --seed-queries reads it"
     add("--export-errors", default=None, metavar="FILE", help=export)
+    add = parser.add_argument_group("drift, in place of test data").add_argument
+    drift = "documents, or queries (.txt, one a line, or .jsonl), to compare with what the model was trained on"
+    add("--drift", default=None, metavar="PATH", help=drift)
+    reference = "documents, training examples or earlier queries; default: the examples that the model names"
+    add("--drift-reference", default=None, metavar="PATH", help=reference)
+    add("--index-dir", default=None, metavar="DIR", help="index that the queries search, to compare their best scores")
     add_ranking_arguments(parser)
     add = parser.add_argument_group("encoding").add_argument
     add("--batch-size", type=auto_or_positive_int, default="auto", help="texts encoded at a time; auto: what suits")
