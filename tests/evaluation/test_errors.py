@@ -142,6 +142,20 @@ def test_a_copy_that_nobody_judged_is_said_to_be_likely_relevant(tiny):
     assert analysis.errors[0].cause != UNJUDGED
 
 
+def test_what_both_systems_have_at_the_top_is_likely_relevant_where_the_right_one_is_next_to_it(tiny):
+    texts = {"right": "crimson berries", "wrong": "red fruit"}
+    baseline = {"right": 3.0, "wrong": 2.0}
+    (error,) = analyze(tiny, "red fruit", texts, {"right": 1}, baseline)[0].errors
+    assert error.cause == UNJUDGED and "both systems rank it high, and it has 'fruit' and 'red'" in error.explanation
+    (error,) = analyze(tiny, "red fruit", texts, {"right": 1, "wrong": 0}, baseline)[0].errors
+    assert error.cause == NOT_EXPANDED
+    (error,) = analyze(tiny, "red fruit", texts, {"right": 1}, {"right": 3.0})[0].errors
+    assert error.cause == NOT_EXPANDED
+    more = {f"more{number}": f"red fruit {'bowl ' * number}" for number in range(1, 4)}  # which push the right one down
+    (error,) = analyze(tiny, "red fruit", texts | more, {"right": 1}, baseline)[0].errors
+    assert error.right.rank > 3 and error.cause == NOT_EXPANDED
+
+
 def test_what_the_limit_cuts_off_is_said(short_model):
     model = SpladeEncoder.from_pretrained(short_model, "cpu", precision="float32")
     texts = {"right": "banana plants", "wrong": "tell the story of the sea"}

@@ -24,6 +24,9 @@ TOO_WEAK = "right term too weak"
 CAUSES = (MISSING, UNJUDGED, CUT, OTHER, SPLIT, NO_SHARED_TERM, NOT_EXPANDED, WRONG_EXPANSION, TOO_WEAK)
 
 BRIDGED = 0.1  # share of the wrong passage's score from which on the query's words reach the right one by expansion
+# Share of the lead by terms that neither the query's nor the wrong passage's text has that expansions are blamed for:
+# such terms also come of the words that both texts have.
+BLAME = 0.5
 NAMED = 3  # words or terms that an explanation names
 
 
@@ -105,8 +108,8 @@ def find_cause(
 ) -> Cause:
     """Return why a relevant document stands below a wrong one: the first of these that holds.
 
-    likely unjudged relevant: nobody judged the wrong one, and its passage is nearly the right one's; or the baseline
-        ranks it as high (`agreed`), and the query's words weigh no less in it, by their inverse document frequencies.
+    likely unjudged relevant: nobody judged the wrong one, and its passage is nearly the right one's; or it has words of
+        the query that together are no less rare (inverse document frequency), and both systems agree on it (`agreed`).
     text cut: of the query's words beyond the model's limit, those in the right document weigh more than those in the
         wrong passage. Or the right document is searched by several passages, and would be ahead if its best one had the
         weights of the query's words that stand in others.
@@ -121,11 +124,12 @@ def find_cause(
     expansion missing: terms that the query's and the wrong passage's texts have, and the right one's does not. Also
         where expansions make up most of it, but the right passage has no word of the query, and of its score next to
         none (BRIDGED) is by terms of the query's text.
-    wrong expansion: terms that the query's text does not have, and those that the wrong passage's does not.
+    wrong expansion: terms that the query's text or the wrong passage's does not have; in part (BLAME) if neither has.
     right term too weak: terms that all three texts have.
 
     Args:
         wrong: None where there is none above the right one.
+        agreed: whether both systems have the wrong one at the top, and the system has the right one near it.
         alone: whether nothing but the model's vectors is searched by.
     """
     if found := _unjudged(query, right, wrong, unjudged, agreed) or _cut_query(query, right, wrong):
@@ -190,11 +194,11 @@ def _split_word(query: AskedQuery, right: SeenDocument, wrong: SeenDocument | No
 
 def _main_part(query: AskedQuery, right: SeenDocument, wrong: SeenDocument, lead: np.ndarray) -> Cause:
     in_all, not_right = query.has & wrong.has & right.has, query.has & wrong.has & ~right.has
-    not_wrong = query.has & ~wrong.has
+    not_wrong, drift, neither = query.has & ~wrong.has, ~query.has & wrong.has, ~query.has & ~wrong.has
     parts = {
         NOT_EXPANDED: lead[not_right].sum(),
         # What the right passage gains by a word of the query that the wrong one's text lacks makes up for no expansion.
-        WRONG_EXPANSION: lead[~query.has].sum() + lead[not_wrong].clip(min=0).sum(),
+        WRONG_EXPANSION: lead[drift].sum() + BLAME * lead[neither].sum() + lead[not_wrong].clip(min=0).sum(),
         TOO_WEAK: lead[in_all].sum(),
     }
     name = max(parts, key=parts.get)

@@ -18,7 +18,7 @@ from utils.search.searcher import DocumentSearch, EncodedQuery, explain_terms, s
 from utils.search.store import StoredPassage
 
 ROUNDING = 1e-9  # differences of a metric's values up to this are none
-AGREED_RANK = 3  # a document that both systems rank as high as this is one that they agree on
+AGREED_RANK = 3  # systems agree on a wrong document that both rank as high as this, near the right one
 RARE_SHARE, RARE_DOCUMENTS = 0.01, 2  # of the documents, or that many; a word in no more of them is rare
 SHOWN_TERMS = 10  # heaviest terms that a document is shown with, and terms that an error is
 
@@ -178,7 +178,8 @@ class _Analyzer:
             cause = find_cause(asked, seen_right, None, alone=self._alone)
             return QueryError(*given, *cause, shown_right, None, [])
         seen_wrong, passage = self._see(query, wrong)
-        agreed = self._baseline is not None and max(ranks[wrong], other_ranks.get(wrong, math.inf)) <= AGREED_RANK
+        agreed_ranks = ranks[wrong], ranks.get(right, math.inf), other_ranks.get(wrong, math.inf)
+        agreed = self._baseline is not None and max(agreed_ranks) <= AGREED_RANK
         cause = find_cause(asked, seen_right, seen_wrong, wrong not in grades, agreed, self._alone)
         lead = _split_lead(asked, asked.weights * (seen_wrong.weights - seen_right.weights))
         return QueryError(*given, *cause, shown_right, self._show(query, wrong, ranks, passage), lead)
