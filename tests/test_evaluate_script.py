@@ -293,7 +293,9 @@ def test_the_report_is_a_page_of_all_results_with_its_plots_beside_it(beir, tmp_
     inputs = ["--model-dir", "splade-tiny", "--test-file", beir, "--also", tmp_path / "other.json"]
     lines = lines_of(run(SCRIPT, *inputs, "--baseline", "bm25", "--report", page))
     assert f"report -> {page}" in lines
-    tables = {table.find("caption").text: table for table in html.parse(str(page)).iter("table")}
+    tree = html.parse(str(page))
+    assert tree.find("//section[@id='errors']") is not None
+    tables = {table.find("caption").text: table for table in tree.iter("table")}
     for caption in ("Quality, active terms, size", f"Systems on {tmp_path / 'other.json'}"):
         names = [row.find("th").text for row in tables[caption].find("tbody")]
         assert names == ["BM25", "splade-tiny"]

@@ -2,7 +2,6 @@
 
 import itertools
 import re
-from collections import namedtuple
 
 import numpy as np
 import pytest
@@ -10,14 +9,12 @@ from lxml import html
 
 from utils.evaluation import significance
 from utils.evaluation.collection import Collection
+from utils.evaluation.errors import ErrorAnalysis, JudgedDocument, QueryError
 from utils.evaluation.report import ERRORS_SHOWN, QUERIES_SHOWN, write_report
 from utils.evaluation.results import gather_results
 from utils.evaluation.systems import Costs, Evaluation
 from utils.records import Document
 
-ErrorAnalysis = namedtuple("ErrorAnalysis", "errors causes words")
-QueryError = namedtuple("QueryError", "query_id query value baseline_value cause explanation right wrong")
-ErrorDocument = namedtuple("ErrorDocument", "id title snippet rank score terms")
 HOSTILE = '<script>alert(1)</script> "quoted" & $x$'
 PNG = b"\x89PNG\r\n\x1a\n"
 
@@ -85,6 +82,16 @@ def test_the_tables_have_the_figures_of_the_results(two, tmp_path):
     assert "40 documents, 40 queries" in text(page)
 
 
+def test_systems_of_one_name_are_numbered_in_the_pairs_that_are_compared(data, tmp_path):
+    systems = [evaluation(name, data, np.linspace(0.1, 0.2 + place, 40)) for place, name in enumerate("aaba")]
+    grouping = {"parity": dict.fromkeys(data.qrels, "all")}
+    page = written(tmp_path, [gather_results("the collection", data, systems, "AP", grouping, first=2)])
+    pairs = [row[:2] for row in rows(page, "Differences in AP")[1:]]
+    assert pairs == [["b", "a"], ["b", "a (2)"], ["a (3)", "a"], ["a (3)", "a (2)"], ["a (3)", "b"]]
+    better = text(page.find_class("findings")[0].find_class("card")[0])
+    assert [better.count(f"a (3) is better than {name}: ") for name in ("a", "a (2)", "b", "a (3)")] == [1, 1, 1, 0]
+
+
 def test_the_summary_answers_the_four_questions(two, tmp_path):
     page = written(tmp_path, [two])
     better, worse, cost, following = [card.text_content() for card in page.find_class("findings")[0].find_class("card")]
@@ -126,7 +133,7 @@ def test_a_second_report_takes_the_plots_of_the_first_away(two, data, tmp_path):
 
 
 def test_headings_are_in_order(two, tmp_path):
-    error = QueryError("q", "text", 0.0, 1.0, "cause", "why", None, None)
+    error = QueryError("q", "text", 0.0, 1.0, "cause", "why", None, None, [])
     page = written(tmp_path, [two, two], ErrorAnalysis([error], {"cause": 1}, [("word", 1.5)]))
     levels = [int(element.tag[1]) for element in page.iter("h1", "h2", "h3", "h4", "h5", "h6")]
     assert levels[0] == 1 and levels.count(1) == 1
@@ -149,8 +156,8 @@ def test_hostile_texts_come_out_as_text(tmp_path):
         Evaluation(HOSTILE, {"AP": v}, {"AP": np.array([v, 1 - v])}, {HOSTILE: {HOSTILE: 1.0}, "long": {}}, Costs(9, 9))
         for v in (0.2, 0.9)
     ]
-    shown = ErrorDocument(HOSTILE, HOSTILE, HOSTILE, None, 1.0, [_term(HOSTILE), _term("script")])
-    error = QueryError(HOSTILE, HOSTILE, 0.0, 1.0, HOSTILE, HOSTILE, shown, None)
+    shown = JudgedDocument(HOSTILE, HOSTILE, HOSTILE, None, 1.0, [_term(HOSTILE), _term("script")])
+    error = QueryError(HOSTILE, HOSTILE, 0.0, 1.0, HOSTILE, HOSTILE, shown, None, [(HOSTILE, 1.0)])
     analysis = ErrorAnalysis([error], {HOSTILE: 1}, [(HOSTILE, 1.0)])
     both = gather_results(HOSTILE, data, systems, "AP", {HOSTILE: {HOSTILE: HOSTILE, "long": "b" * 9000}})
     page = written(tmp_path, [both, both], analysis)
@@ -166,9 +173,11 @@ def _term(term: str, expansion: str = "") -> dict:
 
 def test_matched_terms_are_marked_and_expansions_told_apart(two, tmp_path):
     terms = [_term("red"), _term("cherry", "query"), _term("##ples"), _term("fruit", "passage")]
-    right = ErrorDocument("d1", "", "Red apples, a cherry; reddish", 3, 4.25, terms)
-    wrong = ErrorDocument("d2", "the title", "blue", None, 5.0, [])
-    error = QueryError("q1", "red fruit", 0.25, 0.75, "wrong expansion", "the sea is ahead", right, wrong)
+    right = JudgedDocument("d1", "", "Red apples, a cherry; reddish", 3, 4.25, terms)
+    wrong = JudgedDocument("d2", "the title", "blue", None, 5.0, [])
+    error = QueryError(
+        "q1", "red fruit", 0.25, 0.75, "wrong expansion", "the sea is ahead", right, wrong, [("sea", 2.25)]
+    )
     page = written(tmp_path, [two], ErrorAnalysis([error], {"wrong expansion": 1}, [("sea", 2.25)]))
     marks = page.xpath("//*[@id='errors']//*[@class='columns']//mark")
     assert [(mark.text, mark.get("class")) for mark in marks] == [
@@ -180,7 +189,12 @@ def test_matched_terms_are_marked_and_expansions_told_apart(two, tmp_path):
     assert expansions == ["cherry", "fruit"]
     shown = text(page.get_element_by_id("errors"))
     assert "Right: d1, rank 3, score 4.25" in shown and "Wrong: d2, not found, score 5.00" in shown
-    assert "the sea is ahead" in shown and "0.250 in place of 0.750" in shown and "sea 2.2" in shown
+    assert (
+        "the sea is ahead" in shown
+        and "0.250 in place of 0.750" in shown
+        and "ahead by: sea 2.25" in shown
+        and "sea 2.2" in shown
+    )
     assert rows(page, "Errors by cause") == [["cause", "errors"], ["wrong expansion", "1"]]
     assert "Begin with the most frequent cause of errors: wrong expansion, 1 of 1." in page.text_content()
 
@@ -218,8 +232,8 @@ def test_a_large_collection_makes_no_large_page(tmp_path, monkeypatch):
     monkeypatch.setattr(significance, "RESAMPLES", 100)  # 10,000 take seconds
     data, rng = collection(10_000), np.random.default_rng(0)
     both = results(data, *(evaluation(name, data, rng.random(10_000)) for name in "ab"))
-    shown = ErrorDocument("d", "title", "text " * 2000, 1, 1.0, [_term("text")] * 10)
-    errors = [QueryError(f"q{i}", "text " * 2000, 0.0, 1.0, "cause", "why", shown, shown) for i in range(3000)]
+    shown = JudgedDocument("d", "title", "text " * 2000, 1, 1.0, [_term("text")] * 10)
+    errors = [QueryError(f"q{i}", "text " * 2000, 0.0, 1.0, "cause", "why", shown, shown, []) for i in range(3000)]
     page = written(tmp_path, [both], ErrorAnalysis(errors, {"cause": 3000}, [(f"w{i}", 1.0) for i in range(5000)]))
     assert (tmp_path / "report.html").stat().st_size < 1_500_000
     assert len(list(page.get_element_by_id("queries").iter("details"))) == 2 * QUERIES_SHOWN

@@ -1,7 +1,6 @@
 """What the figures of an evaluation come to, in sentences: is it better, for whom is it worse, what does it cost, what
 to do next."""
 
-import itertools
 from collections.abc import Sequence
 from typing import NamedTuple
 
@@ -36,9 +35,7 @@ def find_answers(everything: Sequence[Results], causes: dict[str, int]) -> list[
 
 def last_comparisons(results: Results) -> list[Comparison]:
     """Return the comparisons of the last system with each of those before it, in their order."""
-    last = len(results.evaluations) - 1
-    pairs = itertools.combinations(range(last + 1), 2)
-    return [comparison for (_, system), comparison in zip(pairs, results.comparisons) if system == last]
+    return results.comparisons[len(results.comparisons) - len(results.evaluations) + 1 :]
 
 
 def worse_groups(results: Results) -> list[tuple[str, GroupRow]]:

@@ -6,11 +6,12 @@ from collections import Counter
 from collections.abc import Iterator, Sequence
 from datetime import datetime
 from pathlib import Path
-from typing import Any, NamedTuple, Protocol
+from typing import Any, NamedTuple
 
 import numpy as np
 from markupsafe import Markup
 
+from utils.evaluation.errors import ErrorAnalysis, JudgedDocument, QueryError
 from utils.evaluation.findings import find_answers, format_bytes, last_comparisons
 from utils.evaluation.plots import Plot, draw_differences, draw_groups, draw_latencies, draw_quality_against_costs
 from utils.evaluation.results import Results
@@ -30,12 +31,6 @@ PLOT_FILES = ("differences.png", "quality.png", "latency.png", "groups_*.png")
 LATENCIES = {"encode": "encode", "search": "search", "query": "both"}
 
 Row = dict[str, str]  # cells of a table by the names of its columns
-
-
-class ErrorAnalysis(Protocol):
-    errors: list[Any]
-    causes: dict[str, int]
-    words: list[tuple[str, float]]
 
 
 class ShownHit(NamedTuple):
@@ -120,10 +115,9 @@ def _with_short_names(results: Results) -> Results:
         times = seen[system.system]
         evaluations.append(system._replace(system=f"{system.system} ({times})") if times > 1 else system)
     names = [system.system for system in evaluations]
-    pairs = [(baseline, system) for place, baseline in enumerate(names) for system in names[place + 1 :]]
-    comparisons = [
-        pair._replace(baseline=baseline, system=system) for (baseline, system), pair in zip(pairs, results.comparisons)
-    ]
+    pairs = [(other, system) for place, system in enumerate(names) for other in names[:place]]
+    compared = zip(pairs[len(pairs) - len(results.comparisons) :], results.comparisons)  # the first may not be judged
+    comparisons = [pair._replace(baseline=baseline, system=system) for (baseline, system), pair in compared]
     groups = {
         _cut(name, NAME_LETTERS): [row._replace(group=_cut(row.group, NAME_LETTERS)) for row in rows]
         for name, rows in results.groups.items()
@@ -212,10 +206,10 @@ def _judgment(results: Results, query: str, document: str) -> str:
     return f"relevant, {grade}" if grade > 0 else "not relevant"
 
 
-def _shorten_error(error: Any) -> Any:
+def _shorten_error(error: QueryError) -> QueryError:
     """Return an error with its texts cut to what the page shows."""
 
-    def shorten(document: Any) -> Any:
+    def shorten(document: JudgedDocument | None) -> JudgedDocument | None:
         return document and document._replace(
             id=_cut(document.id, NAME_LETTERS),
             title=_cut(document.title, TEXT_LETTERS),
