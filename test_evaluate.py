@@ -41,6 +41,7 @@ from utils.console import format_table, print_line, print_long_documents, print_
 from utils.device import PRECISIONS
 from utils.evaluation.collection import Collection
 from utils.evaluation.drift import check_drift
+from utils.evaluation.drift_texts import read_units
 from utils.evaluation.error_report import describe_errors, write_seeds
 from utils.evaluation.errors import ErrorAnalysis, analyze_errors
 from utils.evaluation.fusion_weights import learn_weights
@@ -208,16 +209,18 @@ def check_model_drift(args: ScriptArguments) -> None:
     refuse_overwriting(args.output_file, args.drift, reference)
     if args.output_file:
         check_writable(args.output_file)
+    units = read_units(args.drift, reference)
+    if args.index_dir and units[1].documents:
+        raise ValueError(f"{args.drift}: holds documents; --index-dir is for the best scores of queries, leave it out")
     settings = args.device, args.max_length, "auto", args.threads
     model, untuned = SpladeEncoder.from_pretrained(args.model_dir, *settings), None
-    if training and not args.index_dir:
+    if training and units[1].documents:
         try:
             untuned = SpladeEncoder.from_pretrained(model.base_model, *settings)
         except (ValueError, OSError) as error:
             print_line(f"what tuning gains is left out: {error}")
-    index = DocumentIndex(model, args.index_dir) if args.index_dir else None
-    with index or contextlib.nullcontext():
-        drift = check_drift(args.drift, reference, model, untuned, extractive_examples, index)
+    with DocumentIndex(model, args.index_dir) if args.index_dir else contextlib.nullcontext() as index:
+        drift = check_drift(*units, model, extractive_examples, untuned, index)
     drift.print()
     if args.output_file:
         write_json(args.output_file, drift.report())

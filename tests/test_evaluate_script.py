@@ -7,6 +7,7 @@ from conftest import fails_with_one_line, run
 from lxml import html
 
 from utils.evaluation.reading import read_test_data
+from utils.splade.encoder import SpladeEncoder
 
 SCRIPT = "test_evaluate.py"
 EXAMPLES = [
@@ -349,3 +350,66 @@ def test_errors_are_said_and_exported_as_seed_queries(tmp_path):
     run_file.write_text("q0 Q0 d1 1 2.0 first\n")  # which loses it, too
     lines = lines_of(run(SCRIPT, *options, "--run-file", run_file, "--errors", 1))
     assert "splade-tiny: 0 of 3 queries are below first by RR@10" in lines
+
+
+def test_documents_are_compared_with_the_examples_that_the_model_was_tuned_on(tmp_path, pages):
+    examples = [{"query": "soap", "positive_document": page.read_text()} for page in sorted(pages.iterdir())]
+    train, new = tmp_path / "train.json", tmp_path / "new.jsonl"
+    train.write_text(json.dumps(examples))
+    foods = ["soup", "bread", "onion", "garlic", "butter", "noodle", "lentil", "carrot", "yogurt", "honey", "basil"]
+    texts = [f"Boil the {food} for ten minutes. Serve {food} with salt, pepper and a spoon of oil." for food in foods]
+    new.write_text("".join(json.dumps({"text": text}) + "\n" for text in texts))
+    out = tmp_path / "drift.json"
+    options = ["--drift", new, "--output-file", out]
+    done = run(SCRIPT, "--model-dir", "splade-tiny", *options, "--drift-reference", train)
+    assert done.returncode == 0, done.stderr
+    assert "reference: 12 documents; new: 11 documents" in done.stdout and "tuning gains" not in done.stdout
+    assert "large shift (p 0.003), as if 100% of the new documents were on another subject: retrain" in done.stdout
+    assert json.loads(out.read_text())["verdict"] == "large"
+    message = "splade-tiny: does not say what it was trained on; name that as --drift-reference"
+    fails_with_one_line(run(SCRIPT, "--model-dir", "splade-tiny", *options), message)
+
+    tuned = SpladeEncoder.from_pretrained("splade-tiny", "cpu")
+    tuned.training_notes = {"train_file": str(train)}
+    tuned.save_pretrained(tmp_path / "tuned")
+    done = run(SCRIPT, "--model-dir", tmp_path / "tuned", *options)
+    assert done.returncode == 0, done.stderr
+    assert "nDCG@10 that tuning gains, made queries" in done.stdout
+    assert json.loads(out.read_text())["made_queries"]["queries"] == 11
+    train.unlink()
+    message = f"{train}: no such file; name what the model was trained on as --drift-reference"
+    fails_with_one_line(run(SCRIPT, "--model-dir", tmp_path / "tuned", *options), message)
+
+
+def test_queries_are_compared_with_earlier_ones_and_by_their_scores_in_an_index(tmp_path, pages):
+    assert run("embedder.py", "--model-dir", "splade-tiny", "--input-file", pages, "--index-dir", tmp_path / "index")
+    earlier, new = tmp_path / "earlier.txt", tmp_path / "feedback.jsonl"
+    earlier.write_text("".join(f"how often to clean the {page.stem}\n" for page in pages.iterdir()))
+    foods = ["soup", "bread", "onion", "garlic", "butter", "noodle", "lentil", "carrot", "yogurt", "honey", "basil"]
+    new.write_text("".join(json.dumps({"query": f"{food} recipe", "liked": False}) + "\n" for food in foods))
+    options = ["--drift", new, "--drift-reference", earlier, "--index-dir", tmp_path / "index"]
+    done = run(SCRIPT, "--model-dir", "splade-tiny", *options)
+    assert done.returncode == 0, done.stderr
+    assert "reference: 12 queries; new: 11 queries" in done.stdout and "queries with a best score below" in done.stdout
+    assert "large shift" in done.stdout and "judged queries alone show" in done.stdout
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ([], "name test data, --test-file, or what to compare with the training data, --drift"),
+        (["--drift", "missing"], "missing: no such file or folder"),
+        (["--drift", "pages", "--baseline", "bm25"], "--baseline has no effect beside --drift; leave it out"),
+        (["--drift", "pages", "--index-dir", "index"], "pages: holds documents; --index-dir is for the best scores"),
+        (["--drift", "empty.txt"], "empty.txt: 0 queries; a comparison takes two at least"),
+        (["--test-file", "missing", "--drift-reference", "pages"], "has no effect without --drift"),
+    ],
+)
+def test_a_comparison_that_cannot_be_made_is_one_line(options, message, tmp_path, pages, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "empty.txt").write_text("\n")
+    (tmp_path / "old.jsonl").write_text('{"text": "one"}\n{"text": "two"}\n')
+    (tmp_path / "old.txt").write_text("one\ntwo\n")
+    if "--drift" in options:
+        options = [*options, "--drift-reference", "old.txt" if "empty.txt" in options else "old.jsonl"]
+    fails_with_one_line(run(SCRIPT, "--model-dir", "splade-tiny", *options), message)

@@ -3,14 +3,13 @@
 import random
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
-from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
 
 from utils.console import format_table, print_line, progress_bar
 from utils.documents.chunking import chunk_documents
-from utils.evaluation.drift_texts import Units, read_units
+from utils.evaluation.drift_texts import Units
 from utils.evaluation.shift import Finding, GainLoss, MeanRise, NewWords, Signal, TermShift, count_words, find_shifts
 from utils.records import Chunk, Document, TrainingExample
 from utils.search.document_index import DocumentIndex
@@ -28,6 +27,7 @@ LOSS = (0.040, 0.015, 0.060)
 LOW_QUANTILE = 0.1  # of all queries' best scores; one below is low
 MADE_QUERIES = 300  # documents of either side that a query is made from, one each
 TOP_WORDS = 8
+SPLIT_WORDS = "words split into pieces"
 
 MakeExamples = Callable[[Sequence[Chunk]], Iterable[TrainingExample]]
 
@@ -72,13 +72,15 @@ class Drift(NamedTuple):
 
     @property
     def verdict(self) -> str:
-        """ "none", "undecided", "small", "moderate" or "large"."""
+        """ "none", "undecided", "mix" (more of what the reference has some of), "small", "moderate" or "large"."""
         if self.p >= CHANCE:
             return "none" if self.detectable <= LARGE else "undecided"
+        found = {finding.name for finding in self.findings if finding.adjusted_p < CHANCE}
+        if found <= {TermShift.name, SPLIT_WORDS}:  # a subject of the reference has its own terms, and rare words
+            return "mix"
         if self.share >= LARGE:
             return "large"
-        lost = [finding for finding in self.findings if finding.name == GainLoss.name and finding.adjusted_p < CHANCE]
-        return "moderate" if lost or self.share >= SMALL else "small"
+        return "moderate" if GainLoss.name in found or self.share >= SMALL else "small"
 
     @property
     def needed(self) -> int | None:
@@ -101,12 +103,15 @@ class Drift(NamedTuple):
                 f"no shift found ({p}); one as large as if {self.detectable:.0%} of the new {kind} were on another "
                 "subject would be seen in four of five cases"
             )
+        share = f"as if {self.share:.0%} of the new {kind} were on another subject"
+        if self.verdict == "mix":
+            return f"another mix ({p}), {share}, but one that the reference has: retraining is unlikely to pay"
         advice = {
             "small": "retraining is unlikely to pay",
             "moderate": "retraining may pay",
             "large": "retrain" if kind == "documents" else "retraining may pay",
         }[self.verdict]
-        return f"{self.verdict} shift ({p}), as if {self.share:.0%} of the new {kind} were on another subject: {advice}"
+        return f"{self.verdict} shift ({p}), {share}: {advice}"
 
     def reasons(self) -> list[str]:
         """Return what retraining may bring, as sentences; none without a shift."""
@@ -119,11 +124,12 @@ class Drift(NamedTuple):
         ]
         if self.new.kind == "queries":
             return [*lines, "what retraining brings for other queries on the same documents, judged queries alone show"]
-        mean, low, high = (self.share * loss for loss in LOSS)
-        lines.append(
-            f"by that share retraining brings about {mean:+.3f} nDCG@10 ({low:+.3f} to {high:+.3f}) on queries that new"
-            " documents answer"
-        )
+        if self.verdict != "mix":
+            mean, low, high = (self.share * loss for loss in LOSS)
+            lines.append(
+                f"by that share retraining brings about {mean:+.3f} nDCG@10 ({low:+.3f} to {high:+.3f}) on queries that"
+                " new documents answer"
+            )
         if made := self.made_queries:
             lines.append(
                 f"on made queries the model is {made.reference:+.3f} nDCG@10 over its untuned one for documents of the "
@@ -157,49 +163,45 @@ class Drift(NamedTuple):
 
 
 def check_drift(
-    new: str | Path,
-    reference: str | Path,
+    reference: Units,
+    new: Units,
     model: SpladeEncoder,
-    untuned: SpladeEncoder | None,
     make_examples: MakeExamples,
+    untuned: SpladeEncoder | None = None,
     index: DocumentIndex | None = None,
 ) -> Drift:
     """Return how far new documents or queries are from those that a model was trained on.
 
     Args:
-        new, reference: see `read_units`.
-        untuned: what the model was tuned from; None to leave out what tuning gains.
+        reference, new: see utils.evaluation.drift_texts.read_units.
         make_examples: of passages, such as utils.training_data.extractive.extractive_examples.
-        index: what queries search, to compare their best scores; None to leave them out.
+        untuned: what the model was tuned from, to compare what tuning gains on documents.
+        index: what queries search, to compare their best scores.
 
     Raises:
-        ValueError, ImportError, OSError: see `read_units`; or best scores are asked for of documents.
+        ValueError: the reference is training examples, and fewer than two of the new documents make any.
     """
-    before, after = read_units(new, reference)
-    if index and after.kind == "documents":
-        raise ValueError(f"{new}: holds documents; an index is for the best scores of queries, leave it out")
-    if before.from_examples and after.kind == "documents":
-        long = [document for document in after.documents if _example(document, make_examples)]
-        after = replace(after, documents=long, short=len(after) - len(long))
-        if len(after) < 2:
-            raise ValueError(f"{new}: {len(after)} of its documents have enough text for a query; two are the least")
-    counts = count_words([*before.texts, *after.texts], model.tokenizer)
+    if reference.from_examples:
+        long = [document for document in new.documents if _example(document, make_examples)]
+        if len(long) < 2:
+            raise ValueError(f"{len(long)} of the new documents have enough text for a query; two are the least")
+        new = replace(new, documents=long, short=len(new) - len(long))
+    counts = count_words([*reference.texts, *new.texts], model.tokenizer)
     terms = TermShift(counts)
-    signals: list[Signal] = [MeanRise("words split into pieces", counts.split_shares()), NewWords(counts), terms]
-    sizes = [len(after)] * 3
+    signals: list[Signal] = [MeanRise(SPLIT_WORDS, counts.split_shares()), NewWords(counts), terms]
+    sizes = [len(new)] * 3
     if index:
-        signals.append(low_scores([*before.sessions, *after.sessions], model, index))
-        sizes.append(len(after))
-    if untuned and after.kind == "documents":
-        pairs = make_pairs(before.documents, after.documents, make_examples)
-        if pairs:
-            signals.append(GainLoss(tuple(score_pairs(encoder, pairs) for encoder in (model, untuned))))
-            sizes.append(len(pairs) // 2)
+        signals.append(low_scores([*reference.sessions, *new.sessions], model, index))
+        sizes.append(len(new))
+    made = None
+    if untuned and (pairs := make_pairs(reference.documents, new.documents, make_examples)):
+        signals.append(GainLoss(tuple(score_pairs(encoder, pairs) for encoder in (model, untuned))))
+        sizes.append(len(pairs) // 2)
+        made = _compare_gains(signals[-1])
     findings = find_shifts(signals, sizes, CHANCE)
-    shift = next(finding for finding in findings if finding.name == TermShift.name)
+    shift = findings[signals.index(terms)]
     share, detectable = equivalent_share(shift.excess), equivalent_share(shift.detectable)
-    made = _compare_gains(signals[-1]) if isinstance(signals[-1], GainLoss) else None
-    return Drift(before, after, findings, share, detectable, counts.risen(len(before), TOP_WORDS), made)
+    return Drift(reference, new, findings, share, detectable, counts.risen(len(reference), TOP_WORDS), made)
 
 
 def equivalent_share(excess: float) -> float:

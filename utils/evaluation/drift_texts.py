@@ -27,7 +27,7 @@ class Units:
         total: how many there were before they were sampled.
         known: those not among them since the other side has the same text.
         short: those not among them since no query can be made from them, where the other side is training examples.
-        from_examples: whether they are what training examples were made from.
+        from_examples: whether they are the documents that training examples were made from.
     """
 
     documents: Sequence[Document] = ()
