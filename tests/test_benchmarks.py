@@ -2,6 +2,7 @@
 
 import json
 import runpy
+import shutil
 import subprocess
 import sys
 
@@ -46,6 +47,24 @@ def test_rows_of_models_are_measured_against_bm25_and_with_it(beir, monkeypatch,
     *_, bm25, one, two = capsys.readouterr().out.strip().splitlines()
     assert bm25.startswith("BM25 ") and one.startswith("splade-tiny ") and two.startswith("splade-tiny splade-tiny ")
     assert two.split()[2] == one.split()[1] and "+0.000 (+0.000 to +0.000)" in two
+
+
+def test_shifts_between_collections_are_measured(beir, tmp_path, monkeypatch, capsys):
+    other = tmp_path / "other"
+    shutil.copytree(beir, other)
+    for folder, word in ((beir, "engine"), (other, "soup")):
+        texts = [f"The {word} number {i} is hot. Do not open the {word} before noon, or wait." for i in range(12)]
+        for name, prefix in (("corpus", "d"), ("queries", "q")):
+            records = ({"_id": f"{prefix}{i}", "title": "", "text": text} for i, text in enumerate(texts))
+            (folder / f"{name}.jsonl").write_text("".join(json.dumps(record) + "\n" for record in records))
+        judged = "".join(f"q{i}\td{i}\t1\n" for i in range(12))
+        (folder / "qrels" / "test.tsv").write_text(f"query-id\tcorpus-id\tscore\n{judged}")
+    options = ["--collection", str(beir), str(other), "--tuned", "splade-tiny", "splade-tiny", "--device", "cpu"]
+    monkeypatch.setattr(sys, "argv", ["drift", *options, "--draws", "2", "--mixtures", "1"])
+    runpy.run_module("benchmarks.drift", run_name="__main__")
+    rows = [line.split() for line in capsys.readouterr().out.splitlines()]
+    assert ["none", "documents,", "beir"] in [row[:3] for row in rows]
+    assert sum(row[:1] == ["50%"] for row in rows) == 2
 
 
 def test_rows_of_the_ablation_are_made_once_and_a_failure_names_its_log(beir, docs, tmp_path, monkeypatch, capsys):
