@@ -11,8 +11,8 @@ from typing import Any, NamedTuple
 import numpy as np
 from markupsafe import Markup
 
+from utils.evaluation.answers import find_answers, format_bytes, last_comparisons
 from utils.evaluation.errors import ErrorAnalysis, JudgedDocument, QueryError
-from utils.evaluation.findings import find_answers, format_bytes, last_comparisons
 from utils.evaluation.plots import Plot, draw_differences, draw_groups, draw_latencies, draw_quality_against_costs
 from utils.evaluation.results import Results
 from utils.evaluation.systems import PERCENTILES, Evaluation

@@ -3,8 +3,8 @@
 import numpy as np
 import pytest
 
+from utils.evaluation.answers import find_answers, format_bytes
 from utils.evaluation.collection import Collection
-from utils.evaluation.findings import find_answers, format_bytes
 from utils.evaluation.results import Results, gather_results
 from utils.evaluation.systems import Costs, Evaluation
 

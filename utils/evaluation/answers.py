@@ -10,14 +10,14 @@ from utils.evaluation.results import Results
 from utils.evaluation.systems import Evaluation
 
 
-class Finding(NamedTuple):
+class Answer(NamedTuple):
     """A question, and the sentences that answer it."""
 
     question: str
     answers: list[str]
 
 
-def find_answers(everything: Sequence[Results], causes: dict[str, int]) -> list[Finding]:
+def find_answers(everything: Sequence[Results], causes: dict[str, int]) -> list[Answer]:
     """Return what is to be said of the last system, beside the first one.
 
     Args:
@@ -26,10 +26,10 @@ def find_answers(everything: Sequence[Results], causes: dict[str, int]) -> list[
     """
     results = everything[0]
     return [
-        Finding("Is it better?", [f"{pair}." for pair in last_comparisons(results)] or [_alone(results)]),
-        Finding("For whom is it worse?", _worse(everything)),
-        Finding("What does it cost?", [_describe_costs(system) for system in results.evaluations]),
-        Finding("What to do next?", _next_steps(results, causes)),
+        Answer("Is it better?", [f"{pair}." for pair in last_comparisons(results)] or [_alone(results)]),
+        Answer("For whom is it worse?", _worse(everything)),
+        Answer("What does it cost?", [_describe_costs(system) for system in results.evaluations]),
+        Answer("What to do next?", _next_steps(results, causes)),
     ]
 
 
