@@ -250,8 +250,8 @@ def add_seeded(
     if args.balance:
         kept, beyond = cap_per_document(kept, args.balance, args.seed)
         rejected += beyond
-    added = f"{len(kept) - len(training):,} more training examples of {len(chosen):,} passages"
-    return kept, f"{added} near {len(plan.seeds):,} queries"
+    line = f"{len(additions):,} more training examples of {len(chosen):,} passages near {len(plan.seeds):,} queries"
+    return kept, line + (f", {len(same):,} left out that say what these say" if same else "")
 
 
 def parse_args() -> ScriptArguments:

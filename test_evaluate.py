@@ -22,6 +22,7 @@ each.
 
 import contextlib
 import itertools
+import os
 import time
 from collections.abc import Sequence
 from pathlib import Path
@@ -46,7 +47,7 @@ from utils.evaluation.error_report import describe_errors, write_seeds
 from utils.evaluation.errors import ErrorAnalysis, analyze_errors
 from utils.evaluation.fusion_weights import learn_weights
 from utils.evaluation.groups import group_queries
-from utils.evaluation.metrics import DEFAULT_METRICS, check_metrics
+from utils.evaluation.metrics import DEFAULT_METRICS, check_metrics, search_depth
 from utils.evaluation.reading import read_test_data
 from utils.evaluation.report import plots_folder, write_report
 from utils.evaluation.results import Results, gather_results, write_trec_files
@@ -151,6 +152,12 @@ def evaluate_model_on_all(
     return found, analysis
 
 
+def split_run(given: str) -> tuple[str, str]:
+    """Return the name and the path of a --run-file, by default the file's own name."""
+    name, equals, path = given.partition("=")
+    return (name, path) if equals and name and not os.path.exists(given) else (Path(given).stem, given)
+
+
 def read_runs(args: ScriptArguments, data: Collection) -> list[Evaluation]:
     """Evaluate the runs of other systems, each by the name before its `=`, or its file's.
 
@@ -160,11 +167,13 @@ def read_runs(args: ScriptArguments, data: Collection) -> list[Evaluation]:
     """
     evaluations = []
     for given in args.run_file:
-        name, equals, path = given.partition("=")
-        name, path = (name, path) if equals and not Path(given).exists() else (Path(given).stem, given)
+        name, path = split_run(given)
         run = read_run(path)
         if not run.keys() & data.qrels.keys():
             raise ValueError(f"{path}: has none of the {len(data.qrels):,} judged queries; is it a run on other data?")
+        depth, deepest = search_depth(args.metrics, len(data.documents)), max(map(len, run.values()))
+        if deepest < depth:
+            print_line(f"{path}: has {deepest:,} documents of a query at most, and the metrics look at {depth:,}")
         if missing := [query for query in data.qrels if query not in run]:
             print_line(f"{path}: {len(missing):,} judged queries have no hits, such as {missing[0]}; they count as 0")
         evaluations.append(evaluate_run(name, run, data, args.metrics))
@@ -184,7 +193,7 @@ def print_results(results: Results, group_by: Sequence[str], titled: bool) -> No
     for name in group_by:
         names = [evaluation.system for evaluation in results.evaluations]
         rows = [
-            {name: row.group, "queries": row.queries, **dict(zip(names, row.means))}
+            {"group": row.group, "queries": row.queries, **dict(zip(names, row.means))}
             | ({f"{names[-1]} over {names[0]}": str(row.difference)} if row.difference else {})
             for row in results.groups[name]
         ]
@@ -243,11 +252,18 @@ def check_flags(args: ScriptArguments) -> None:
     test = Path(args.test_file)
     collection = test / "corpus.jsonl", test / "queries.jsonl", test / "qrels" / f"{args.split or 'test'}.tsv"
     outputs = [file for file in (args.output_file, args.report, args.export_errors) if file]
+    inputs = [test, *collection, corpus_file(test), args.docs_file, args.qrels, args.vectors, args.learn_weights]
+    inputs += [*args.also, *(split_run(given)[1] for given in args.run_file)]
     for file in outputs:
-        refuse_overwriting(file, test, args.docs_file, args.qrels, *collection, corpus_file(test))
+        refuse_overwriting(file, *inputs)
         check_writable(file)
-    if len({Path(file).resolve() for file in outputs}) < len(outputs):
-        raise ValueError(f"{', '.join(outputs)}: two outputs in one file; name another one")
+    folders = [folder for folder in (args.run_dir, args.report and plots_folder(args.report)) if folder]
+    taken = [Path(place).resolve() for place in (*outputs, *folders)]
+    if len({*taken}) < len(taken) or {*taken[len(outputs) :]} & {file.parent for file in taken[: len(outputs)]}:
+        raise ValueError(f"{', '.join(map(str, taken))}: two outputs in one place; name another one")
+    for name in filter(None, inputs):
+        if args.run_dir and Path(name).resolve().parent == Path(args.run_dir).resolve():
+            raise ValueError(f"--run-dir {args.run_dir}: {name} is read from there; name another folder")
     if args.report:
         if Path(args.report).suffix.lower() not in (".html", ".htm"):
             raise ValueError(f"--report {args.report}: it is a page; name a file that ends in .html")

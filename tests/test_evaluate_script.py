@@ -143,7 +143,7 @@ BAD = {
     "errors over input": (["--test-file", "{tmp}/good.json", "--export-errors", "{tmp}/good.json"], "it is read, too"),
     "errors over figures": (
         ["--test-file", "{tmp}/good.json", "--output-file", "{tmp}/o.json", "--export-errors", "{tmp}/o.json"],
-        "two outputs in one file; name another one",
+        "two outputs in one place; name another one",
     ),
     "errors of words": (
         ["--test-file", "{tmp}/good.json", "--search", "splade", "bm25", "--errors", "3"],
@@ -219,7 +219,7 @@ def test_a_difference_is_said_with_its_chance_and_what_is_asked_by_group(beir, t
     sentence = next(line for line in lines if line.startswith("splade-tiny is as good as BM25: RR@10 "))
     assert sentence.endswith("; 0 won, 2 tied, 0 lost")
     place = lines.index("RR@10 by query length")
-    assert lines[place + 1].split("  ")[0] == "query length" and lines[place + 2].startswith("1 to 3 words        2")
+    assert lines[place + 1].split()[0] == "group" and lines[place + 2].startswith("1 to 3 words        2")
     report = json.loads(out.read_text())
     assert report["comparisons"][0]["difference"]["mean"] == 0 and report["groups"]["query length"][0]["queries"] == 2
     assert report["flops"] > 0 and report["index_bytes"] > 0 and report["queries_per_second"] > 0
@@ -271,7 +271,7 @@ def test_vectors_in_a_file_are_searched_in_place_of_the_documents(beir, tmp_path
     lines = lines_of(run(SCRIPT, *options, *table, "--vectors", tmp_path / "v.npz"))
     rows = [next(line.split() for line in found if line.startswith("splade-tiny ")) for found in (whole, lines)]
     assert rows[0][:5] == rows[1][:5] and f"splade-tiny: 3 documents' vectors of {tmp_path / 'v.npz'}" in lines
-    message = "--metrics AP, R@9: give each a cutoff, such as AP@1000, where --vectors are searched"
+    message = "--metrics AP: give each a cutoff, such as AP@1000, where --vectors are searched"
     options += ["--test-file", beir, "--vectors", tmp_path / "v.npz"]
     fails_with_one_line(run(SCRIPT, *options, "--metrics", "AP", "R@9"), message)
     fails_with_one_line(run(SCRIPT, *options, "--baseline", "bm25"), "--baseline has no effect beside --vectors")
@@ -283,7 +283,7 @@ def test_what_tuning_lost_elsewhere_stands_in_tables_of_their_own(beir, tmp_path
     options = ["--test-file", beir, "--also", tmp_path / "other.json", "--compare", "splade-tiny", "--output-file", out]
     lines = lines_of(run(SCRIPT, "--model-dir", "splade-tiny", *options))
     assert f"{beir}: 3 documents, 2 queries" in lines and f"{tmp_path / 'other.json'}: 4 documents, 2 queries" in lines
-    assert len([line for line in lines if line.startswith("splade-tiny  ")]) == 4
+    assert len([line for line in lines if line.startswith(("splade-tiny  ", "splade-tiny (2)  "))]) == 4
     also = json.loads(out.read_text())["also"][str(tmp_path / "other.json")]
     assert also["queries"] == 2 and len(also["compared"]) == len(also["comparisons"]) == 1
 
@@ -310,7 +310,7 @@ def test_the_report_is_a_page_of_all_results_with_its_plots_beside_it(beir, tmp_
         (["--report", "{tmp}"], "is a folder, and a file is to be written there"),
         (["--report", "{tmp}/file/report.html"], "file: cannot write there: Not a directory"),
         (["--report", "{tmp}/beir/notes.html"], "notes.html: it is read, too, and would be overwritten"),
-        (["--report", "{tmp}/a.html", "--output-file", "{tmp}/a.html"], "a.html: two outputs in one file"),
+        (["--report", "{tmp}/a.html", "--output-file", "{tmp}/a.html"], "two outputs in one place"),
     ],
 )
 def test_a_report_that_cannot_be_written_is_refused_before_the_work(beir, tmp_path, given, message):
@@ -413,3 +413,32 @@ def test_a_comparison_that_cannot_be_made_is_one_line(options, message, tmp_path
     if "--drift" in options:
         options = [*options, "--drift-reference", "old.txt" if "empty.txt" in options else "old.jsonl"]
     fails_with_one_line(run(SCRIPT, "--model-dir", "splade-tiny", *options), message)
+
+
+def test_inputs_are_not_overwritten_by_any_output(beir, tmp_path):
+    options = ["--model-dir", "splade-tiny", "--test-file", beir]
+    (tmp_path / "runs").mkdir()
+    theirs = tmp_path / "runs" / "theirs.run"
+    theirs.write_text("q1 Q0 d1 1 2.0 run\n")
+    (tmp_path / "other.json").write_text(json.dumps(EXAMPLES))
+    for given, message in (
+        (["--run-file", f"x={theirs}", "--output-file", theirs], "it is read, too"),
+        (["--run-file", theirs, "--run-dir", tmp_path / "runs"], "is read from there; name another folder"),
+        (["--also", tmp_path / "other.json", "--output-file", tmp_path / "other.json"], "it is read, too"),
+        (["--run-dir", tmp_path / "o", "--output-file", tmp_path / "o"], "two outputs in one place"),
+        (["--run-dir", tmp_path / "o", "--output-file", tmp_path / "o" / "qrels.txt"], "two outputs in one place"),
+    ):
+        fails_with_one_line(run(SCRIPT, *options, *given), message)
+    assert theirs.read_text() == "q1 Q0 d1 1 2.0 run\n" and not (tmp_path / "o").exists()
+
+
+def test_vectors_of_other_documents_are_refused(beir, tmp_path):
+    (tmp_path / "v.jsonl").write_text('{"id": "elsewhere", "indices": [2417], "values": [1.0]}\n')
+    options = ["--model-dir", "splade-tiny", "--vectors", tmp_path / "v.jsonl", "--metrics", "RR@10", "--test-file"]
+    fails_with_one_line(run(SCRIPT, *options, beir), "v.jsonl: has none of the 3 judged documents")
+    (tmp_path / "test.json").write_text(json.dumps(EXAMPLES))
+    fails_with_one_line(run(SCRIPT, *options, tmp_path / "test.json"), "examples name no documents that --vectors have")
+    lines = [{"id": "d1", "indices": [2417], "values": [w]} for w in (3.0, 1.0)]
+    (tmp_path / "v.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
+    said = lines_of(run(SCRIPT, *options, beir))
+    assert f"{tmp_path / 'v.jsonl'}: 2 of 3 judged documents have no vector there" in said

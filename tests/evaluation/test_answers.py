@@ -3,9 +3,11 @@
 import numpy as np
 import pytest
 
-from utils.evaluation.answers import find_answers, format_bytes
+from utils.evaluation.answers import find_answers, format_bytes, last_comparisons, worse_groups
 from utils.evaluation.collection import Collection
+from utils.evaluation.comparison import compare
 from utils.evaluation.results import Results, gather_results
+from utils.evaluation.significance import paired_difference
 from utils.evaluation.systems import Costs, Evaluation
 
 
@@ -55,7 +57,7 @@ def test_a_group_is_worse_where_its_whole_interval_is_below_zero():
     results = compared(differences)
     worse = answers(results)["For whom is it worse?"]
     assert worse.startswith(f"new is below old by place, first: {results.groups['place'][0].difference}, 10 queries. ")
-    assert "of 2, one in forty is below 0 by chance" in worse and "rest" not in worse
+    assert "of 2, one in forty is found worse by chance" in worse and "rest" not in worse
 
 
 def test_what_is_worse_on_another_collection_is_said():
@@ -81,3 +83,28 @@ def test_costs_are_those_that_are_known():
 def test_sizes_are_in_decimal_units():
     sizes = {0: "0 bytes", 999: "999 bytes", 1000: "1.0 kB", 4_210_000: "4.2 MB", 3 * 10**12: "3,000.0 GB"}
     assert {size: format_bytes(size) for size in sizes} == sizes
+
+
+def test_a_group_of_few_queries_is_not_worse_for_sure():
+    differences = np.full(40, 0.2)
+    differences[:3] = -0.3
+    results = compared(differences)
+    rows = [
+        row._replace(queries=3, difference=paired_difference(np.zeros(3), np.full(3, 0.3)))
+        for row in results.groups["place"]
+    ]
+    assert all(row.difference.high < 0 and not row.sure for row in rows)
+    assert not worse_groups(results._replace(groups={"place": rows}))
+
+
+def test_the_last_system_is_compared_with_each_other_one():
+    systems = [
+        Evaluation(name, {"AP": 0.0}, {"AP": np.arange(20.0) % (i + 2)}, {})
+        for i, name in enumerate(("bm25", "untuned", "tuned", "hybrid"))
+    ]
+    results = Results("data", Collection([], {}, {}), systems, "AP", compare(systems, "AP", 2), {})
+    assert [(pair.system, pair.baseline) for pair in last_comparisons(results)] == [
+        ("hybrid", "bm25"),
+        ("hybrid", "untuned"),
+        ("hybrid", "tuned"),
+    ]

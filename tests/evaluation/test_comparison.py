@@ -80,7 +80,22 @@ def test_a_difference_next_to_nothing_takes_more_queries_than_anybody_judges():
 
 def test_few_queries_and_many_pairs_are_no_error():
     (pair,) = compare([evaluation("a", [0.5]), evaluation("b", [1.0])], "AP")
-    assert pair.verdict == "undecided" and pair.effect == 0 and pair.adjusted_p == 1
+    assert pair.verdict == "undecided" and pair.effect is None and pair.adjusted_p == 1
     assert compare([evaluation("a", [0.5])], "AP") == []
     many = compare([evaluation(str(i), np.arange(9) % (i + 2)) for i in range(6)], "AP")
     assert len(many) == 15 and all(pair.adjusted_p >= pair.difference.p for pair in many)
+
+
+def test_differences_of_rounding_are_none():
+    values = np.full(30, 1 / 3)
+    (pair,) = compare([evaluation("a", values), evaluation("b", np.where(np.arange(30) < 15, 1 - 2 / 3, values))], "AP")
+    assert (pair.verdict, pair.ties, pair.difference.mean) == ("undecided", 30, 0)
+
+
+@pytest.mark.parametrize(("queries", "needed"), [(1, 7), (3, 7), (5, 7)])
+def test_as_many_queries_are_needed_as_a_test_takes_where_all_differ_alike(queries, needed):
+    (pair,) = compare([evaluation("a", np.full(queries, 0.5)), evaluation("b", np.full(queries, 1.0))], "AP")
+    assert pair.verdict == "undecided" and pair.needed == needed and f"takes about {needed} queries" in str(pair)
+    (enough,) = compare([evaluation("a", np.full(needed, 0.5)), evaluation("b", np.full(needed, 1.0))], "AP")
+    assert enough.verdict == "better"
+    assert queries_needed(2.0, least=9) == 9

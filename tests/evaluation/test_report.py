@@ -188,7 +188,7 @@ def test_matched_terms_are_marked_and_expansions_told_apart(two, tmp_path):
     expansions = [item.text_content().split()[0] for item in page.xpath("//li[@class='expansion']")]
     assert expansions == ["cherry", "fruit"]
     shown = text(page.get_element_by_id("errors"))
-    assert "Right: d1, rank 3, score 4.25" in shown and "Wrong: d2, not found, score 5.00" in shown
+    assert "Right: d1, rank 3, score 4.25" in shown and "Wrong: d2, beyond the first hits, score 5.00" in shown
     assert (
         "the sea is ahead" in shown
         and "0.250 in place of 0.750" in shown

@@ -86,3 +86,11 @@ def test_another_systems_run_is_ranked_by_its_scores_and_has_no_costs():
 def test_a_row_leaves_out_what_is_not_known():
     row = Evaluation("a", {"AP": 0.5}, {}, {}, Costs(doc_terms=3.0), description="how").row()
     assert row == {"model": "a", "AP": 0.5, "doc_terms": 3.0, "description": "how"}
+
+
+def test_a_run_is_kept_as_deep_as_the_metrics_look():
+    documents = [Document(id=f"d{i}", text=f"apples number {i}") for i in range(300)]
+    data = Collection(documents, {"q": "apples"}, {"q": {"d299": 1}})
+    for metrics, depth in ((["RR@10"], 100), (["R@200"], 200), (["AP"], 300)):
+        found = evaluate_bm25(data, metrics, "en")
+        assert len(found.run["q"]) == depth and evaluate_run("again", found.run, data, metrics).means == found.means

@@ -94,3 +94,17 @@ def test_ids_with_spaces_outlive_a_run(tmp_path):
     run = {"query one": {"a document": 2.0, "b": 0.1 + 0.2}}
     write_run(tmp_path / "run", "my system, hybrid", run)
     assert read_run(tmp_path / "run") == run
+
+
+@pytest.mark.parametrize("grade", ["2147483647", "-9999999", "1e300"])
+def test_grades_that_trec_evals_library_cannot_count_are_refused(grade, tmp_path):
+    (tmp_path / "qrels").write_text(f"q1 0 d1 1\nq1 0 d2 {grade}\n")
+    with pytest.raises(ValueError, match="line 2: expected .* a whole number up to a million"):
+        read_qrels(tmp_path / "qrels")
+
+
+def test_ids_and_queries_with_odd_spaces_stay_on_their_lines(tmp_path):
+    write_run(tmp_path / "run", "a", {"q\u2028one": {"d\tone": 1.0, "d\ntwo": 0.5}})
+    assert read_run(tmp_path / "run") == {"q one": {"d one": 1.0, "d two": 0.5}}
+    (tmp_path / "topics").write_text("1\tred\u2028fruit\x0cbowl\n")
+    assert read_topics(tmp_path / "topics") == {"1": "red fruit bowl"}

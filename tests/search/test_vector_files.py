@@ -71,3 +71,16 @@ def test_what_is_no_file_of_vectors_is_named(files, tmp_path):
 def test_vectors_of_another_vocabulary_are_refused(files, name):
     with pytest.raises(ValueError, match="has terms outside of the model's 2,000; it is of another model"):
         list(read_vectors(files / name, 2000))
+
+
+def test_damage_anywhere_in_a_file_of_vectors_is_one_error(files, tmp_path):
+    content = (files / "v.npz").read_bytes()
+    rng = np.random.default_rng(0)
+    for place in rng.integers(0, len(content), 120):
+        broken = bytearray(content)
+        broken[place] ^= 1 << int(rng.integers(8))
+        (tmp_path / "v.npz").write_bytes(broken)
+        try:
+            list(read_vectors(tmp_path / "v.npz", 30522))
+        except ValueError as error:
+            assert "v.npz: " in str(error)

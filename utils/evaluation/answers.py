@@ -39,10 +39,10 @@ def last_comparisons(results: Results) -> list[Comparison]:
 
 
 def worse_groups(results: Results) -> list[tuple[str, GroupRow]]:
-    """Return the groups on which the last system is below the first by the whole of the interval, the worst first, each
-    with what it is grouped by."""
-    rows = [(name, row) for name, rows in results.groups.items() for row in rows if row.difference]
-    return sorted((pair for pair in rows if pair[1].difference.high < 0), key=lambda pair: pair[1].difference.mean)
+    """Return the groups on which the last system is below the first by more than chance, the worst first, each with
+    what it is grouped by."""
+    rows = [(name, row) for name, rows in results.groups.items() for row in rows if row.sure]
+    return sorted((pair for pair in rows if pair[1].difference.mean < 0), key=lambda pair: pair[1].difference.mean)
 
 
 def _alone(results: Results) -> str:
@@ -64,7 +64,7 @@ def _worse(everything: Sequence[Results]) -> list[str]:
     if not found:
         sentences.append(f"In none of the {count:,} groups of queries is {last} below {first} by more than chance.")
     elif count > 1:
-        sentences.append(f"Each interval is its group's own; of {count:,}, one in forty is below 0 by chance.")
+        sentences.append(f"Each group is tested by itself; of {count:,}, one in forty is found worse by chance.")
     for other in everything[1:]:
         sentences += [f"On {other.name}: {pair}." for pair in last_comparisons(other) if pair.verdict == "worse"]
     return sentences

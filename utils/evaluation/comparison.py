@@ -7,7 +7,7 @@ from typing import NamedTuple
 import numpy as np
 from scipy.stats import norm
 
-from utils.evaluation.significance import Difference, paired_difference
+from utils.evaluation.significance import ROUNDING, Difference, paired_difference, paired_differences
 from utils.evaluation.systems import Evaluation
 
 CHANCE = 0.05  # a difference that chance makes more rarely, by its adjusted p, is one
@@ -21,7 +21,7 @@ class Comparison(NamedTuple):
     Attributes:
         difference: mean, 95 % interval and p of this pair alone.
         adjusted_p: p by Holm's method over all pairs that were compared.
-        effect: mean difference over its standard deviation (Cohen's d of paired values); 0 where all are equal.
+        effect: mean difference over its standard deviation (Cohen's d of paired values); None where that is 0.
         wins, ties, losses: queries on which the system is above, equal, below.
         needed: so many queries as these would show a difference of this size with the probability POWER; None where
             there is a difference, where the means are equal, or where it is more than MAX_NEEDED.
@@ -32,7 +32,7 @@ class Comparison(NamedTuple):
     metric: str
     difference: Difference
     adjusted_p: float
-    effect: float
+    effect: float | None
     wins: int
     ties: int
     losses: int
@@ -90,12 +90,12 @@ def _compare(
     values: tuple[np.ndarray, np.ndarray],
     pairs: int,
 ) -> Comparison:
-    above = values[0] - values[1]
+    above = paired_differences(*values)
     spread = float(above.std(ddof=1)) if len(above) > 1 else 0.0
-    effect = difference.mean / spread if spread else 0.0
+    effect = difference.mean / spread if spread > ROUNDING else None
     needed = None
-    if adjusted_p >= CHANCE and effect:
-        needed = queries_needed(effect, CHANCE / pairs)
+    if adjusted_p >= CHANCE and difference.mean:
+        needed = queries_needed(effect, CHANCE / pairs, len(above) + 1)
     counts = (int(part.sum()) for part in (above > 0, above == 0, above < 0))
     return Comparison(system.system, baseline.system, metric, difference, adjusted_p, effect, *counts, needed)
 
@@ -110,12 +110,19 @@ def adjust_by_holm(chances: Sequence[float]) -> list[float]:
     return adjusted.tolist()
 
 
-def queries_needed(effect: float, chance: float = CHANCE) -> int | None:
+def queries_needed(effect: float | None, chance: float = CHANCE, least: int = 1) -> int | None:
     """Return how many queries show a difference of this effect size with the probability POWER, two-sided, where chance
     alone shows one in `chance` of cases (normal approximation of the paired t-test; Sakai 2016, Topic set size design);
-    None for more than MAX_NEEDED."""
-    needed = math.ceil(((norm.isf(chance / 2) + norm.isf(1 - POWER)) / effect) ** 2)
-    return needed if needed <= MAX_NEEDED else None
+    None for more than MAX_NEEDED.
+
+    Args:
+        effect: None for a difference that is the same for each query.
+        least: so many at least, as it is not seen with fewer. Also at least as many as a randomization test takes to
+            give a p below `chance`, which is 2 / 2^queries for a difference on the same side for each.
+    """
+    least = max(least, math.ceil(math.log2(2 / chance)) + 1)
+    needed = math.ceil(((norm.isf(chance / 2) + norm.isf(1 - POWER)) / effect) ** 2) if effect else least
+    return max(least, needed) if needed <= MAX_NEEDED else None
 
 
 def _probability(p: float) -> str:

@@ -85,14 +85,18 @@ class Drift(NamedTuple):
     @property
     def needed(self) -> int | None:
         """How many new units would show a share of LARGE, where these do not: samples diverge the less, the larger they
-        are."""
-        if self.verdict != "undecided":
+        are. None where the reference is the smaller sample, so that more new ones do not help."""
+        if self.verdict != "undecided" or len(self.new) > len(self.reference) or self.detectable >= 1:
             return None
         return round(len(self.new) * (self.detectable / LARGE) ** (1 / EXPONENT))
 
     def conclusion(self) -> str:
         """Return the verdict as a sentence."""
         kind, p = self.new.kind, f"p {self.p:.3f}"
+        if self.verdict == "undecided" and not self.needed:
+            return (
+                f"not enough to tell ({p}): the reference is {len(self.reference):,}, the new {kind} {len(self.new):,}"
+            )
         if self.verdict == "undecided":
             return (
                 f"not enough to tell ({p}): with about {self.needed:,} new {kind} it would be, these are "

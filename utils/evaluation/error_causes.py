@@ -27,6 +27,7 @@ BRIDGED = 0.1  # share of the wrong passage's score from which on the query's wo
 # Share of the lead by terms that neither the query's nor the wrong passage's text has that expansions are blamed for:
 # such terms also come of the words that both texts have.
 BLAME = 0.5
+NAMED_COST = 0.005  # of the score, that a word or term adds at least; less is 0.00 where it is shown
 NAMED = 3  # words or terms that an explanation names
 
 
@@ -59,14 +60,20 @@ class AskedQuery(NamedTuple):
         """Return the rarest of the words, for a sentence."""
         return _enumerate(sorted(words, key=lambda word: (-self.words[word], word)))
 
-    def name_ahead(self, lead: np.ndarray, part: np.ndarray) -> str:
+    def name_ahead(self, lead: np.ndarray, part: np.ndarray, without: Collection[str] = ()) -> str:
         """Return, for a sentence, what makes up most of a lead (by term) within a part of the terms (a mask): words of
-        the query, and terms that are no word's tokens."""
+        the query, `without` some, and terms that are no word's tokens."""
         lead = lead * part
-        costs = {word: float(lead[tokens].sum()) for word, tokens in self.tokens.items() if part[tokens].any()}
+        costs = {
+            word: float(lead[tokens].sum())
+            for word, tokens in self.tokens.items()
+            if part[tokens].any() and word not in without
+        }
         others = part & ~np.any([*self.tokens.values(), np.zeros_like(part)], axis=0)
         costs |= {self.terms[place]: float(lead[place]) for place in np.flatnonzero(others)}
-        return _enumerate(word for word in sorted(costs, key=lambda word: (-costs[word], word)) if costs[word] > 0)
+        return _enumerate(
+            word for word in sorted(costs, key=lambda word: (-costs[word], word)) if costs[word] >= NAMED_COST
+        )
 
 
 class SeenDocument(NamedTuple):
@@ -208,10 +215,8 @@ def _main_part(query: AskedQuery, right: SeenDocument, wrong: SeenDocument, lead
             words = query.name_rarest(query.words) or "them"
             return Cause(NOT_EXPANDED, f"the right passage has no words of the query, and no expansion to {words}")
     if name == NOT_EXPANDED:
-        words = query.name_ahead(lead, not_right)
-        return Cause(
-            name, f"the wrong passage has {words} of the query, which the right one neither has nor expands to"
-        )
+        words = query.name_ahead(lead, not_right, right.words) or "more"
+        return Cause(name, f"the wrong passage has {words} of the query, which the right one's text has not")
     if name == WRONG_EXPANSION:
         words = query.name_ahead(lead, ~query.has | not_wrong)
         return Cause(name, f"the wrong passage is ahead by {words}, which it or the query is only expanded to")

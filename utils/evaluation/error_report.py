@@ -40,7 +40,7 @@ def _describe(error: QueryError, against: str, metric: str) -> list[str]:
 
 
 def _describe_document(side: str, document: JudgedDocument) -> list[str]:
-    rank = f"rank {document.rank}" if document.rank else "not found"
+    rank = f"rank {document.rank}" if document.rank else "beyond the first hits"
     terms = (f"{row['term']} {row['in query']:.2f} x {row['in passage']:.2f}" for row in document.terms[:LEADING_TERMS])
     return [
         f"   {side} {document.id}, {rank}, score {document.score:.2f}: {document.snippet}",
@@ -62,6 +62,8 @@ def write_seeds(path: str | Path, analysis: ErrorAnalysis, data: Collection, met
             cause=error.cause,
             explanation=error.explanation,
             words=[term for term, _ in error.lead],
+            right=error.right and error.right.id,
+            wrong=error.wrong and error.wrong.id,
         )
         for error in analysis.errors
     ]

@@ -11,13 +11,13 @@ from utils.console import progress_bar
 from utils.evaluation.collection import Collection
 from utils.evaluation.error_causes import MISSING, AskedQuery, SeenDocument, find_cause
 from utils.evaluation.metrics import score_run
+from utils.evaluation.significance import ROUNDING
 from utils.evaluation.systems import Evaluation
 from utils.search.analyzer import PAIRED_CHARACTER
 from utils.search.lexical import TermCounter
 from utils.search.searcher import DocumentSearch, EncodedQuery, explain_terms, shared_terms, snippet
 from utils.search.store import StoredPassage
 
-ROUNDING = 1e-9  # differences of a metric's values up to this are none
 AGREED_RANK = 3  # systems agree on a wrong document that both rank as high as this, near the right one
 RARE_SHARE, RARE_DOCUMENTS = 0.01, 2  # of the documents, or that many; a word in no more of them is rare
 SHOWN_TERMS = 10  # heaviest terms that a document is shown with, and terms that an error is

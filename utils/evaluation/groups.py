@@ -27,6 +27,13 @@ class GroupRow(NamedTuple):
     means: list[float]
     difference: Difference | None
 
+    @property
+    def sure(self) -> bool:
+        """Whether chance makes a difference like this in less than one of 20 groups, by interval and test."""
+        return (
+            bool(self.difference) and self.difference.p < 0.05 and not self.difference.low <= 0 <= self.difference.high
+        )
+
 
 def group_queries(data: Collection, language: str | None = None) -> dict[str, Grouping]:
     """Return the groups of the queries, by what they are grouped by: `query length`, `words in the answer` (the share
@@ -36,6 +43,8 @@ def group_queries(data: Collection, language: str | None = None) -> dict[str, Gr
     if data.documents:
         groups["words in the answer"] = _word_groups(data, language)
     for name in dict.fromkeys(name for fields in data.fields.values() for name in fields):
+        if name in groups:
+            continue
         values = {query: data.fields[query][name] for query in data.queries if name in data.fields.get(query, {})}
         if 2 <= len(set(values.values())) <= MAX_VALUES:
             groups[name] = values

@@ -84,7 +84,7 @@ def draw_groups(number: int, grouping: str, rows: Sequence[GroupRow], metric: st
     def draw(figure: Figure) -> None:
         axis = figure.subplots()
         axis.axvline(0, color=INK, linewidth=0.8)
-        colors = [WORSE if high < 0 else BETTER if low > 0 else COLORS[-1] for low, high in ends]
+        colors = [(WORSE if row.difference.mean < 0 else BETTER) if row.sure else COLORS[-1] for row in rows]
         axis.hlines(places, ends[:, 0], ends[:, 1], colors=colors, linewidth=2)
         axis.scatter(means, places, c=colors, s=36, zorder=3)
         axis.set_yticks(places, [f"{_short(row.group)} ({row.queries:,})" for row in rows])

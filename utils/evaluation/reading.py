@@ -44,6 +44,10 @@ def read_test_data(
         raise ValueError(f"{path}: --qrels judges a file of TREC's topics, whose documents --docs-file names")
     if path.is_dir():
         return read_collection(path, documents, split or "test", texts)
+    if not texts:
+        raise ValueError(
+            f"{path}: examples name no documents that `vectors` have; take a BEIR folder, or TREC's topics"
+        )
     if split:
         raise ValueError(f"{path}: a file of examples has no splits; --split is for a folder in the BEIR layout")
     examples = read_examples(path)

@@ -154,7 +154,7 @@ def _comparison_rows(results: Results) -> list[Row]:
             "over": pair.baseline,
             "difference (95 % interval)": str(pair.difference),
             "p (Holm)": "< 0.001" if pair.adjusted_p < 0.001 else f"{pair.adjusted_p:.3f}",
-            "effect size": f"{pair.effect:+.2f}",
+            "effect size": "-" if pair.effect is None else f"{pair.effect:+.2f}",
             "won": f"{pair.wins:,}",
             "tied": f"{pair.ties:,}",
             "lost": f"{pair.losses:,}",

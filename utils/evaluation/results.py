@@ -2,6 +2,7 @@
 
 import csv
 import re
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -71,8 +72,18 @@ def gather_results(
 ) -> Results:
     """Return the evaluations of systems with what they show together, for groups of queries too (`group_queries`), and
     with comparisons of those from place `first` on (`compare`)."""
+    evaluations = list(_number_names(evaluations))
     groups = {kind: compare_groups(grouping, data, evaluations, metric) for kind, grouping in groupings.items()}
     return Results(name, data, list(evaluations), metric, compare(evaluations, metric, first), groups)
+
+
+def _number_names(evaluations: Sequence[Evaluation]) -> Iterator[Evaluation]:
+    """Yield the evaluations, the second and further ones of a name with a number."""
+    seen: Counter[str] = Counter()
+    for evaluation in evaluations:
+        seen[evaluation.system] += 1
+        count = seen[evaluation.system]
+        yield evaluation if count == 1 else evaluation._replace(system=f"{evaluation.system} ({count})")
 
 
 def write_trec_files(folder: str | Path, results: Results) -> None:

@@ -6,6 +6,7 @@ import numpy as np
 from scipy.stats import bootstrap, permutation_test
 
 BATCH = 100  # resamples at a time; bounds memory, [batch, queries]
+ROUNDING = 1e-9  # differences of a metric's values up to this are none
 RESAMPLES = 10_000  # the ends of an interval then vary by about a hundredth of its width
 
 
@@ -21,6 +22,12 @@ class Difference(NamedTuple):
         return f"{self.mean:+.3f} ({self.low:+.3f} to {self.high:+.3f})"
 
 
+def paired_differences(values: np.ndarray, baseline: np.ndarray) -> np.ndarray:
+    """Return [queries] differences, 0 for those that rounding makes."""
+    differences = np.asarray(values - baseline, float)
+    return np.where(np.abs(differences) > ROUNDING, differences, 0.0)
+
+
 def paired_difference(values: np.ndarray, baseline: np.ndarray) -> Difference:
     """Return how far [queries] values of a metric are above a baseline's for the same queries.
 
@@ -29,7 +36,7 @@ def paired_difference(values: np.ndarray, baseline: np.ndarray) -> Difference:
     information retrieval evaluation); both with RESAMPLES resamples and seed 0. Where few queries differ, p is the one
     to trust.
     """
-    differences = values - baseline
+    differences = paired_differences(values, baseline)
     mean = float(differences.mean())
     if len(differences) < 2:  # SciPy has no answer for one
         return Difference(mean, mean, mean, 1.0)

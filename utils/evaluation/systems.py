@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from utils.console import progress_bar
+from utils.console import print_line, progress_bar
 from utils.evaluation.collection import Collection
 from utils.evaluation.metrics import DEFAULT_METRICS, score_run, search_depth
 from utils.evaluation.runs import RUN_DEPTH, Run
@@ -22,6 +22,7 @@ from utils.splade.encoder import SpladeEncoder
 from utils.splade.vectors import SparseVector, mean_terms
 
 PERCENTILES = (50, 95, 99)
+MAX_RUN = 1000  # documents of a query that are kept
 
 
 class Costs(NamedTuple):
@@ -29,7 +30,7 @@ class Costs(NamedTuple):
 
     Attributes:
         doc_terms: mean active terms of what is indexed: a document, or each passage of a long one.
-        query_terms: mean active terms of a query; 0 where no sparse vector is searched by.
+        query_terms: mean active terms of a query; both None where no sparse vectors are searched.
         flops: mean products of a query and what is indexed (FLOPS of Formal et al., arXiv 2109.10086): over the terms,
             the sum of the share of queries times the share of passages that have it.
         index_bytes: of the vectors that are searched, as they are kept.
@@ -53,7 +54,7 @@ class Evaluation(NamedTuple):
         system: its name.
         means: the figure over all queries, by metric.
         values: [queries] values by metric, in the order of the collection's judgments.
-        run: the best RUN_DEPTH documents of each query, as many as are searched for while it is timed.
+        run: the best documents of each query, as many as the metrics look at, RUN_DEPTH at least and MAX_RUN at most.
         costs: what it costs.
         long_documents: how many are searched by their passages.
         description: what there is to say of the system beyond its name.
@@ -106,8 +107,8 @@ def evaluate_search(
     found, queries = _measure(name, data, metrics, search.encode, rank)
     index, vectors = search.index, [query.vector for query in queries]
     costs = found.costs._replace(
-        doc_terms=index.mean_terms,
-        query_terms=mean_terms(vectors),
+        doc_terms=index.mean_terms if "splade" in search.legs else None,
+        query_terms=mean_terms(vectors) if "splade" in search.legs else None,
         flops=flops(vectors, index.term_frequencies(), index.counts()[1]) if search.legs == ["splade"] else None,
         index_bytes=index.vector_bytes(search.legs),
     )
@@ -156,7 +157,7 @@ def evaluate_vectors(
     """
     depth = search_depth(metrics, sys.maxsize)
     if depth == sys.maxsize:
-        names = ", ".join(metrics)
+        names = ", ".join(name for name in metrics if search_depth([name], sys.maxsize) == sys.maxsize)
         raise ValueError(f"`metrics` {names}: give each a cutoff, such as AP@1000, where `vectors` are searched")
     vectors, encode_ms = [], []
     model.encode_query(next(iter(data.queries.values())))
@@ -164,8 +165,13 @@ def evaluate_vectors(
         started = time.perf_counter()
         vectors.append(model.encode_query(text))
         encode_ms.append((time.perf_counter() - started) * 1000)
-    found = search_vectors(path, vectors, model.vocabulary_size, max(depth, RUN_DEPTH))
-    run = {query: dict(hits) for query, hits in zip(data.queries, found.hits)}
+    judged = {document for grades in data.qrels.values() for document in grades}
+    found = search_vectors(path, vectors, model.vocabulary_size, max(depth, RUN_DEPTH), judged)
+    if not found.known:
+        raise ValueError(f"{path}: has none of the {len(judged):,} judged documents; are they of other test data?")
+    if missing := len(judged) - len(found.known):
+        print_line(f"{path}: {missing:,} of {len(judged):,} judged documents have no vector there")
+    run = {query: dict(reversed(hits)) for query, hits in zip(data.queries, found.hits)}  # of an id, the best
     costs = Costs(
         doc_terms=float(found.frequencies.values.sum()) / found.documents,
         query_terms=mean_terms(vectors),
@@ -182,7 +188,8 @@ def evaluate_run(name: str, run: Run, data: Collection, metrics: Sequence[str] =
     own = data.own_documents()
     kept = {query: rank_hits(run.get(query, {}), own.get(query)) for query in data.qrels}
     means, values = score_run(data.qrels, kept.items(), metrics)
-    return Evaluation(name, means, values, {query: _first(hits) for query, hits in kept.items()})
+    count = _run_depth(search_depth(metrics, max(map(len, kept.values()))))
+    return Evaluation(name, means, values, {query: _first(hits, count) for query, hits in kept.items()})
 
 
 def rank_hits(hits: dict[str, float], left_out: str | None = None) -> dict[str, float]:
@@ -190,8 +197,13 @@ def rank_hits(hits: dict[str, float], left_out: str | None = None) -> dict[str, 
     return {name: hits[name] for name in sorted(hits, key=hits.get, reverse=True) if name != left_out}
 
 
-def _first(hits: dict[str, float]) -> dict[str, float]:
-    return dict(list(hits.items())[:RUN_DEPTH])
+def _run_depth(depth: int) -> int:
+    """Return how many documents of a query are kept where the metrics look at so many."""
+    return min(MAX_RUN, max(RUN_DEPTH, depth))
+
+
+def _first(hits: dict[str, float], count: int) -> dict[str, float]:
+    return dict(list(hits.items())[:count])
 
 
 def _measure(
@@ -205,7 +217,7 @@ def _measure(
     own, ids = data.own_documents(), [document.id for document in data.documents]
     spare = 1 if own else 0  # a query that is a document finds itself, too
     depth = search_depth(metrics, len(ids)) + spare
-    timed = RUN_DEPTH + spare
+    timed, kept_depth = RUN_DEPTH + spare, _run_depth(depth)
     encoded, kept, encode_ms, search_ms = [], {}, [], []
     search(encode(next(iter(data.queries.values()))), timed)  # first-call costs are not a query's latency
 
@@ -222,7 +234,7 @@ def _measure(
                 hits = search(encoded[-1], depth)
             left_out = own.get(query)
             scores = {ids[place]: score for place, score in hits if ids[place] != left_out}
-            kept[query] = _first(scores)
+            kept[query] = _first(scores, kept_depth)
             yield query, scores
 
     means, values = score_run(data.qrels, run(), metrics)

@@ -11,6 +11,7 @@ from utils.files import open_atomic
 
 QRELS_HEADERS = {"score", "relevance", "rel", "label", "grade"}  # names of the last column, on a first line of names
 
+MAX_GRADE = 10**6  # trec_eval's library counts with 32 bits
 LABEL = re.compile(r"^(number|topic|title)\s*:\s*", re.I)  # before the value of an element in TREC's older topics
 
 
@@ -38,7 +39,7 @@ def read_topics(path: str | Path) -> dict[str, str]:
 
 
 def _topic_lines(text: str, path: Path) -> Iterator[tuple[str, str, str]]:
-    for number, line in enumerate(text.splitlines(), 1):
+    for number, line in enumerate(text.split("\n"), 1):
         if line.strip():
             name, tab, query = line.partition("\t")
             if not tab:
@@ -72,18 +73,18 @@ def read_qrels(path: str | Path) -> dict[str, dict[str, int]]:
         OSError: the file cannot be read.
     """
     qrels: dict[str, dict[str, int]] = {}
-    for number, line in enumerate(_read_text(path).splitlines(), 1):
+    for number, line in enumerate(_read_text(path).split("\n"), 1):
         fields = [field.strip() for field in (line.split("\t") if "\t" in line else line.split())]
         if not any(fields) or (number == 1 and fields[-1].lower() in QRELS_HEADERS):
             continue
         try:
             query, *iteration, document, grade = fields
-            if len(iteration) > 1 or not float(grade).is_integer():
+            if len(iteration) > 1 or not float(grade).is_integer() or abs(float(grade)) > MAX_GRADE:
                 raise ValueError
         except ValueError:
             raise ValueError(
-                f"{path}: line {number}: expected query-id, corpus-id and a whole number, or TREC's four columns, "
-                f"not '{line.strip()[:80]}'"
+                f"{path}: line {number}: expected query-id, corpus-id and a whole number up to a million, or TREC's "
+                f"four columns, not '{line.strip()[:80]}'"
             ) from None
         value = int(float(grade))
         if qrels.setdefault(query, {}).setdefault(document, value) != value:
@@ -104,7 +105,7 @@ def read_run(path: str | Path) -> dict[str, dict[str, float]]:
         OSError: the file cannot be read.
     """
     run: dict[str, dict[str, float]] = {}
-    for number, line in enumerate(_read_text(path).splitlines(), 1):
+    for number, line in enumerate(_read_text(path).split("\n"), 1):
         if not line.strip():
             continue
         fields = line.split("\t") if line.count("\t") == 5 else line.split()
@@ -143,8 +144,8 @@ def write_qrels(path: str | Path, qrels: Mapping[str, Mapping[str, int]]) -> Non
 
 
 def _line(*fields: object) -> str:
-    """Return a line, with tabs where an id has a space in it."""
-    parts = [str(field) for field in fields]
+    """Return a line, with tabs where an id has a space in it; other space in an id becomes that."""
+    parts = [re.sub(r"\s", " ", str(field)) for field in fields]
     return ("\t" if any(" " in part for part in parts) else " ").join(parts) + "\n"
 
 

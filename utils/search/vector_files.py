@@ -2,7 +2,8 @@
 
 import json
 import zipfile
-from collections.abc import Iterator, Sequence
+import zlib
+from collections.abc import Collection, Iterator, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -13,7 +14,19 @@ from utils.console import progress_bar
 from utils.records import read_json_records
 from utils.splade.vectors import SparseVector, to_csr
 
+STORED_BYTES = 6  # of a term in an index: its number, and a weight of two bytes
 BLOCK = 10_000  # vectors at a time
+# What reading a damaged archive raises, from the archive's table to an array's values.
+DAMAGED = (
+    zipfile.BadZipFile,
+    zlib.error,
+    NotImplementedError,
+    RuntimeError,
+    LookupError,
+    TypeError,
+    ValueError,
+    EOFError,
+)
 
 Block = tuple[list[str], scipy.sparse.csr_array]  # ids, and [vectors, vocabulary] weights
 
@@ -25,17 +38,21 @@ class FileSearch(NamedTuple):
         hits: (id, score) of each query, best first; those of equal scores in the file's order.
         frequencies: in how many vectors each term is active.
         documents: how many vectors there are.
-        bytes: of all vectors in memory.
+        bytes: of all vectors, as an index stores them.
+        known: those of the ids that were asked for that have a vector.
     """
 
     hits: list[list[tuple[str, float]]]
     frequencies: SparseVector
     documents: int
     bytes: int
+    known: set[str]
 
 
-def search_vectors(path: str | Path, queries: Sequence[SparseVector], vocabulary: int, top_k: int) -> FileSearch:
-    """Return what queries find in a file of vectors, by the dot product with each of them.
+def search_vectors(
+    path: str | Path, queries: Sequence[SparseVector], vocabulary: int, top_k: int, ids: Collection[str] = ()
+) -> FileSearch:
+    """Return what queries find in a file of vectors, by the dot product with each of them, and which of `ids` it has.
 
     Raises:
         ValueError: the file is broken, of another vocabulary, or holds words in place of indices.
@@ -45,21 +62,21 @@ def search_vectors(path: str | Path, queries: Sequence[SparseVector], vocabulary
     best = np.zeros((len(queries), 0), np.float32)  # [queries, hits]
     places = np.zeros((len(queries), 0), np.int64)  # of the hits in the file
     names, counts, size = [], np.zeros(vocabulary, np.int64), 0
-    for ids, block in progress_bar(read_vectors(path, vocabulary), desc="searching", unit="blocks", leave=False):
-        size += block.data.nbytes + block.indices.nbytes
+    for block_ids, block in progress_bar(read_vectors(path, vocabulary), desc="searching", unit="blocks", leave=False):
+        size += STORED_BYTES * len(block.data)
         counts += np.bincount(block.indices, minlength=vocabulary)
-        numbers = np.broadcast_to(np.arange(len(names), len(names) + len(ids)), (len(queries), len(ids)))
+        numbers = np.broadcast_to(np.arange(len(names), len(names) + len(block_ids)), (len(queries), len(block_ids)))
         best = np.concatenate([best, (asked @ block.T).toarray()], axis=1)
         places = np.concatenate([places, numbers], axis=1)
         order = np.argsort(-best, axis=1, kind="stable")[:, :top_k]
         best, places = np.take_along_axis(best, order, 1), np.take_along_axis(places, order, 1)
-        names += ids
+        names += block_ids
     hits = [
         [(names[place], float(score)) for place, score in zip(row, scores) if score > 0]
         for row, scores in zip(places.tolist(), best)
     ]
     active = counts.nonzero()[0]
-    return FileSearch(hits, SparseVector(active, counts[active]), len(names), size)
+    return FileSearch(hits, SparseVector(active, counts[active]), len(names), size, set(ids).intersection(names))
 
 
 def read_vectors(path: str | Path, vocabulary: int) -> Iterator[Block]:
@@ -120,7 +137,7 @@ def _read_matrix(path: Path) -> Iterator[Block]:
                     rows = (len(bounds) - 1, int(shape[1]))
                     block = (parts[1], parts[0].astype(np.int32, copy=False), bounds - bounds[0])
                     yield ids[start : start + BLOCK], scipy.sparse.csr_array(block, shape=rows)
-    except (zipfile.BadZipFile, KeyError, ValueError, EOFError) as error:
+    except DAMAGED as error:
         raise ValueError(f"{path}: is no file of vectors that embedder.py wrote, or a damaged one: {error}") from None
 
 
