@@ -251,7 +251,12 @@ def add_seeded(
         kept, beyond = cap_per_document(kept, args.balance, args.seed)
         rejected += beyond
     line = f"{len(additions):,} more training examples of {len(chosen):,} passages near {len(plan.seeds):,} queries"
-    return kept, line + (f", {len(same):,} left out that say what these say" if same else "")
+    if same:
+        line += f", {len(same):,} left out that say what these say"
+    judged = {document for seed in plan.seeds for document in seed.judged}
+    if unknown := judged - families.family_of.keys():
+        line += f"; {len(unknown):,} of {len(judged):,} judged documents are not among the documents"
+    return kept, line
 
 
 def parse_args() -> ScriptArguments:

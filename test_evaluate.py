@@ -50,7 +50,7 @@ from utils.evaluation.groups import group_queries
 from utils.evaluation.metrics import DEFAULT_METRICS, check_metrics, search_depth
 from utils.evaluation.reading import read_test_data
 from utils.evaluation.report import plots_folder, write_report
-from utils.evaluation.results import Results, gather_results, write_trec_files
+from utils.evaluation.results import Results, gather_results, is_trec_file, write_trec_files
 from utils.evaluation.systems import (
     Evaluation,
     evaluate_bm25,
@@ -243,33 +243,39 @@ def searches_by_model(args: ScriptArguments) -> bool:
     return last == "splade" or (last == "hybrid" and "splade" in parts) or bool(args.learn_weights)
 
 
+def check_outputs(args: ScriptArguments) -> None:
+    """Check that all outputs can be written, each in a place of its own.
+
+    Raises:
+        ValueError, OSError: one cannot.
+    """
+    test = Path(args.test_file)
+    collection = test / "corpus.jsonl", test / "queries.jsonl", test / "qrels" / f"{args.split or 'test'}.tsv"
+    inputs = [test, *collection, corpus_file(test), args.docs_file, args.qrels, args.vectors, args.learn_weights]
+    inputs += [*args.also, *(split_run(given)[1] for given in args.run_file)]
+    outputs = [file for file in (args.output_file, args.report, args.export_errors) if file]
+    for file in outputs:
+        refuse_overwriting(file, *inputs)
+        check_writable(file)
+    folders = [folder for folder in (args.run_dir, args.report and plots_folder(args.report)) if folder]
+    for folder in folders:
+        check_writable(folder, folder=True)
+    places = [Path(place).resolve() for place in (*outputs, *folders)]
+    if len({*places}) < len(places) or any(is_trec_file(file, args.run_dir) for file in outputs):
+        raise ValueError(f"{', '.join(map(str, (*outputs, *folders)))}: two outputs in one place; name another one")
+    if overwritten := [name for name in filter(None, inputs) if is_trec_file(name, args.run_dir)]:
+        raise ValueError(f"--run-dir {args.run_dir}: {overwritten[0]} is read from there; name another folder")
+    if args.report and Path(args.report).suffix.lower() not in (".html", ".htm"):
+        raise ValueError(f"--report {args.report}: it is a page; name a file that ends in .html")
+
+
 def check_flags(args: ScriptArguments) -> None:
     """Check what can be checked before anything is read.
 
     Raises:
         ValueError, OSError: flags do not fit, or a file cannot be written.
     """
-    test = Path(args.test_file)
-    collection = test / "corpus.jsonl", test / "queries.jsonl", test / "qrels" / f"{args.split or 'test'}.tsv"
-    outputs = [file for file in (args.output_file, args.report, args.export_errors) if file]
-    inputs = [test, *collection, corpus_file(test), args.docs_file, args.qrels, args.vectors, args.learn_weights]
-    inputs += [*args.also, *(split_run(given)[1] for given in args.run_file)]
-    for file in outputs:
-        refuse_overwriting(file, *inputs)
-        check_writable(file)
-    folders = [folder for folder in (args.run_dir, args.report and plots_folder(args.report)) if folder]
-    taken = [Path(place).resolve() for place in (*outputs, *folders)]
-    if len({*taken}) < len(taken) or {*taken[len(outputs) :]} & {file.parent for file in taken[: len(outputs)]}:
-        raise ValueError(f"{', '.join(map(str, taken))}: two outputs in one place; name another one")
-    for name in filter(None, inputs):
-        if args.run_dir and Path(name).resolve().parent == Path(args.run_dir).resolve():
-            raise ValueError(f"--run-dir {args.run_dir}: {name} is read from there; name another folder")
-    if args.report:
-        if Path(args.report).suffix.lower() not in (".html", ".htm"):
-            raise ValueError(f"--report {args.report}: it is a page; name a file that ends in .html")
-        check_writable(plots_folder(args.report), folder=True)
-    if args.run_dir:
-        check_writable(args.run_dir, folder=True)
+    check_outputs(args)
     check_metrics(args.metrics)
     lexical = args.baseline or {"bm25", "hybrid"} & {*args.search}
     refuse_idle_flags(

@@ -133,11 +133,14 @@ BAD = {
     "no documents": (["--test-file", "{tmp}/good.json", "--docs-file", ""], "argument --docs-file: must not be empty"),
     "run of others": (["--test-file", "{tmp}/good.json", "--run-file", "x={tmp}/other.run"], "none of the 2 judged"),
     "broken run": (["--test-file", "{tmp}/good.json", "--run-file", "{tmp}/good.json"], "line 1: expected a run's"),
-    "missing run": (["--test-file", "{tmp}/good.json", "--run-file", "x={tmp}/none"], "none"),
+    "missing run": (["--test-file", "{tmp}/good.json", "--run-file", "x={tmp}/none"], "No such file"),
     "judgments of examples": (["--test-file", "{tmp}/good.json", "--qrels", "{tmp}/other.run"], "--docs-file names"),
     "a split elsewhere": (["--test-file", "ir_datasets:x", "--split", "dev"], "leave out --docs-file, --split"),
     "the same data twice": (["--test-file", "{tmp}/good.json", "--also", "{tmp}/good.json"], "is the test data"),
-    "a file for runs": (["--test-file", "{tmp}/good.json", "--run-dir", "{tmp}/good.json"], "good.json"),
+    "a file for runs": (
+        ["--test-file", "{tmp}/good.json", "--run-dir", "{tmp}/good.json"],
+        "cannot write there: Not a directory",
+    ),
     "unwritable output": (["--test-file", "{tmp}/good.json", "--output-file", "{tmp}"], "is a folder"),
     "unwritable errors": (["--test-file", "{tmp}/good.json", "--export-errors", "{tmp}"], "is a folder"),
     "errors over input": (["--test-file", "{tmp}/good.json", "--export-errors", "{tmp}/good.json"], "it is read, too"),
@@ -429,6 +432,7 @@ def test_inputs_are_not_overwritten_by_any_output(beir, tmp_path):
         (["--run-dir", tmp_path / "o", "--output-file", tmp_path / "o" / "qrels.txt"], "two outputs in one place"),
     ):
         fails_with_one_line(run(SCRIPT, *options, *given), message)
+    lines_of(run(SCRIPT, *options, "--run-dir", tmp_path / "all", "--output-file", tmp_path / "all" / "metrics.json"))
     assert theirs.read_text() == "q1 Q0 d1 1 2.0 run\n" and not (tmp_path / "o").exists()
 
 

@@ -99,7 +99,7 @@ def test_ids_with_spaces_outlive_a_run(tmp_path):
 @pytest.mark.parametrize("grade", ["2147483647", "-9999999", "1e300"])
 def test_grades_that_trec_evals_library_cannot_count_are_refused(grade, tmp_path):
     (tmp_path / "qrels").write_text(f"q1 0 d1 1\nq1 0 d2 {grade}\n")
-    with pytest.raises(ValueError, match="line 2: expected .* a whole number up to a million"):
+    with pytest.raises(ValueError, match=r"line 2: expected .* a whole number up to a million"):
         read_qrels(tmp_path / "qrels")
 
 

@@ -52,7 +52,9 @@ def test_extractive_queries_are_added_where_queries_fail_and_the_test_data_stay(
     counts = Counter(example.source for example in examples)
     added = counts - plain
     assert set(added) == {f"{failing}.txt"} and added.total() >= 2
-    assert f"seeded      {added.total()} more training examples of 1 passages near 2 queries" in done.stdout
+    assert (
+        f"seeded      {added.total()} more training examples of 1 passages near 2 queries; 1 of 2 judged" in done.stdout
+    )
     assert len({(example.query, example.positive_id) for example in examples}) == len(examples)
     for part in ("_validation", "_test"):
         assert seeded[part].read_bytes() == files[part].read_bytes()

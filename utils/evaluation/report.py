@@ -2,7 +2,6 @@
 
 import math
 import re
-from collections import Counter
 from collections.abc import Iterator, Sequence
 from datetime import datetime
 from pathlib import Path
@@ -107,22 +106,12 @@ def plots_folder(path: str | Path) -> Path:
 
 
 def _with_short_names(results: Results) -> Results:
-    """Return results in which no two systems have the same name, and no name of a group is long."""
-    seen: Counter[str] = Counter()
-    evaluations = []
-    for system in results.evaluations:
-        seen[system.system] += 1
-        times = seen[system.system]
-        evaluations.append(system._replace(system=f"{system.system} ({times})") if times > 1 else system)
-    names = [system.system for system in evaluations]
-    pairs = [(other, system) for place, system in enumerate(names) for other in names[:place]]
-    compared = zip(pairs[len(pairs) - len(results.comparisons) :], results.comparisons)  # the first may not be judged
-    comparisons = [pair._replace(baseline=baseline, system=system) for (baseline, system), pair in compared]
+    """Return results in which no name of a group is long."""
     groups = {
         _cut(name, NAME_LETTERS): [row._replace(group=_cut(row.group, NAME_LETTERS)) for row in rows]
         for name, rows in results.groups.items()
     }
-    return results._replace(evaluations=evaluations, comparisons=comparisons, groups=groups)
+    return results._replace(groups=groups)
 
 
 def _quality_row(system: Evaluation) -> Row:

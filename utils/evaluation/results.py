@@ -104,6 +104,13 @@ def write_trec_files(folder: str | Path, results: Results) -> None:
                 writer.writerow([query, evaluation.system, *values, results.data.queries[query]])
 
 
+def is_trec_file(path: str | Path, folder: str | Path | None) -> bool:
+    """Return whether `write_trec_files` may write a file at this path, if it is given the folder."""
+    path = Path(path)
+    named = path.suffix == ".run" or path.name in ("qrels.txt", "values.csv")
+    return bool(folder) and named and path.resolve().parent == Path(folder).resolve()
+
+
 def _file_names(evaluations: Sequence[Evaluation]) -> Iterator[str]:
     """Yield a name for each system's file, of letters that every file system takes, none twice."""
     taken: set[str] = set()
