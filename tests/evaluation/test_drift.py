@@ -143,6 +143,13 @@ def test_the_verdict_is_of_the_certainty_and_of_the_size(settings, expected, sai
     assert bool(found.reasons()) == (expected not in ("none", "undecided"))
 
 
+def test_a_small_reference_is_not_made_up_for_by_new_documents():
+    found = verdict(p=0.02, detectable=0.5)
+    small = found._replace(reference=Units(documents=found.reference.documents[:5]))
+    assert small.needed is None and small.conclusion().endswith("the reference is 5, the new documents 40")
+    assert verdict(p=0.02, detectable=1.0).needed is None
+
+
 def test_a_shift_says_what_retraining_may_bring():
     lines = verdict(share=0.5, made=MadeQueries(300, 0.05, 0.01, 0.04, 0.02, 0.06)).reasons()
     assert lines[0] == (

@@ -19,6 +19,9 @@ from utils.evaluation.error_causes import (
     TOO_WEAK,
     UNJUDGED,
     WRONG_EXPANSION,
+    AskedQuery,
+    SeenDocument,
+    find_cause,
 )
 from utils.evaluation.errors import analyze_errors
 from utils.evaluation.systems import evaluate_run, evaluate_search
@@ -196,3 +199,24 @@ def test_what_is_not_below_the_baseline_is_no_error(tiny):
 def test_a_search_without_the_model_cannot_be_explained(tiny):
     with pytest.raises(ValueError, match="this search is by bm25"):
         analyze(tiny, "red fruit", {"right": "crimson berries", "wrong": "red fruit"}, {"right": 1}, kind="bm25")
+
+
+def test_a_word_that_the_right_text_has_in_another_form_is_not_named_as_missing():
+    both = np.array([True, True])
+    query = AskedQuery(
+        terms=["def", "shell"],
+        weights=np.ones(2),
+        has=both,
+        words={"deflection": 2.0, "shell": 1.0},
+        cut=[],
+        split=[],
+        tokens={"deflection": np.array([True, False]), "shell": np.array([False, True])},
+    )
+    seen = {"has": ~both, "heaviest": 1.0, "words": ["deflection"], "all_words": ["deflection"]}
+    right = SeenDocument("deflections", np.array([0.0, 0.2]), highest_weights=np.array([0.0, 0.2]), **seen)
+    seen = {"has": both, "heaviest": 1.0, "words": ["deflection", "shell"], "all_words": ["deflection", "shell"]}
+    wrong = SeenDocument("shell deflection", np.ones(2), highest_weights=np.ones(2), **seen)
+    assert find_cause(query, right, wrong) == (
+        "expansion missing",
+        "the wrong passage has 'shell' of the query, which the right one's text has not",
+    )

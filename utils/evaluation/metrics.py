@@ -31,7 +31,9 @@ def check_metrics(metrics: Sequence[str]) -> None:
         try:
             PROVIDERS.calc_aggregate([measure], {"query": {"document": 1}}, {"query": {"document": 1.0}})
         except Exception as error:  # of whichever library computes the metric
-            raise ValueError(f"metric '{name}' cannot be computed here: {use}") from error
+            raise ValueError(
+                f"metric '{name}' cannot be computed here, some by pyndeval or cwl-eval alone: {use}"
+            ) from error
 
 
 def search_depth(metrics: Sequence[str], documents: int) -> int:
