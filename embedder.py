@@ -501,8 +501,8 @@ def write_lines(path: str, encoder: SpladeEncoder, encoded: Encoded, words: bool
 
 
 def write_matrix(path: str, encoder: SpladeEncoder, encoded: Encoded) -> tuple[int, int]:
-    """Write vectors as the rows of a CSR matrix, as scipy.sparse.load_npz reads it, with the array `ids`: a JSON list
-    in bytes, since an array of texts has room for the longest in each place."""
+    """Write vectors as the rows of a CSR matrix, as scipy.sparse.load_npz reads it, with the arrays `ids`, a JSON list
+    in bytes, since an array of texts has room for the longest in each place, and `model`, the model's fingerprint."""
     ids, vectors = [], []
     for document, vector in encoded:
         ids.append(document.id)
@@ -510,7 +510,9 @@ def write_matrix(path: str, encoder: SpladeEncoder, encoded: Encoded) -> tuple[i
     matrix = to_csr(vectors, encoder.vocabulary_size)
     parts = {name: getattr(matrix, name) for name in ("data", "indices", "indptr", "shape")}
     with replacing(path) as unfinished, unfinished.open("wb") as file:
-        np.savez_compressed(file, format="csr", **parts, ids=np.frombuffer(json.dumps(ids).encode(), np.uint8))
+        notes = {"ids": json.dumps(ids), "model": encoder.fingerprint}
+        notes = {name: np.frombuffer(text.encode(), np.uint8) for name, text in notes.items()}
+        np.savez_compressed(file, format="csr", **parts, **notes)
     return len(ids), matrix.nnz
 
 

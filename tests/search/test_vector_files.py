@@ -73,6 +73,13 @@ def test_vectors_of_another_vocabulary_are_refused(files, name):
         list(read_vectors(files / name, 2000))
 
 
+def test_vectors_of_another_model_are_refused(files, tiny):
+    assert len(list(read_vectors(files / "v.npz", tiny.vocabulary_size, tiny.fingerprint))) == 1
+    with pytest.raises(ValueError, match=r"v\.npz: is of another model; encode the documents with this one"):
+        list(read_vectors(files / "v.npz", tiny.vocabulary_size, "another"))
+    assert list(read_vectors(files / "v.jsonl", tiny.vocabulary_size, "another"))  # it does not say
+
+
 def test_damage_anywhere_in_a_file_of_vectors_is_one_error(files, tmp_path):
     content = (files / "v.npz").read_bytes()
     rng = np.random.default_rng(0)

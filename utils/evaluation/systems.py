@@ -166,7 +166,7 @@ def evaluate_vectors(
         vectors.append(model.encode_query(text))
         encode_ms.append((time.perf_counter() - started) * 1000)
     judged = {document for grades in data.qrels.values() for document in grades}
-    found = search_vectors(path, vectors, model.vocabulary_size, max(depth, RUN_DEPTH), judged)
+    found = search_vectors(path, vectors, model.vocabulary_size, max(depth, RUN_DEPTH), judged, model.fingerprint)
     if not found.known:
         raise ValueError(f"{path}: has none of the {len(judged):,} judged documents; are they of other test data?")
     if missing := len(judged) - len(found.known):

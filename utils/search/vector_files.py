@@ -50,19 +50,29 @@ class FileSearch(NamedTuple):
 
 
 def search_vectors(
-    path: str | Path, queries: Sequence[SparseVector], vocabulary: int, top_k: int, ids: Collection[str] = ()
+    path: str | Path,
+    queries: Sequence[SparseVector],
+    vocabulary: int,
+    top_k: int,
+    ids: Collection[str] = (),
+    model: str | None = None,
 ) -> FileSearch:
     """Return what queries find in a file of vectors, by the dot product with each of them, and which of `ids` it has.
 
+    Args:
+        model: fingerprint of the queries' model; a .npz file has that of its own.
+
     Raises:
-        ValueError: the file is broken, of another vocabulary, or holds words in place of indices.
+        ValueError: the file is broken, of another model or vocabulary, or holds words in place of indices.
         OSError: it cannot be read.
     """
     asked = to_csr(queries, vocabulary)
     best = np.zeros((len(queries), 0), np.float32)  # [queries, hits]
     places = np.zeros((len(queries), 0), np.int64)  # of the hits in the file
     names, counts, size = [], np.zeros(vocabulary, np.int64), 0
-    for block_ids, block in progress_bar(read_vectors(path, vocabulary), desc="searching", unit="blocks", leave=False):
+    for block_ids, block in progress_bar(
+        read_vectors(path, vocabulary, model), desc="searching", unit="blocks", leave=False
+    ):
         size += STORED_BYTES * len(block.data)
         counts += np.bincount(block.indices, minlength=vocabulary)
         numbers = np.broadcast_to(np.arange(len(names), len(names) + len(block_ids)), (len(queries), len(block_ids)))
@@ -79,7 +89,7 @@ def search_vectors(
     return FileSearch(hits, SparseVector(active, counts[active]), len(names), size, set(ids).intersection(names))
 
 
-def read_vectors(path: str | Path, vocabulary: int) -> Iterator[Block]:
+def read_vectors(path: str | Path, vocabulary: int, model: str | None = None) -> Iterator[Block]:
     """Yield the vectors of a file a block at a time.
 
     Raises:
@@ -87,7 +97,10 @@ def read_vectors(path: str | Path, vocabulary: int) -> Iterator[Block]:
     """
     path = Path(path)
     count = 0
-    for ids, block in _read_matrix(path) if path.suffix.lower() == ".npz" else _read_lines(path):
+    matrix = path.suffix.lower() == ".npz"
+    if matrix and model and (own := _read_model(path)) and own != model:
+        raise ValueError(f"{path}: is of another model; encode the documents with this one")
+    for ids, block in _read_matrix(path) if matrix else _read_lines(path):
         if len(block.indices) and (block.indices.min() < 0 or block.indices.max() >= vocabulary):
             raise ValueError(f"{path}: has terms outside of the model's {vocabulary:,}; it is of another model")
         count += len(ids)
@@ -118,6 +131,15 @@ def _read_lines(path: Path) -> Iterator[Block]:
 
 def _stack(vectors: Sequence[SparseVector]) -> scipy.sparse.csr_array:
     return to_csr(vectors, 1 + max(int(vector.indices.max(initial=0)) for vector in vectors))
+
+
+def _read_model(path: Path) -> str | None:
+    """Return the fingerprint of the model that made a file, None where the file has none, or is damaged."""
+    try:
+        with zipfile.ZipFile(path) as archive:
+            return _read_member(archive, "model").tobytes().decode()
+    except DAMAGED:
+        return None
 
 
 def _read_matrix(path: Path) -> Iterator[Block]:
