@@ -43,19 +43,8 @@ def main(args: argparse.Namespace) -> None:
         write_collection(Path(name), texts, args)
         size = Path(name, "vectors.npz").stat().st_size
         started = time.perf_counter()
-        command = [
-            sys.executable,
-            "-c",
-            MEASURED,
-            SCRIPT,
-            "--model-dir",
-            model,
-            "--test-file",
-            name,
-            "--metrics",
-            *METRICS,
-        ]
-        command += ["--vectors", Path(name, "vectors.npz"), "--device", str(encoder.device)]
+        command = [sys.executable, "-c", MEASURED, SCRIPT, "--model-dir", model, "--test-file", name]
+        command += ["--vectors", Path(name, "vectors.npz"), "--device", str(encoder.device), "--metrics", *METRICS]
         done = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True, cwd=SCRIPT.parent)
         seconds = time.perf_counter() - started
     row = {"vectors": args.vectors, "queries": args.queries, "file, MB": size / 1e6, "seconds": seconds}

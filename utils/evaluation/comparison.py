@@ -7,10 +7,16 @@ from typing import NamedTuple
 import numpy as np
 from scipy.stats import norm
 
-from utils.evaluation.significance import ROUNDING, Difference, paired_difference, paired_differences
+from utils.evaluation.significance import (
+    CHANCE,
+    ROUNDING,
+    Difference,
+    format_chance,
+    paired_difference,
+    paired_differences,
+)
 from utils.evaluation.systems import Evaluation
 
-CHANCE = 0.05  # a difference that chance makes more rarely, by its adjusted p, is one
 POWER = 0.8  # chance to find a difference that is there, with as many queries as `needed` says
 MAX_NEEDED = 100_000  # queries; more would not be judged
 
@@ -46,7 +52,7 @@ class Comparison(NamedTuple):
         return "better" if self.difference.mean > 0 else "worse"
 
     def __str__(self) -> str:
-        figures = f"{self.metric} {self.difference}, p {_probability(self.adjusted_p)}; "
+        figures = f"{self.metric} {self.difference}, p {format_chance(self.adjusted_p)}; "
         figures += f"{self.wins:,} won, {self.ties:,} tied, {self.losses:,} lost"
         names = f"{self.system} is {{}} {self.baseline}: {figures}"
         if self.verdict != "undecided":
@@ -123,7 +129,3 @@ def queries_needed(effect: float | None, chance: float = CHANCE, least: int = 1)
     least = max(least, math.ceil(math.log2(2 / chance)) + 1)
     needed = math.ceil(((norm.isf(chance / 2) + norm.isf(1 - POWER)) / effect) ** 2) if effect else least
     return max(least, needed) if needed <= MAX_NEEDED else None
-
-
-def _probability(p: float) -> str:
-    return "below 0.001" if p < 0.001 else f"{p:.3f}"

@@ -6,7 +6,7 @@ from typing import NamedTuple
 import numpy as np
 
 from utils.evaluation.collection import Collection
-from utils.evaluation.significance import Difference, paired_difference
+from utils.evaluation.significance import CHANCE, Difference, paired_difference
 from utils.evaluation.systems import Evaluation
 from utils.languages import detect_language
 from utils.search.lexical import TermCounter
@@ -31,7 +31,9 @@ class GroupRow(NamedTuple):
     def sure(self) -> bool:
         """Whether chance makes a difference like this in less than one of 20 groups, by interval and test."""
         return (
-            bool(self.difference) and self.difference.p < 0.05 and not self.difference.low <= 0 <= self.difference.high
+            bool(self.difference)
+            and self.difference.p < CHANCE
+            and not self.difference.low <= 0 <= self.difference.high
         )
 
 

@@ -14,6 +14,7 @@ from utils.evaluation.answers import find_answers, format_bytes, last_comparison
 from utils.evaluation.errors import ErrorAnalysis, JudgedDocument, QueryError
 from utils.evaluation.plots import Plot, draw_differences, draw_groups, draw_latencies, draw_quality_against_costs
 from utils.evaluation.results import Results
+from utils.evaluation.significance import paired_differences
 from utils.evaluation.systems import PERCENTILES, Evaluation
 from utils.files import replacing_files, write_text
 from utils.html_page import render_page
@@ -61,7 +62,7 @@ def write_report(path: str | Path, everything: Sequence[Results], errors: ErrorA
         OSError: they cannot be written.
     """
     path = Path(path)
-    results, *others = [_with_short_names(results) for results in everything]
+    results, *others = [_cut_group_names(results) for results in everything]
     compared = len(results.evaluations) > 1
     groups = [
         draw_groups(number, name, rows[:GROUPS_DRAWN], results.metric) if compared else None
@@ -75,7 +76,7 @@ def write_report(path: str | Path, everything: Sequence[Results], errors: ErrorA
         "test_evaluate.py",
         results=results,
         date=f"{datetime.now().astimezone():%Y-%m-%d %H:%M %Z}",
-        findings=find_answers([results, *others], errors.causes if errors else {}),
+        answers=find_answers([results, *others], errors.causes if errors else {}),
         systems=[_quality_row(system) for system in results.evaluations],
         costs=[_cost_row(system) for system in results.evaluations],
         comparisons=_comparison_rows(results),
@@ -105,7 +106,7 @@ def plots_folder(path: str | Path) -> Path:
     return Path(path).with_name(f"{Path(path).stem}_plots")
 
 
-def _with_short_names(results: Results) -> Results:
+def _cut_group_names(results: Results) -> Results:
     """Return results in which no name of a group is long."""
     groups = {
         _cut(name, NAME_LETTERS): [row._replace(group=_cut(row.group, NAME_LETTERS)) for row in rows]
@@ -168,7 +169,7 @@ def _telling_queries(results: Results) -> tuple[list[ShownQuery], list[ShownQuer
     """Return the queries on which the last system is most below the first, and those on which it is most above."""
     first, last = results.evaluations[0], results.evaluations[-1]
     values = first.values[results.metric], last.values[results.metric]
-    differences = values[1] - values[0]
+    differences = paired_differences(values[1], values[0])
     order = np.argsort(differences, kind="stable").tolist()
     worst = [place for place in order[:QUERIES_SHOWN] if differences[place] < 0]
     best = [place for place in order[::-1][:QUERIES_SHOWN] if differences[place] > 0]

@@ -17,6 +17,7 @@ from transformers import PreTrainedTokenizerBase
 
 from utils.documents.normalization import split_words
 from utils.evaluation.comparison import adjust_by_holm
+from utils.evaluation.significance import format_chance
 
 PERMUTATIONS = 999
 BATCH = 50  # relabelings at a time; bounds memory, [vocabulary, batch]
@@ -214,8 +215,12 @@ class Finding(NamedTuple):
 
     def row(self) -> dict[str, Any]:
         """Return the row of a table."""
-        p = "below 0.001" if self.adjusted_p < 0.001 else f"{self.adjusted_p:.3f}"
-        return {"signal": self.name, "expected": self.expected, "found": self.found, "p": p}
+        return {
+            "signal": self.name,
+            "expected": self.expected,
+            "found": self.found,
+            "p": format_chance(self.adjusted_p),
+        }
 
 
 def find_shifts(signals: Sequence[Signal], new: Sequence[int], level: float, seed: int = 0) -> list[Finding]:

@@ -6,6 +6,7 @@ import numpy as np
 from scipy.stats import bootstrap, permutation_test
 
 BATCH = 100  # resamples at a time; bounds memory, [batch, queries]
+CHANCE = 0.05  # a difference that chance makes more rarely is one
 ROUNDING = 1e-9  # differences of a metric's values up to this are none
 RESAMPLES = 10_000  # the ends of an interval then vary by about a hundredth of its width
 
@@ -20,6 +21,11 @@ class Difference(NamedTuple):
 
     def __str__(self) -> str:
         return f"{self.mean:+.3f} ({self.low:+.3f} to {self.high:+.3f})"
+
+
+def format_chance(p: float) -> str:
+    """Return a p for a sentence or a table."""
+    return "below 0.001" if p < 0.001 else f"{p:.3f}"
 
 
 def paired_differences(values: np.ndarray, baseline: np.ndarray) -> np.ndarray:

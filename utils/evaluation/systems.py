@@ -186,13 +186,13 @@ def evaluate_vectors(
 def evaluate_run(name: str, run: Run, data: Collection, metrics: Sequence[str] = DEFAULT_METRICS) -> Evaluation:
     """Return what is in another system's run."""
     own = data.own_documents()
-    kept = {query: rank_hits(run.get(query, {}), own.get(query)) for query in data.qrels}
+    kept = {query: _rank_hits(run.get(query, {}), own.get(query)) for query in data.qrels}
     means, values = score_run(data.qrels, kept.items(), metrics)
     count = _run_depth(search_depth(metrics, max(map(len, kept.values()))))
     return Evaluation(name, means, values, {query: _first(hits, count) for query, hits in kept.items()})
 
 
-def rank_hits(hits: dict[str, float], left_out: str | None = None) -> dict[str, float]:
+def _rank_hits(hits: dict[str, float], left_out: str | None = None) -> dict[str, float]:
     """Return the scores by document, best first, without one document."""
     return {name: hits[name] for name in sorted(hits, key=hits.get, reverse=True) if name != left_out}
 

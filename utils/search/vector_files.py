@@ -16,17 +16,8 @@ from utils.splade.vectors import SparseVector, to_csr
 
 STORED_BYTES = 6  # of a term in an index: its number, and a weight of two bytes
 BLOCK = 10_000  # vectors at a time
-# What reading a damaged archive raises, from the archive's table to an array's values.
-DAMAGED = (
-    zipfile.BadZipFile,
-    zlib.error,
-    NotImplementedError,
-    RuntimeError,
-    LookupError,
-    TypeError,
-    ValueError,
-    EOFError,
-)
+# What reading a damaged archive raises, from its table to an array's values. An unknown compression is a RuntimeError.
+DAMAGED = (zipfile.BadZipFile, zlib.error, RuntimeError, LookupError, TypeError, ValueError, EOFError)
 
 Block = tuple[list[str], scipy.sparse.csr_array]  # ids, and [vectors, vocabulary] weights
 
