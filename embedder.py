@@ -58,7 +58,8 @@ from utils.records import Document
 from utils.search.base_index import BaseIndex
 from utils.search.dense import DenseEncoder
 from utils.search.locations import LAYOUT_FLAGS, SERVER_FLAGS, IndexLocation, add_server_arguments
-from utils.splade.encoder import SpladeEncoder
+from utils.splade.base_encoder import Encoder
+from utils.splade.opening import open_encoder
 from utils.splade.tokenization import check_texts
 from utils.splade.vector_lines import WINDOW, VectorLines
 from utils.splade.vectors import SparseMatrix, SparseVector, from_sparse_tensor, to_csr, to_sparse_tensor
@@ -94,7 +95,7 @@ class SpladeEmbedder:
         threads: int | None = None,
     ) -> None:
         quiet_libraries()
-        self.encoder = SpladeEncoder.from_pretrained(model_dir, device, max_length, precision, threads)
+        self.encoder = open_encoder(model_dir, device, max_length, precision, threads)
         self.encoder.check_positions(max_length=max_length)
 
     def generate_sparse_embeddings(
@@ -286,12 +287,12 @@ def _as_lists(vector: SparseVector) -> dict[str, list]:
     return {"indices": vector.indices.tolist(), "values": vector.values.tolist()}
 
 
-def _as_words(encoder: SpladeEncoder, vector: SparseVector) -> dict[str, float]:
+def _as_words(encoder: Encoder, vector: SparseVector) -> dict[str, float]:
     tokens = encoder.tokenizer.convert_ids_to_tokens(vector.indices.tolist())  # no two of them are the same
     return dict(zip(tokens, vector.values.tolist()))
 
 
-def _as_line(encoder: SpladeEncoder, document: Document, vector: SparseVector, words: bool) -> str:
+def _as_line(encoder: Encoder, document: Document, vector: SparseVector, words: bool) -> str:
     line: dict[str, Any] = {"id": document.id}
     if document.metadata:
         line["metadata"] = document.metadata
@@ -466,7 +467,7 @@ def encode(args: ScriptArguments) -> None:
         print_truncated(cut, count - kept, "texts", encoder.max_length)
 
 
-def open_lines(args: ScriptArguments, encoder: SpladeEncoder) -> VectorLines:
+def open_lines(args: ScriptArguments, encoder: Encoder) -> VectorLines:
     """Return the output file, to be written by this process or by those of torchrun together."""
     work = {
         "input": Path(args.input_file).resolve().name if args.input_file else None,
@@ -477,7 +478,7 @@ def open_lines(args: ScriptArguments, encoder: SpladeEncoder) -> VectorLines:
     return VectorLines(args.output_file, work, *process_place())
 
 
-def show_vectors(encoder: SpladeEncoder, encoded: Encoded, top_terms: int) -> int:
+def show_vectors(encoder: Encoder, encoded: Encoded, top_terms: int) -> int:
     """Print the heaviest terms of each text; return how many texts there were."""
     count = 0
     for document, vector in encoded:
@@ -490,7 +491,7 @@ def show_vectors(encoder: SpladeEncoder, encoded: Encoded, top_terms: int) -> in
     return count
 
 
-def write_lines(path: str, encoder: SpladeEncoder, encoded: Encoded, words: bool) -> tuple[int, int]:
+def write_lines(path: str, encoder: Encoder, encoded: Encoded, words: bool) -> tuple[int, int]:
     """Write vectors as JSON Lines to a pipe; return how many there are, and their terms."""
     count = terms = 0
     with open(path, "w", encoding="utf-8") as file:
@@ -500,7 +501,7 @@ def write_lines(path: str, encoder: SpladeEncoder, encoded: Encoded, words: bool
     return count, terms
 
 
-def write_matrix(path: str, encoder: SpladeEncoder, encoded: Encoded) -> tuple[int, int]:
+def write_matrix(path: str, encoder: Encoder, encoded: Encoded) -> tuple[int, int]:
     """Write vectors as the rows of a CSR matrix, as scipy.sparse.load_npz reads it, with the arrays `ids`, a JSON list
     in bytes, since an array of texts has room for the longest in each place, and `model`, the model's fingerprint."""
     ids, vectors = [], []

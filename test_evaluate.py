@@ -67,8 +67,9 @@ from utils.search.dense import DenseEncoder
 from utils.search.document_index import DocumentIndex
 from utils.search.searcher import SEARCHES, DocumentSearch
 from utils.search.settings import add_ranking_arguments, ranking_options
-from utils.splade.encoder import SpladeEncoder
+from utils.splade.base_encoder import Encoder
 from utils.splade.model_folder import read_model_folder
+from utils.splade.opening import open_encoder
 from utils.training_data.extractive import extractive_examples
 
 
@@ -99,7 +100,7 @@ class Setting(NamedTuple):
 
 
 def evaluate_searches(
-    name: str, model: SpladeEncoder, data: Collection, setting: Setting, others: list[Evaluation] | None = None
+    name: str, model: Encoder, data: Collection, setting: Setting, others: list[Evaluation] | None = None
 ) -> tuple[list[Evaluation], ErrorAnalysis | None]:
     """Evaluate each kind of search with a model, and one with the weights learned on judged queries, if there are any.
     With a list of `others`, the errors of the last are analyzed, too, against the first of all."""
@@ -139,7 +140,7 @@ def evaluate_model_on_all(
     """Evaluate a model on each collection, as `evaluate_searches` does; say what of their texts is cut. Errors are
     those on the first collection."""
     args = setting.args
-    model = SpladeEncoder.from_pretrained(name, args.device, args.max_length, precision, args.threads)
+    model = open_encoder(name, args.device, args.max_length, precision, args.threads)
     model.check_positions(max_length=args.max_length)
     label = f"{name} {precision}" if len(args.precision) > 1 else name
     found, analysis = {}, None
@@ -222,10 +223,10 @@ def check_model_drift(args: ScriptArguments) -> None:
     if args.index_dir and units[1].documents:
         raise ValueError(f"{args.drift}: holds documents; --index-dir is for the best scores of queries, leave it out")
     settings = args.device, args.max_length, "auto", args.threads
-    model, untuned = SpladeEncoder.from_pretrained(args.model_dir, *settings), None
+    model, untuned = open_encoder(args.model_dir, *settings), None
     if training and units[1].documents:
         try:
-            untuned = SpladeEncoder.from_pretrained(model.base_model, *settings)
+            untuned = open_encoder(model.base_model, *settings)
         except (ValueError, OSError) as error:
             print_line(f"what tuning gains is left out: {error}")
     with DocumentIndex(model, args.index_dir) if args.index_dir else contextlib.nullcontext() as index:

@@ -56,7 +56,8 @@ from utils.search.prompt import Prompt
 from utils.search.searcher import SEARCHES, DocumentSearch
 from utils.search.settings import add_ranking_arguments, ranking_options
 from utils.search.synonyms import Synonyms
-from utils.splade.encoder import SpladeEncoder
+from utils.splade.base_encoder import Encoder
+from utils.splade.opening import open_encoder
 from utils.splade.tokenization import check_text, check_texts
 from utils.training_data.feedback import check_feedback_file
 
@@ -73,14 +74,14 @@ def load_splade_model(
     device: str | None = None,
     precision: str = "auto",
     threads: int | None = None,
-) -> "tuple[PreTrainedTokenizerBase, SpladeEncoder, torch.device]":
+) -> "tuple[PreTrainedTokenizerBase, Encoder, torch.device]":
     """Load a model folder, a hub id, or `splade-tiny`; return (tokenizer, model, device).
 
     Raises:
         ValueError, OSError: the model or the device cannot be had.
     """
     quiet_libraries()
-    model = SpladeEncoder.from_pretrained(model_dir, device, precision=precision, threads=threads)
+    model = open_encoder(model_dir, device, precision=precision, threads=threads)
     return model.tokenizer, model, model.device
 
 
@@ -88,7 +89,7 @@ def retrieve_documents(
     query: str,
     documents: Sequence[str],
     tokenizer: "PreTrainedTokenizerBase",
-    model: SpladeEncoder,
+    model: Encoder,
     device: torch.device,
     top_k: int = 3,
 ) -> list[dict[str, Any]]:
@@ -123,7 +124,7 @@ def retrieve_documents(
 _last: tuple[list[str], DocumentSearch] | None = None
 
 
-def open_index(args: ScriptArguments) -> tuple[BaseIndex, SpladeEncoder]:
+def open_index(args: ScriptArguments) -> tuple[BaseIndex, Encoder]:
     """Open the index, or make one of the documents, and load its models."""
     location = None
     if args.docs_file:

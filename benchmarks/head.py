@@ -31,7 +31,7 @@ def main(args: argparse.Namespace) -> None:
         tokens = sorted(encoder.tokenize(texts), key=len)
         with torch.no_grad():
             padded = [{k: v.to(encoder.device) for k, v in encoder.pad([row]).items()} for row in tokens]
-            states = [encoder._head_inputs(**batch)[0] for batch in padded]
+            states = [encoder._hidden_states(**batch)[0] for batch in padded]
         projection = encoder.model.get_output_embeddings()
     lengths = [len(state) for state in states]
     weight, bias = projection.weight.detach(), projection.bias.detach()

@@ -7,8 +7,10 @@ import json
 from collections.abc import Iterator
 from pathlib import Path
 
+import torch
 from safetensors import SafetensorError
 from transformers import (
+    MODEL_FOR_MASKED_LM_MAPPING,
     AutoConfig,
     AutoModelForMaskedLM,
     AutoTokenizer,
@@ -99,8 +101,13 @@ def model_version(name: str | Path) -> str:
     return "\n".join(f"{file.relative_to(source)} {fingerprint(file)}" for file in files)
 
 
-def load_masked_lm(name: str | Path, subfolder: str = "") -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
+def load_masked_lm(
+    name: str | Path, subfolder: str = "", state: dict[str, torch.Tensor] | None = None
+) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
     """Load the masked language model and tokenizer called `name`, in float32; from `subfolder` of its folder if given.
+
+    Args:
+        state: weights by name, in place of those in its folder.
 
     Raises:
         ValueError: the model has no masked-LM head, cannot be read, or does not fit its config or its tokenizer.
@@ -109,13 +116,18 @@ def load_masked_lm(name: str | Path, subfolder: str = "") -> tuple[PreTrainedMod
     source = resolve_model(name)
     options = {"subfolder": subfolder, "trust_remote_code": False}
     with loading(name, "a masked language model"):
-        model, info = AutoModelForMaskedLM.from_pretrained(
-            source,
-            use_safetensors=True,
+        if state is None:
+            load, origin = AutoModelForMaskedLM.from_pretrained, {"use_safetensors": True, **options}
+        else:
+            source_config = AutoConfig.from_pretrained(source, **options)
+            load = MODEL_FOR_MASKED_LM_MAPPING[type(source_config)].from_pretrained
+            origin = {"config": source_config, "state_dict": state}
+        model, info = load(
+            source if state is None else None,
             dtype="float32",
             output_loading_info=True,
             ignore_mismatched_sizes=True,  # they are named below
-            **options,
+            **origin,
         )
         tokenizer = AutoTokenizer.from_pretrained(source, **options)
     if info["mismatched_keys"]:

@@ -57,7 +57,8 @@ def test_forward_and_gradients_are_those_of_the_plain_formula(lengths, vocabular
 def test_screening_misses_no_active_term_of_a_real_model(tiny):
     texts = ["how do wings make lift", "", "boundary layer " * 90, "a"]
     with torch.inference_mode():
-        hidden, lengths, weight, bias = tiny._head_inputs(**tiny.pad([t for t in tiny.tokenize(texts) if t]))
+        hidden, lengths = tiny._hidden_states(**tiny.pad([t for t in tiny.tokenize(texts) if t]))
+        weight, bias = tiny._projection
         expected = plain(hidden.double(), lengths, weight.double(), bias.double())
     for (terms, weights), row in zip(active_terms(hidden, lengths, weight, bias), expected):
         assert set(row.gt(1e-5).nonzero().flatten().tolist()) <= set(terms.tolist())

@@ -13,7 +13,7 @@ from utils.evaluation.drift_texts import Units
 from utils.evaluation.shift import Finding, GainLoss, MeanRise, NewWords, Signal, TermShift, count_words, find_shifts
 from utils.records import Chunk, Document, TrainingExample
 from utils.search.document_index import DocumentIndex
-from utils.splade.encoder import SpladeEncoder
+from utils.splade.base_encoder import Encoder
 from utils.splade.vectors import to_csr
 
 CHANCE = 0.01  # of a false alarm: a check is made again and again, once a week for one in two years
@@ -169,9 +169,9 @@ class Drift(NamedTuple):
 def check_drift(
     reference: Units,
     new: Units,
-    model: SpladeEncoder,
+    model: Encoder,
     make_examples: MakeExamples,
-    untuned: SpladeEncoder | None = None,
+    untuned: Encoder | None = None,
     index: DocumentIndex | None = None,
 ) -> Drift:
     """Return how far new documents or queries are from those that a model was trained on.
@@ -213,7 +213,7 @@ def equivalent_share(excess: float) -> float:
     return min(1.0, (max(0.0, excess) / UNRELATED) ** EXPONENT)
 
 
-def low_scores(sessions: Sequence[Sequence[str]], model: SpladeEncoder, index: DocumentIndex) -> MeanRise:
+def low_scores(sessions: Sequence[Sequence[str]], model: Encoder, index: DocumentIndex) -> MeanRise:
     """Return the signal that queries find less: the share of a session's queries whose best score in the index is in
     the lowest LOW_QUANTILE of all queries'."""
     queries = [query for session in sessions for query in session]
@@ -252,7 +252,7 @@ def _example(document: Document, make_examples: MakeExamples, seed: int = 0) -> 
     return random.Random(f"{seed} {document.id}").choice(examples) if examples else None
 
 
-def score_pairs(model: SpladeEncoder, pairs: Sequence[tuple[str, str]]) -> np.ndarray:
+def score_pairs(model: Encoder, pairs: Sequence[tuple[str, str]]) -> np.ndarray:
     """Return [pairs, pairs] a model's scores of each query for each document."""
     queries, documents = zip(*pairs)
     vectors = list(model.encode_stream(documents, show_progress=True))

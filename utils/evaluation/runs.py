@@ -9,7 +9,7 @@ from utils.evaluation.metrics import score_run
 from utils.search.document_index import DocumentIndex
 from utils.search.fusion import fuse
 from utils.search.lexical import BM25Index
-from utils.splade.encoder import SpladeEncoder
+from utils.splade.base_encoder import Encoder
 from utils.splade.vectors import mean_terms
 
 RUN_DEPTH = 100  # documents retrieved for a query
@@ -38,7 +38,7 @@ def bm25_run(data: Collection, index: BM25Index) -> Run:
     return {query: {data.documents[i].id: score for i, score in found} for query, found in zip(data.queries, hits)}
 
 
-def run_model(data: Collection, model: SpladeEncoder, metric: str) -> ModelRun:
+def run_model(data: Collection, model: Encoder, metric: str) -> ModelRun:
     """Return a SPLADE model's run, with the values of a metric as ir-measures spells it."""
     index = DocumentIndex(model)
     index.add(data.documents, show_progress=True)

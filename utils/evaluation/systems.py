@@ -18,7 +18,7 @@ from utils.search.document_index import DocumentIndex
 from utils.search.lexical import BM25Index
 from utils.search.searcher import DocumentSearch, EncodedQuery
 from utils.search.vector_files import search_vectors
-from utils.splade.encoder import SpladeEncoder
+from utils.splade.base_encoder import Encoder
 from utils.splade.vectors import SparseVector, mean_terms
 
 PERCENTILES = (50, 95, 99)
@@ -84,7 +84,7 @@ class Evaluation(NamedTuple):
 
 
 def index_collection(
-    model: SpladeEncoder,
+    model: Encoder,
     data: Collection,
     batch_size: int | None = None,
     language: str | None = None,
@@ -115,9 +115,7 @@ def evaluate_search(
     return found._replace(costs=costs, long_documents=index.long_documents)
 
 
-def evaluate_model(
-    name: str, model: SpladeEncoder, data: Collection, metrics: Sequence[str] = DEFAULT_METRICS
-) -> Evaluation:
+def evaluate_model(name: str, model: Encoder, data: Collection, metrics: Sequence[str] = DEFAULT_METRICS) -> Evaluation:
     """Return what a SPLADE model alone finds."""
     with index_collection(model, data) as index:
         return evaluate_search(name, DocumentSearch(index, model, "splade"), data, metrics)
@@ -146,7 +144,7 @@ def evaluate_bm25(
 
 
 def evaluate_vectors(
-    name: str, model: SpladeEncoder, path: str | Path, data: Collection, metrics: Sequence[str] = DEFAULT_METRICS
+    name: str, model: Encoder, path: str | Path, data: Collection, metrics: Sequence[str] = DEFAULT_METRICS
 ) -> Evaluation:
     """Return what a model's queries find in a file of documents' vectors, read a block at a time. The documents of the
     collection are not looked at; encoding is timed, searching is not.

@@ -23,7 +23,7 @@ from utils.search.ingestion import content_fingerprint, encode_documents, read_w
 from utils.search.legs import LEGS, Hit, Key, Vector, rank_documents
 from utils.search.lexical import K1, B, TermCounter
 from utils.search.store import StoredDocument, StoredPassage
-from utils.splade.encoder import SpladeEncoder
+from utils.splade.base_encoder import Encoder
 from utils.splade.vectors import SparseVector
 
 
@@ -55,7 +55,7 @@ class BaseIndex(ABC):
     kind: str  # what one can name another of
 
     def __init__(
-        self, model: SpladeEncoder | None, dense: DenseEncoder | None, place: str, write: bool, language: str | None
+        self, model: Encoder | None, dense: DenseEncoder | None, place: str, write: bool, language: str | None
     ) -> None:
         self.model, self.dense, self.long_documents = model, dense, 0
         self._place, self._write = place, write
@@ -133,7 +133,7 @@ class BaseIndex(ABC):
         number. One whose title and text are those of the index is not encoded again.
 
         Args:
-            batch_size: see `SpladeEncoder.encode_stream`.
+            batch_size: see `Encoder.encode_stream`.
 
         Raises:
             ValueError: the index was opened to be searched, or without a model; or a document's metadata are nothing

@@ -9,7 +9,7 @@ from utils.records import Document
 from utils.search.base_index import BaseIndex
 from utils.search.document_index import DocumentIndex
 from utils.search.searcher import DocumentSearch
-from utils.splade.encoder import SpladeEncoder
+from utils.splade.opening import open_encoder
 
 
 def search_with(search: DocumentSearch, model_name: str, index_dir: str | None = None) -> DocumentSearch:
@@ -19,7 +19,7 @@ def search_with(search: DocumentSearch, model_name: str, index_dir: str | None =
     Raises:
         ValueError, OSError: the model or the index cannot be had.
     """
-    model = SpladeEncoder.from_pretrained(model_name, search.model.device, precision=search.model.precision)
+    model = open_encoder(model_name, search.model.device, precision=search.model.precision)
     if index_dir:
         index = DocumentIndex(model, index_dir)
         print_line(f"{index_dir}: {index.describe()}, by {model_name}")

@@ -14,7 +14,7 @@ from utils.search.filters import Condition
 from utils.search.legs import LEGS, Vector
 from utils.search.mirror import EngineMirror
 from utils.search.store import PassageStore, StoredDocument, StoredPassage, document_of
-from utils.splade.encoder import SpladeEncoder
+from utils.splade.base_encoder import Encoder
 from utils.splade.vectors import SparseVector
 
 
@@ -42,7 +42,7 @@ class DocumentIndex(BaseIndex):
 
     def __init__(
         self,
-        model: SpladeEncoder | None,
+        model: Encoder | None,
         folder: str | Path | None = None,
         write: bool = False,
         language: str | None = None,

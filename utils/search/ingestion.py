@@ -13,7 +13,7 @@ from utils.records import Document, replace_surrogates
 from utils.search.dense import DenseEncoder
 from utils.search.passages import Passage, split_document
 from utils.search.store import StoredPassage
-from utils.splade.encoder import SpladeEncoder
+from utils.splade.base_encoder import Encoder
 from utils.splade.vectors import SparseVector
 
 READ_AHEAD = 256  # documents read together; the first of them are what the language is taken from
@@ -49,7 +49,7 @@ def read_windows(documents: Iterable[Document]) -> Iterator[list[Document]]:
 
 def encode_documents(
     windows: Iterable[Sequence[Document]],
-    model: SpladeEncoder,
+    model: Encoder,
     dense: DenseEncoder | None,
     count_words: Callable[[str], SparseVector],
     batch_size: int | None,
@@ -60,7 +60,7 @@ def encode_documents(
     Args:
         windows: documents whose tokens are counted together.
         count_words: of a passage, for BM25; it is first called after some documents have been read.
-        batch_size: see `SpladeEncoder.encode_stream`.
+        batch_size: see `Encoder.encode_stream`.
         bar: is advanced for each passage, and learns how many there are if it has a total.
     """
     waiting: deque[_Waiting] = deque()  # documents whose vectors are still to come

@@ -4,7 +4,7 @@ from utils.arguments import ScriptArguments, ScriptParser, number_in_range, posi
 from utils.search.base_index import BaseIndex
 from utils.search.dense import DenseEncoder
 from utils.search.document_index import DocumentIndex, models_of_index
-from utils.splade.encoder import SpladeEncoder
+from utils.splade.base_encoder import Encoder
 
 SERVER_FLAGS = "collection retries timeout"
 LAYOUT_FLAGS = "shards replicas upsert_points"
@@ -57,7 +57,7 @@ class IndexLocation:
 
     def open(
         self,
-        model: SpladeEncoder | None,
+        model: Encoder | None,
         dense: DenseEncoder | None = None,
         write: bool = False,
         language: str | None = None,

@@ -6,7 +6,7 @@ from typing import NamedTuple
 
 from utils.documents.chunking import find_headings, split_text
 from utils.documents.segments import code_blocks
-from utils.splade.encoder import SpladeEncoder
+from utils.splade.base_encoder import Encoder
 
 FILLED = 0.85  # share of the limit that parts are cut to have on average; most of them then fit at once
 
@@ -18,7 +18,7 @@ class Passage(NamedTuple):
     heading: str = ""
 
 
-def split_document(model: SpladeEncoder, text: str, tokens: int, title: str = "") -> list[Passage]:
+def split_document(model: Encoder, text: str, tokens: int, title: str = "") -> list[Passage]:
     """Split a text of so many tokens into passages that fit the model's limit, at the largest boundaries (paragraph,
     sentence, word); white space is one empty passage. Each begins with the title, as the text does, unless that takes
     more than half of the limit. A text that fits is one passage, as it is."""
@@ -47,7 +47,7 @@ def _main_heading(headings: list[tuple[int, str]], start: int, end: int) -> str:
     return headings[first + lengths.index(max(lengths))][1]
 
 
-def _split(model: SpladeEncoder, text: str, offset: int, tokens: int, limit: int) -> list[tuple[int, str]]:
+def _split(model: Encoder, text: str, offset: int, tokens: int, limit: int) -> list[tuple[int, str]]:
     """Split a text that begins at `offset` by characters, and again what is still longer than the limit, into
     (position, part)."""
     if tokens <= limit or len(text) == 1:

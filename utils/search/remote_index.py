@@ -20,7 +20,7 @@ from utils.search.legs import LEGS, Vector
 from utils.search.lexical import bm25_weights
 from utils.search.mirror import ID_FIELD
 from utils.search.store import StoredDocument, StoredPassage
-from utils.splade.encoder import SpladeEncoder
+from utils.splade.base_encoder import Encoder
 from utils.splade.vectors import EMPTY_VECTOR
 
 UPSERT_POINTS = 256  # passages that a request adds
@@ -55,7 +55,7 @@ class RemoteIndex(BaseIndex):
 
     def __init__(
         self,
-        model: SpladeEncoder | None,
+        model: Encoder | None,
         collection: PointCollection,
         write: bool = False,
         language: str | None = None,

@@ -20,7 +20,8 @@ from utils.models import load_config, loading, resolve_model
 from utils.search.dense import DenseEncoder, import_sentence_transformers, library_options
 from utils.search.lexical import BM25Index
 from utils.search.vector_cache import encode_cached
-from utils.splade.encoder import SpladeEncoder
+from utils.splade.base_encoder import Encoder
+from utils.splade.opening import open_encoder
 from utils.splade.vectors import to_csr
 
 SAMPLE_PAIRS = 2000  # random pairs that a scorer's mean and deviation are estimated from; more are slower to score
@@ -203,7 +204,7 @@ def open_scorer(
         return VectorScorer(name, index.query_matrix(queries), index.document_matrix())
     architecture = _architecture(name)
     if architecture.endswith("ForMaskedLM"):
-        return splade_scorer(name, SpladeEncoder.from_pretrained(name, device, threads=threads), queries, documents)
+        return splade_scorer(name, open_encoder(name, device, threads=threads), queries, documents)
     if architecture.endswith("ForSequenceClassification"):
         return CrossEncoderScorer(name, _open_cross_encoder(name, device), queries, documents, journal)
     dense = DenseEncoder(name, device)
@@ -224,7 +225,7 @@ def open_text_encoder(
     if architecture.endswith("ForSequenceClassification"):
         raise ValueError(f"'{name}' is a cross-encoder and has no vectors; name a dense or a SPLADE model")
     if architecture.endswith("ForMaskedLM"):
-        encoder = SpladeEncoder.from_pretrained(name, device, threads=threads)
+        encoder = open_encoder(name, device, threads=threads)
 
         def encode_sparse(texts: Sequence[str]) -> scipy.sparse.csr_array:
             rows = to_csr(encoder.encode(texts), encoder.vocabulary_size)
@@ -274,7 +275,7 @@ def _architecture(name: str) -> str:
     return (load_config(name).architectures or [""])[0]
 
 
-def splade_scorer(name: str, encoder: SpladeEncoder, queries: Sequence[str], documents: Sequence[str]) -> VectorScorer:
+def splade_scorer(name: str, encoder: Encoder, queries: Sequence[str], documents: Sequence[str]) -> VectorScorer:
     """Encode queries and documents with a loaded SPLADE model, and return their scorer."""
     encoder.eval()
     if encoder.query_weights is None:

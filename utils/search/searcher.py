@@ -13,7 +13,7 @@ from utils.search.filters import Condition
 from utils.search.legs import Hit, Key
 from utils.search.store import StoredDocument, StoredPassage
 from utils.search.synonyms import Synonyms
-from utils.splade.encoder import SpladeEncoder
+from utils.splade.base_encoder import Encoder
 from utils.splade.vectors import EMPTY_VECTOR, SparseVector
 
 SEARCHES = ("hybrid", "splade", "bm25", "dense")
@@ -52,7 +52,7 @@ class DocumentSearch:
     def __init__(
         self,
         index: BaseIndex,
-        model: SpladeEncoder,
+        model: Encoder,
         kind: str = "hybrid",
         synonyms: Synonyms | None = None,
         where: Sequence[Sequence[Condition]] = (),
@@ -202,7 +202,7 @@ class DocumentSearch:
 
 
 def explain_terms(
-    model: SpladeEncoder,
+    model: Encoder,
     query: SparseVector,
     passage: SparseVector,
     query_tokens: Container[int],

@@ -28,7 +28,7 @@ from utils.serving.batching import BatchWorker, Overloaded
 from utils.serving.gate import Access, Gate, error_body
 from utils.serving.metrics import Metrics
 from utils.serving.variants import FIRST, Outcome, assign_variant, session_id
-from utils.splade.encoder import SpladeEncoder
+from utils.splade.base_encoder import Encoder
 from utils.splade.vectors import SparseVector
 
 PAGE = Path(__file__).with_name("page.html")
@@ -199,7 +199,7 @@ class _Rejected(ValueError):
         self.status, self.kind = status, kind
 
 
-def _embed(model: SpladeEncoder, body: EmbedBody) -> list[list[dict[str, Any]]] | _Rejected:
+def _embed(model: Encoder, body: EmbedBody) -> list[list[dict[str, Any]]] | _Rejected:
     """Return the vectors of texts, each as [{"index", "value"}, ...]."""
     texts = [body.inputs] if isinstance(body.inputs, str) else body.inputs
     if not texts or not all(texts):

@@ -2,9 +2,8 @@
 
 import hashlib
 import threading
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
@@ -15,42 +14,29 @@ from utils.arguments import check_positive
 from utils.device import autocast, compute_dtype, resolve_device, use_threads
 from utils.files import replacing_files
 from utils.models import load_masked_lm
-from utils.splade import packing
+from utils.splade import packing, vnni
+from utils.splade.base_encoder import DEFAULT_MAX_LENGTH, DEFAULT_QUERY_MAX_LENGTH, Encoder
 from utils.splade.head import active_terms, splade_head
 from utils.splade.int8 import quantize
-from utils.splade.model_folder import MODEL_FILES, ModelConfig, read_model_folder, write_model_folder
-from utils.splade.projection import detach_projection
-from utils.splade.streaming import BatchEncoder
-from utils.splade.tokenization import TokenizationMixin, check_text, check_texts
-from utils.splade.vectors import EMPTY_VECTOR, SparseVector
+from utils.splade.int8_weights import read_int8_weights
+from utils.splade.model_folder import MODEL_FILES, ModelConfig, ModelFolder, read_model_folder, write_model_folder
+from utils.splade.projection import detach_projection, kept_terms
+from utils.splade.vectors import SparseVector
 
-DEFAULT_MAX_LENGTH, DEFAULT_QUERY_MAX_LENGTH = 512, 128  # tokens; limits of a model that does not say its own
 FINGERPRINT_SAMPLES = 1000  # numbers of each weight matrix that the fingerprint is made of
 TRACED_PRECISIONS = ("auto", "float32")  # precisions in which encode_query runs a traced float32 forward on the CPU
 
 _TRACE_LOCK = threading.Lock()  # torch.jit.trace keeps what it does in variables of its module
 
 
-class SpladeEncoder(TokenizationMixin, torch.nn.Module):
-    """SPLADE encoder: a term's weight is the maximum over a text's tokens of log(1 + relu(logit)), or of the logarithm
-    of 1 plus that (`activation`).
+class SpladeEncoder(Encoder, torch.nn.Module):
+    """SPLADE encoder in torch, which encodes and can be trained.
 
     Works with any masked language model of transformers whose logits are a linear projection of its last hidden
     states; the projection is taken out of the model's forward pass and runs in the fused head.
 
     Attributes:
         model: the masked language model. Inside the encoder its forward returns hidden states instead of logits.
-        tokenizer: its tokenizer.
-        max_length, query_max_length: limits in tokens for documents and queries.
-        truncated: how many texts the last `encode` or `encode_stream` of this thread cut to the limit.
-        name: what it was loaded by, "" for nothing.
-        base_model: name of the model that this one was fine-tuned from.
-        activation: log1p_relu or log1p_log1p_relu, see `utils.splade.model_folder.ModelConfig`.
-        precision: one of utils.device.PRECISIONS, for `encode`.
-        training_notes: how the model was trained; stored in splade_config.json.
-        query_weights: [vocabulary] for an inference-free query encoder, where a query's vector is the weights of its
-            own tokens (SPLADE-doc, arXiv 2109.10086, section 3.3; arXiv 2411.04403); None where the model encodes
-            queries too.
 
     Raises:
         ValueError: the model's logits are not a projection of its hidden states, or a limit leaves no room for a text.
@@ -66,26 +52,16 @@ class SpladeEncoder(TokenizationMixin, torch.nn.Module):
         precision: str = "auto",
         query_weights: torch.Tensor | None = None,
     ) -> None:
-        super().__init__()
+        super().__init__(tokenizer, None if query_weights is None else torch.nn.Parameter(query_weights))
         self.model = model.eval()
-        self.tokenizer = tokenizer
-        self.max_length = min(max_length, _position_limit(model, tokenizer))
-        self.query_max_length = query_max_length
-        self.query_weights = None if query_weights is None else torch.nn.Parameter(query_weights)
-        self.check_limits(max_length=self.max_length)
-        if query_weights is None:
-            self.query_max_length = min(query_max_length, self.max_length)
-            self.check_limits(query_max_length=self.query_max_length)
-        self.name = ""
+        self.set_limits(min(max_length, _position_limit(model, tokenizer)), query_max_length)
         self.base_model = base_model
-        self.activation = "log1p_relu"
         self.precision = precision
-        self.training_notes: dict[str, Any] = {}
-        self._truncated: dict[int, int] = {}  # by thread
-        self._decoded = {}
+        self._optimized_from: str | None = None  # fingerprint
+        self._in_int8 = False
+        self._kept_terms: np.ndarray | None = None
         detach_projection(model, tokenizer)
         self._can_pack = packing.enable_packing(model)
-        self._batch_encoder = BatchEncoder(self._encode_batch)
         self._traced_forward: Callable[[torch.Tensor], torch.Tensor] | None = None
 
     @classmethod
@@ -96,6 +72,7 @@ class SpladeEncoder(TokenizationMixin, torch.nn.Module):
         max_length: int | None = None,
         precision: str = "auto",
         threads: int | None = None,
+        folder: ModelFolder | None = None,
     ) -> "SpladeEncoder":
         """Load a model from a folder, a hub id or a name in utils.models.
 
@@ -103,9 +80,11 @@ class SpladeEncoder(TokenizationMixin, torch.nn.Module):
             max_length: limit in tokens for documents, which the model's number of positions bounds; None for the limit
                 that the model's files say.
             threads: see `utils.device.use_threads`.
+            folder: what the model's files say, if they have been read.
 
         Raises:
-            ValueError: a limit leaves no room for a text beside the special tokens.
+            ValueError: a limit leaves no room for a text beside the special tokens, or the model is a graph, which
+                `utils.splade.opening.open_encoder` opens.
             ValueError, OSError: see `utils.models.load_masked_lm` and `utils.device.resolve_device`.
         """
         check_positive(max_length=max_length)
@@ -113,9 +92,12 @@ class SpladeEncoder(TokenizationMixin, torch.nn.Module):
         use_threads(threads)
         torch.backends.cuda.enable_cudnn_sdp(False)  # cuDNN's attention builds a plan for every new shape of a batch
         compute_dtype(device, precision)  # an unknown precision fails before the model loads
-        folder = read_model_folder(name)
-        model, tokenizer = load_masked_lm(name, folder.subfolder)
+        folder = folder or read_model_folder(name)
         config, query_weights = folder.config, folder.query_weights
+        if config.weights in ("onnx", "openvino"):
+            raise ValueError(f"model '{name}' is a graph of {config.weights}, which only encodes; name its original")
+        state = read_int8_weights(name) if config.weights == "int8" else None
+        model, tokenizer = load_masked_lm(name, folder.subfolder, state)
         if query_weights is not None and len(query_weights) != model.config.vocab_size:
             raise ValueError(
                 f"model '{name}': {len(query_weights):,} query weights do not fit its vocabulary of "
@@ -126,16 +108,16 @@ class SpladeEncoder(TokenizationMixin, torch.nn.Module):
             tokenizer,
             max_length=max_length or config.max_length or min(DEFAULT_MAX_LENGTH, tokenizer.model_max_length),
             query_max_length=config.query_max_length or DEFAULT_QUERY_MAX_LENGTH,
-            base_model=config.base_model or str(name),
             precision=precision,
             query_weights=query_weights,
         )
-        encoder.name = str(name)
-        encoder.activation = config.activation
-        encoder.training_notes = config.training
+        encoder.describe(str(name), config)
+        encoder._optimized_from = config.fingerprint
         encoder.to(device)
-        if precision == "int8":
+        own_codes = config.weights == "int8" and precision == "auto" and device.type == "cpu" and vnni.available()
+        if precision == "int8" or own_codes:
             quantize(model)
+            encoder._in_int8 = True
         return encoder
 
     @property
@@ -144,8 +126,10 @@ class SpladeEncoder(TokenizationMixin, torch.nn.Module):
 
     @property
     def fingerprint(self) -> str:
-        """Return a hash of what its vectors depend on but for limits in tokens and precision: a sample of each of the
-        weights, rounded to bfloat16, the tokenizer, and the activation."""
+        """Return a hash of a sample of each of the weights, rounded to bfloat16, the tokenizer, and the activation; that
+        of the original for what `optimize_model.py` made."""
+        if self._optimized_from:
+            return self._optimized_from
         digest = hashlib.blake2b(self.activation.encode(), digest_size=16)
         for name, weights in sorted(self.state_dict().items()):
             step = max(1, weights.numel() // FINGERPRINT_SAMPLES)
@@ -156,12 +140,7 @@ class SpladeEncoder(TokenizationMixin, torch.nn.Module):
         return digest.hexdigest()
 
     @property
-    def truncated(self) -> int:
-        return self._truncated.get(threading.get_ident(), 0)
-
-    @property
     def vocabulary_size(self) -> int:
-        """Return the number of terms in the vocabulary."""
         return self.model.config.vocab_size
 
     def forward(
@@ -178,7 +157,8 @@ class SpladeEncoder(TokenizationMixin, torch.nn.Module):
         last; their weights are those of `query_weights`. With `terms`, ids of the vocabulary, only these have a column,
         in their order.
         """
-        hidden, lengths, projection, bias = self._head_inputs(input_ids, attention_mask)
+        hidden, lengths = self._hidden_states(input_ids, attention_mask)
+        projection, bias = self._projection
         if terms is not None:
             projection, bias = projection[terms], None if bias is None else bias[terms]
         weights = splade_head(hidden, lengths, projection, bias)
@@ -191,93 +171,19 @@ class SpladeEncoder(TokenizationMixin, torch.nn.Module):
         query_weights = present * self.query_weights.relu()
         return torch.cat([weights, query_weights if terms is None else query_weights[:, terms]])
 
-    def encode(self, texts: Sequence[str], *options: Any, **named_options: Any) -> list[SparseVector]:
-        """Return the sparse vectors of `texts`, in input order. The options are those of `encode_stream`."""
-        return list(self.encode_stream(texts, *options, **named_options))
-
-    def encode_stream(
-        self,
-        texts: Iterable[str],
-        max_length: int | None = None,
-        batch_size: int | None = None,
-        show_progress: bool = False,
-        **stream: Any,
-    ) -> Iterator[SparseVector]:
-        """Yield the sparse vectors of a stream of texts, in input order; a text without tokens gets an empty vector.
-
-        Memory is constant: texts are read and sorted by length in windows of SORT_WINDOW (utils.splade.streaming), and
-        the next window is tokenized while the current one is encoded. Texts are truncated to `max_length` tokens
-        (default: the model's). A batch has `batch_size` texts (default: up to the device's token budget); one that
-        does not fit into memory is halved until it does. `stream` are further options of `BatchEncoder.encode_stream`.
-
-        Raises:
-            ValueError: `batch_size` is below 1, or `max_length` leaves no room for a text.
-            TypeError: `texts` is one string, or one of them is not a string.
-        """
-        thread = threading.get_ident()  # windows are tokenized in another one
-        self._truncated[thread] = 0
-
-        def tokenize(window: Sequence[str]) -> list[list[int]]:
-            ids, truncated = self.tokenize_and_count(window, max_length)
-            self._truncated[thread] += truncated
-            return ids
-
-        options = batch_size, show_progress
-        yield from self._batch_encoder.encode_stream(texts, tokenize, self.device, *options, **stream)
-
-    def encode_query(self, text: str) -> SparseVector:
-        """Return the sparse vector of one query.
-
-        Raises:
-            TypeError: `text` is not a string.
-        """
-        tokens = self.tokenize_queries([check_text(text, "query")])[0]
-        if not tokens:
-            return EMPTY_VECTOR
-        if self.query_weights is not None:
-            ids = np.unique(np.array(tokens, np.int32))
-            weights = self.query_weights.detach()[ids].cpu().numpy()
-            return SparseVector(ids[weights > 0], weights[weights > 0])
-        if (
-            not self._can_pack
-            or self.device.type != "cpu"
-            or self.precision not in TRACED_PRECISIONS
-            or self.model.training
-        ):
-            return self._batch_encoder.encode_batch([tokens], self.device)[0]
-        with _TRACE_LOCK:
-            if self._traced_forward is None:
-                self._traced_forward = packing.trace_forward(self.model)
-        projection = self.model.get_output_embeddings()
-        with torch.inference_mode():
-            hidden = self._traced_forward(torch.tensor(tokens))
-            return self._sparse_vectors(hidden, [len(tokens)], projection.weight, projection.bias)[0]
-
-    def encode_queries(self, texts: Sequence[str]) -> list[SparseVector]:
-        """Return the sparse vectors of queries, encoded together; a single one by `encode_query`, which is faster.
-
-        Raises:
-            TypeError: `texts` is one string, or one of them is not a string.
-        """
-        texts = list(check_texts(texts, "queries"))
-        if len(texts) == 1 or self.query_weights is not None:
-            return [self.encode_query(text) for text in texts]
-        return self.encode(texts, self.query_max_length)
+    def leave_out_cut_terms(self) -> None:
+        """Compute only the terms that `optimize_model.py --prune-vocabulary` has kept, for encoding alone: later
+        changes of the projection's weights have no effect on it."""
+        terms = kept_terms(self.model)
+        if terms is not None:
+            weight, bias = self._projection
+            self.register_buffer("_kept_weight", weight.detach()[terms], persistent=False)
+            self.register_buffer("_kept_bias", bias.detach()[terms], persistent=False)
+            self._kept_terms = terms.numpy().astype(np.int32)
 
     def forget_trace(self) -> None:
         """Trace the model anew for the next query; to be called when layers have been replaced."""
         self._traced_forward = None
-
-    def tokenize_queries(self, texts: Sequence[str]) -> list[list[int]]:
-        """Tokenize as `tokenize` does, up to `query_max_length`; without special tokens if there are query weights."""
-        return self.tokenize_and_count_queries(texts)[0]
-
-    def tokenize_and_count_queries(self, texts: Sequence[str]) -> tuple[list[list[int]], int]:
-        """Return what `tokenize_queries` does, and how many queries were cut."""
-        if self.query_weights is None:
-            self.check_limits(query_max_length=self.query_max_length)
-            return self.tokenize_and_count(texts, self.query_max_length)
-        return self.truncated_ids(texts, self.query_max_length, add_special_tokens=False)
 
     def save_pretrained(self, folder: str | Path) -> None:
         """Write a model folder, see utils.splade.model_folder; its files appear in `folder` once all are complete, in
@@ -301,23 +207,46 @@ class SpladeEncoder(TokenizationMixin, torch.nn.Module):
         except SafetensorError as error:
             raise OSError(f"{folder}: cannot write the model: {error}") from None
 
+    def _encode_single(self, tokens: list[int]) -> SparseVector:
+        if (
+            not self._can_pack
+            or self.device.type != "cpu"
+            or self._in_int8
+            or self.precision not in TRACED_PRECISIONS
+            or self.model.training
+        ):
+            return super()._encode_single(tokens)
+        with _TRACE_LOCK:
+            if self._traced_forward is None:
+                self._traced_forward = packing.trace_forward(self.model)
+        with torch.inference_mode():
+            return self._sparse_vectors(self._traced_forward(torch.tensor(tokens)), [len(tokens)])[0]
+
     @torch.inference_mode()
     def _encode_batch(self, tokens: list[list[int]]) -> list[SparseVector]:
-        with autocast(self.device, self.precision):
+        with autocast(self.device, "int8" if self._in_int8 else self.precision):
             batch = {name: tensor.to(self.device) for name, tensor in self.pad(tokens).items()}
-            return self._sparse_vectors(*self._head_inputs(**batch))
+            return self._sparse_vectors(*self._hidden_states(**batch))
 
-    def _sparse_vectors(self, *head_inputs: Any) -> list[SparseVector]:
-        vectors = [SparseVector(*vector) for vector in active_terms(*head_inputs)]
+    def _sparse_vectors(self, hidden: torch.Tensor, lengths: list[int]) -> list[SparseVector]:
+        if self._kept_terms is None:
+            vectors = [SparseVector(*vector) for vector in active_terms(hidden, lengths, *self._projection)]
+        else:
+            found = active_terms(hidden, lengths, self._kept_weight, self._kept_bias)
+            vectors = [SparseVector(self._kept_terms[terms], weights) for terms, weights in found]
         if self.activation == "log1p_log1p_relu":
             return [SparseVector(indices, np.log1p(values)) for indices, values in vectors]
         return vectors
 
-    def _head_inputs(
+    @property
+    def _projection(self) -> tuple[torch.Tensor, torch.Tensor | None]:
+        projection = self.model.get_output_embeddings()
+        return projection.weight, projection.bias
+
+    def _hidden_states(
         self, input_ids: torch.Tensor | Sequence[torch.Tensor], attention_mask: torch.Tensor | Sequence[torch.Tensor]
-    ) -> tuple[torch.Tensor, list[int], torch.Tensor, torch.Tensor | None]:
-        """Return the hidden states of all tokens without padding, the texts' lengths, and the projection's weight and
-        bias."""
+    ) -> tuple[torch.Tensor, list[int]]:
+        """Return the hidden states of all tokens without padding, and the texts' lengths."""
         if isinstance(input_ids, torch.Tensor):
             input_ids, attention_mask = [input_ids], [attention_mask]
         lengths = [length for mask in attention_mask for length in mask.sum(1).tolist()]
@@ -327,8 +256,7 @@ class SpladeEncoder(TokenizationMixin, torch.nn.Module):
         else:
             groups = zip(input_ids, attention_mask)
             hidden = torch.cat([self.model(input_ids=ids, attention_mask=m).logits[m.bool()] for ids, m in groups])
-        projection = self.model.get_output_embeddings()
-        return hidden, lengths, projection.weight, projection.bias
+        return hidden, lengths
 
 
 def _position_limit(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> int:

@@ -23,6 +23,9 @@ POOLING_FOLDER = "pooling"  # subfolder for the settings of sentence-transformer
 MODEL_FILES = (  # patterns of files that would make another model of a folder, were they left from an earlier one
     "model*.safetensors*",
     "pytorch_model*.bin*",
+    "model*.onnx*",
+    "model*.xml",
+    "model*.bin",
     "generation_config.json",
     "vocab.*",
     "merges.txt",
@@ -51,6 +54,10 @@ class ModelConfig(BaseModel):
         max_length, query_max_length: limits in tokens; None where the model does not say.
         base_model: name of the model that this one was fine-tuned from.
         training: how it was trained.
+        weights: float32 for model.safetensors as transformers writes it; int8, see `utils.splade.int8_weights`; onnx
+            or openvino for a graph, see `utils.splade.onnx_encoder`.
+        fingerprint: of the model that `optimize_model.py` made this one from, whose indexes are good for this one.
+        optimization: what `optimize_model.py` did.
     """
 
     pooling: Literal["max"] = "max"
@@ -60,6 +67,9 @@ class ModelConfig(BaseModel):
     query_max_length: PositiveInt | None = None
     base_model: str | None = None
     training: dict[str, Any] = {}
+    weights: Literal["float32", "int8", "onnx", "openvino"] = "float32"
+    fingerprint: str | None = None
+    optimization: dict[str, Any] = {}
 
 
 class ModelFolder(NamedTuple):

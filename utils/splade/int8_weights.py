@@ -1,0 +1,61 @@
+"""Weights of a model in 8 bits, in a file of their own: a quarter of the size.
+
+Each row of a matrix, the weights of one output or the embedding of one token, has a quantization step of its own. The
+file has, for each matrix NAME, its codes `NAME` (int8) and `NAME.step` (float32, [rows]); what is no matrix is in
+float32. Where only some rows of the embeddings are kept, `NAME.rows` (int32) says which; the others are 0.
+"""
+
+from pathlib import Path
+
+import torch
+from safetensors.torch import load_file, save_file
+from transformers import PreTrainedModel
+from transformers.utils import cached_file
+
+from utils.models import loading, resolve_model
+
+INT8_FILE = "model_int8.safetensors"
+LARGEST_CODE = 127
+
+
+def quantize_rows(weight: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    """Return the int8 codes of a matrix [rows, size] and the quantization step of each row, [rows]."""
+    step = weight.abs().amax(1) / LARGEST_CODE
+    step[step == 0] = 1
+    return (weight / step[:, None]).round().to(torch.int8), step
+
+
+def write_int8_weights(model: PreTrainedModel, folder: Path, pieces: torch.Tensor | None = None) -> None:
+    """Write the weights of a model to `folder`; of the token embeddings only the rows `pieces`, if given."""
+    embeddings = model.get_input_embeddings().weight
+    tensors = {}
+    for name, weight in model.named_parameters():
+        weight = weight.detach().cpu()
+        if weight.dim() != 2:
+            tensors[name] = weight.contiguous()
+            continue
+        if pieces is not None and len(weight) == len(embeddings):
+            tensors[f"{name}.rows"] = pieces.int()
+            weight = weight[pieces]
+        tensors[name], tensors[f"{name}.step"] = quantize_rows(weight)
+    save_file(tensors, folder / INT8_FILE, {"format": "pt"})
+
+
+def read_int8_weights(name: str | Path) -> dict[str, torch.Tensor]:
+    """Return the weights of the model called `name`, in float32.
+
+    Raises:
+        ValueError, OSError: the file is missing or broken.
+    """
+    with loading(name, "a model with 8-bit weights"):
+        tensors = load_file(cached_file(resolve_model(name), INT8_FILE))
+        weights = {}
+        for key, codes in tensors.items():
+            if key.endswith((".step", ".rows")):
+                continue
+            if codes.dtype != torch.int8:
+                weights[key] = codes
+                continue
+            weight = codes.float() * tensors[f"{key}.step"][:, None]
+            weights[key] = weight
+    return weights
