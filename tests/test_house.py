@@ -16,6 +16,7 @@ FLOORS = {
     "training_data": 3,
     "evaluation": 3,
     "serving": 3,
+    "export": 4,
     "training": 4,
 }
 SCRIPTS = {path.stem for path in ROOT.glob("*.py")}

@@ -57,6 +57,17 @@ class Encoder(TokenizationMixin, abc.ABC):
         self.activation = config.activation
         self.training_notes = config.training
 
+    def config(self) -> ModelConfig:
+        """Return what a model folder's splade_config.json says of this encoder."""
+        return ModelConfig(
+            activation=self.activation,
+            query_encoder="model" if self.query_weights is None else "idf",
+            max_length=self.max_length,
+            query_max_length=self.query_max_length,
+            base_model=self.base_model,
+            training=self.training_notes,
+        )
+
     def set_limits(self, max_length: int, query_max_length: int) -> None:
         """Set the limits in tokens for documents and queries.
 

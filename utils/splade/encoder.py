@@ -19,7 +19,7 @@ from utils.splade.base_encoder import DEFAULT_MAX_LENGTH, DEFAULT_QUERY_MAX_LENG
 from utils.splade.head import active_terms, splade_head
 from utils.splade.int8 import quantize
 from utils.splade.int8_weights import read_int8_weights
-from utils.splade.model_folder import MODEL_FILES, ModelConfig, ModelFolder, read_model_folder, write_model_folder
+from utils.splade.model_folder import MODEL_FILES, ModelFolder, read_model_folder, write_model_folder
 from utils.splade.projection import detach_projection, kept_terms
 from utils.splade.vectors import SparseVector
 
@@ -126,8 +126,8 @@ class SpladeEncoder(Encoder, torch.nn.Module):
 
     @property
     def fingerprint(self) -> str:
-        """Return a hash of a sample of each of the weights, rounded to bfloat16, the tokenizer, and the activation; that
-        of the original for what `optimize_model.py` made."""
+        """Return a hash of a sample of each of the weights, rounded to bfloat16, the tokenizer, and the activation; of
+        what `optimize_model.py` made, the original's."""
         if self._optimized_from:
             return self._optimized_from
         digest = hashlib.blake2b(self.activation.encode(), digest_size=16)
@@ -195,15 +195,7 @@ class SpladeEncoder(Encoder, torch.nn.Module):
         try:
             with replacing_files(folder, MODEL_FILES) as unfinished:
                 self.model.save_pretrained(unfinished)
-                config = ModelConfig(
-                    activation=self.activation,
-                    query_encoder="model" if self.query_weights is None else "idf",
-                    max_length=self.max_length,
-                    query_max_length=self.query_max_length,
-                    base_model=self.base_model,
-                    training=self.training_notes,
-                )
-                write_model_folder(unfinished, config, self.tokenizer, self.query_weights)
+                write_model_folder(unfinished, self.config(), self.tokenizer, self.query_weights)
         except SafetensorError as error:
             raise OSError(f"{folder}: cannot write the model: {error}") from None
 

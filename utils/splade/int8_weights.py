@@ -2,7 +2,7 @@
 
 Each row of a matrix, the weights of one output or the embedding of one token, has a quantization step of its own. The
 file has, for each matrix NAME, its codes `NAME` (int8) and `NAME.step` (float32, [rows]); what is no matrix is in
-float32. Where only some rows of the embeddings are kept, `NAME.rows` (int32) says which; the others are 0.
+float32. Where only some rows of the embeddings are there, `NAME.rows` (bool) says which of all; the others are 0.
 """
 
 from pathlib import Path
@@ -35,8 +35,9 @@ def write_int8_weights(model: PreTrainedModel, folder: Path, pieces: torch.Tenso
             tensors[name] = weight.contiguous()
             continue
         if pieces is not None and len(weight) == len(embeddings):
-            tensors[f"{name}.rows"] = pieces.int()
-            weight = weight[pieces]
+            rows = torch.zeros(len(weight), dtype=torch.bool)
+            rows[pieces] = True
+            tensors[f"{name}.rows"], weight = rows, weight[rows]
         tensors[name], tensors[f"{name}.step"] = quantize_rows(weight)
     save_file(tensors, folder / INT8_FILE, {"format": "pt"})
 
@@ -57,5 +58,8 @@ def read_int8_weights(name: str | Path) -> dict[str, torch.Tensor]:
                 weights[key] = codes
                 continue
             weight = codes.float() * tensors[f"{key}.step"][:, None]
-            weights[key] = weight
+            rows = tensors.get(f"{key}.rows")
+            weights[key] = weight if rows is None else weight.new_zeros(len(rows), weight.shape[1])
+            if rows is not None:
+                weights[key][rows] = weight
     return weights

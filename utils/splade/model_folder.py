@@ -168,22 +168,37 @@ def _read_modules(name: str | Path, modules: list[dict[str, str]]) -> ModelFolde
 def write_model_folder(
     folder: Path, config: ModelConfig, tokenizer: PreTrainedTokenizerBase, query_weights: torch.Tensor | None
 ) -> None:
-    """Write tokenizer, splade_config.json and sentence-transformers' layout beside the weights of a model.
+    """Write tokenizer, splade_config.json and, where it can open the weights, sentence-transformers' layout beside the
+    weights of a model.
 
     Args:
         query_weights: [vocabulary] weights for queries that do not pass the model, None for others; a negative one
             counts as 0, and is written so, since sentence-transformers would subtract it.
     """
     save_tokenizer(tokenizer, folder, config.max_length)
+    files: dict[str, Any] = {CONFIG_NAME: config.model_dump()}
+    if query_weights is not None:
+        save_tokenizer(tokenizer, folder / IDF_FOLDER, config.query_max_length)
+        weights = query_weights.detach().relu().cpu().contiguous()
+        save_file({"weight": weights}, folder / IDF_FOLDER / "model.safetensors")
+        files[f"{IDF_FOLDER}/config.json"] = {"frozen": False}
+    if config.weights == "float32":
+        (folder / POOLING_FOLDER).mkdir()
+        files |= _peer_files(config)
+    for name, value in files.items():
+        (folder / name).write_text(json.dumps(value, indent=2) + "\n", encoding="utf-8")
+
+
+def _peer_files(config: ModelConfig) -> dict[str, Any]:
+    """Return the content of the files by which sentence-transformers opens a model folder, by name."""
     files: dict[str, Any] = {
-        CONFIG_NAME: config.model_dump(),
         "config_sentence_transformers.json": {"model_type": "SparseEncoder", "similarity_fn_name": "dot"},
         f"{POOLING_FOLDER}/config.json": {
             "pooling_strategy": config.pooling,
             "activation_function": PEER_ACTIVATIONS[config.activation],
         },
     }
-    if query_weights is None:
+    if config.query_encoder == "model":
         modules = {"": f"{PEER_MODULES}.MLMTransformer", POOLING_FOLDER: f"{PEER_MODULES}.SpladePooling"}
     else:
         modules = {"": "sentence_transformers.models.Router"}
@@ -196,16 +211,10 @@ def write_model_folder(
             "structure": {"query": [IDF_FOLDER], "document": [".", POOLING_FOLDER]},
             "parameters": {"default_route": "document", "allow_empty_key": True},
         }
-        files[f"{IDF_FOLDER}/config.json"] = {"frozen": False}
-        save_tokenizer(tokenizer, folder / IDF_FOLDER, config.query_max_length)
-        weights = query_weights.detach().relu().cpu().contiguous()
-        save_file({"weight": weights}, folder / IDF_FOLDER / "model.safetensors")
     files["modules.json"] = [
         {"idx": i, "name": str(i), "path": path, "type": kind} for i, (path, kind) in enumerate(modules.items())
     ]
-    (folder / POOLING_FOLDER).mkdir()
-    for name, value in files.items():
-        (folder / name).write_text(json.dumps(value, indent=2) + "\n", encoding="utf-8")
+    return files
 
 
 def _kind(module_type: str) -> str:

@@ -10,7 +10,7 @@ from transformers.utils import cached_file
 
 from utils.arguments import check_positive
 from utils.device import use_threads
-from utils.models import loading, resolve_model
+from utils.models import load_config, loading, resolve_model
 from utils.splade.base_encoder import DEFAULT_MAX_LENGTH, DEFAULT_QUERY_MAX_LENGTH, Encoder
 from utils.splade.model_folder import ModelFolder
 from utils.splade.vectors import SparseVector
@@ -63,7 +63,7 @@ class OnnxEncoder(Encoder):
         limit = config.max_length or DEFAULT_MAX_LENGTH
         self.set_limits(min(max_length or limit, limit), config.query_max_length or DEFAULT_QUERY_MAX_LENGTH)
         self._fingerprint = config.fingerprint or ""
-        self._vocabulary_size = max(tokenizer.get_vocab().values()) + 1
+        self._vocabulary_size = load_config(name).vocab_size
         with loading(name, f"a graph of {kind}"):
             path = cached_file(resolve_model(name), GRAPHS[kind])
             self._device, self._run = (_open_onnx if kind == "onnx" else _open_openvino)(path, str(device or "auto"))

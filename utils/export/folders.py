@@ -1,0 +1,113 @@
+"""Folders of optimized models: what `optimize_model.py` writes, and the encoders open."""
+
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+from safetensors import SafetensorError
+
+from utils.export.graph import export_graph
+from utils.export.pieces import cut_pieces
+from utils.files import replacing_files
+from utils.splade.encoder import SpladeEncoder
+from utils.splade.int8_weights import write_int8_weights
+from utils.splade.model_folder import MODEL_FILES, read_model_folder, write_model_folder
+from utils.splade.onnx_encoder import GRAPHS
+from utils.splade.projection import cut_terms
+
+
+class Optimization(NamedTuple):
+    """What is done to a model.
+
+    Attributes:
+        terms: ids of the terms that stay in the head, ascending; None for all.
+        pieces: ids of the tokens that stay in the input, ascending; None for all.
+        precision: of the weights: float32, int8, or float16, which graphs alone can have.
+        graph: onnx or openvino, for a graph in place of weights for torch.
+        top_terms: of a text, that such a graph gives; None for the weights of all.
+    """
+
+    terms: np.ndarray | None = None
+    pieces: np.ndarray | None = None
+    precision: str = "float32"
+    graph: str | None = None
+    top_terms: int | None = None
+
+    def describe(self) -> str:
+        """Return what is done, in short."""
+        parts = [] if self.terms is None else [f"{len(self.terms):,} terms"]
+        parts += [] if self.pieces is None else [f"{len(self.pieces):,} tokens"]
+        parts += [part for part in (self.precision, self.graph) if part not in (None, "float32")]
+        parts += [f"top {self.top_terms}"] if self.top_terms else []
+        return ", ".join(parts) or "original"
+
+
+def check_original(name: str) -> None:
+    """Check that a model has not been optimized yet.
+
+    Raises:
+        ValueError: it has; its weights are rounded, or parts of it are gone.
+        ValueError, OSError: see `read_model_folder`.
+    """
+    config = read_model_folder(name).config
+    if config.fingerprint:
+        done = config.optimization.get("summary", config.weights)
+        origin = config.optimization.get("model", "the model that it was made from")
+        raise ValueError(f"model '{name}' is optimized already ({done}); optimize its original, {origin}")
+
+
+def write_optimized(name: str, optimization: Optimization, folder: str | Path, notes: dict[str, Any]) -> None:
+    """Write the model called `name`, optimized, to a folder; its files appear there once all are complete.
+
+    Args:
+        notes: what is to be known of it, for splade_config.json.
+
+    Raises:
+        ValueError: the model is of a kind for which this cannot be done.
+        OSError: the files cannot be written.
+        ImportError: a library is missing.
+    """
+    encoder = SpladeEncoder.from_pretrained(name, "cpu", precision="float32")
+    config = encoder.config()
+    config.fingerprint = encoder.fingerprint
+    config.optimization = {"model": name, "summary": optimization.describe(), **notes}
+    config.weights = optimization.graph or ("int8" if optimization.precision == "int8" else "float32")
+    model, tokenizer = encoder.model, encoder.tokenizer
+    if optimization.terms is not None:
+        cut_terms(model, torch.from_numpy(optimization.terms))
+    pieces = None
+    if optimization.pieces is not None:
+        pieces = torch.from_numpy(optimization.pieces)
+        tokenizer = cut_pieces(tokenizer, optimization.pieces)
+    try:
+        with replacing_files(folder, MODEL_FILES) as unfinished:
+            if optimization.graph:
+                model.config.save_pretrained(unfinished)
+                file = unfinished / GRAPHS["onnx"]
+                export_graph(encoder, file, optimization.precision, optimization.top_terms)
+                if optimization.graph == "openvino":
+                    convert_to_openvino(file)
+            elif optimization.precision == "int8":
+                model.config.save_pretrained(unfinished)
+                write_int8_weights(model, unfinished, pieces)
+            else:
+                model.save_pretrained(unfinished)
+            write_model_folder(unfinished, config, tokenizer, encoder.query_weights)
+    except SafetensorError as error:
+        raise OSError(f"{folder}: cannot write the model: {error}") from None
+
+
+def convert_to_openvino(file: Path) -> None:
+    """Replace an ONNX graph by OpenVINO's files of it.
+
+    Raises:
+        ImportError: openvino is not installed.
+    """
+    try:
+        import openvino
+    except ImportError as error:
+        raise ImportError(f"exporting to OpenVINO takes its library: pip install openvino ({error})") from error
+    model = openvino.convert_model(file)
+    openvino.save_model(model, file.with_suffix(".xml"), compress_to_fp16=False)
+    file.unlink()
