@@ -3,6 +3,7 @@
     python embedder.py --model-dir ./fine_tuned_splade --text "a sentence" --text "another"
     python embedder.py --model-dir ./fine_tuned_splade --input-file documents.json --output-file vectors.jsonl
     python embedder.py --model-dir ./fine_tuned_splade --input-file ./docs --index-dir ./index
+    python embedder.py --model-dir ./fine_tuned_splade --input-file ./docs --output-file bulk.jsonl --engine opensearch
     torchrun --nproc-per-node 2 embedder.py --input-file ./docs --output-file vectors.jsonl
     python embedder.py --index-dir ./index --delete old.html
     python embedder.py --model-dir ./fine_tuned_splade --input-file ./docs --index-url http://localhost:6333
@@ -13,7 +14,8 @@
 A vector is {"indices": [vocabulary ids], "values": [weights]} or, with --words, {"words": {word: weight}}; a line of
 the output file has the document's id too, and its metadata if it has some. Interrupted, the same command goes on where
 it was. An output file that ends in .npz is a SciPy CSR matrix [documents, vocabulary] with the ids beside it, which
-json.loads(numpy.load(FILE)["ids"].tobytes()) reads.
+json.loads(numpy.load(FILE)["ids"].tobytes()) reads. With --engine, the file is what a search engine loads, or answers
+with --queries, and the index's definition is written beside it.
 
 An index holds passages, with their texts and their documents' metadata. Run again, the command encodes what has changed
 alone, also after it was interrupted; --prune removes the documents that the input no longer has. With --dense-model (a
@@ -21,11 +23,10 @@ model of sentence-transformers, such as minilm) it holds dense vectors, too, and
 """
 
 import itertools
-import json
 from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 import scipy.sparse
@@ -53,7 +54,18 @@ from utils.console import (
 )
 from utils.device import PRECISIONS, process_place, resolve_device, sum_over_processes, use_own_device
 from utils.documents.reading import Unread, stream_documents
-from utils.files import check_writable, is_pipe, replacing
+from utils.export.engines.registry import ENGINES
+from utils.export.vector_files import (
+    Encoded,
+    definition_file,
+    is_matrix,
+    line_format,
+    open_engine,
+    write_definition,
+    write_lines,
+    write_matrix,
+)
+from utils.files import check_writable, is_pipe
 from utils.records import Document
 from utils.search.base_index import BaseIndex
 from utils.search.dense import DenseEncoder
@@ -65,8 +77,6 @@ from utils.splade.vector_lines import WINDOW, VectorLines
 from utils.splade.vectors import SparseMatrix, SparseVector, from_sparse_tensor, to_csr, to_sparse_tensor
 
 PRINTED_IDS = 5  # of documents that are not in an index
-
-Encoded = Iterable[tuple[Document, SparseVector]]
 
 
 class SpladeEmbedder:
@@ -287,22 +297,6 @@ def _as_lists(vector: SparseVector) -> dict[str, list]:
     return {"indices": vector.indices.tolist(), "values": vector.values.tolist()}
 
 
-def _as_words(encoder: Encoder, vector: SparseVector) -> dict[str, float]:
-    tokens = encoder.tokenizer.convert_ids_to_tokens(vector.indices.tolist())  # no two of them are the same
-    return dict(zip(tokens, vector.values.tolist()))
-
-
-def _as_line(encoder: Encoder, document: Document, vector: SparseVector, words: bool) -> str:
-    line: dict[str, Any] = {"id": document.id}
-    if document.metadata:
-        line["metadata"] = document.metadata
-    return json.dumps(line | ({"words": _as_words(encoder, vector)} if words else _as_lists(vector)))
-
-
-def _is_matrix(path: str) -> bool:
-    return Path(path).suffix.lower() == ".npz"
-
-
 def main(args: ScriptArguments) -> None:
     check_flags(args)
     if args.index_dir or args.index_url:
@@ -325,7 +319,7 @@ def check_flags(args: ScriptArguments) -> None:
             (args.index_dir, "--index-dir", "rebuild"),
             (args.index_url, "--index-url", f"{SERVER_FLAGS} {LAYOUT_FLAGS}"),
             (from_file, "--input-file", "language dense_model prune"),
-            (args.output_file, "--output-file", "words"),
+            (args.output_file, "--output-file", "words engine"),
         ],
     )
     indexed = args.index_dir or args.index_url
@@ -343,11 +337,16 @@ def check_flags(args: ScriptArguments) -> None:
     ):
         if name in args.given and getattr(args, other):
             raise ValueError(f"`{name}` has no effect with `{other}`; leave it out")
-    if process_place()[1] > 1 and (not args.output_file or _is_matrix(args.output_file) or is_pipe(args.output_file)):
+    if process_place()[1] > 1 and (not args.output_file or is_matrix(args.output_file) or is_pipe(args.output_file)):
         raise ValueError("torchrun is for JSON Lines: name an --output-file vectors.jsonl, or leave torchrun out")
-    if args.words and _is_matrix(args.output_file):
-        raise ValueError("`words` has no effect with a .npz file; leave it out")
+    for name in ("words", "engine"):
+        if name in args.given and is_matrix(args.output_file):
+            raise ValueError(f"`{name}` has no effect with a .npz file; leave it out")
+    if args.words and args.engine:
+        raise ValueError("`words` has no effect with `engine`; leave it out")
     refuse_overwriting(args.output_file, args.input_file)
+    if args.engine and not args.queries:
+        refuse_overwriting(definition_file(args.output_file, ENGINES[args.engine]), args.input_file)
 
 
 def open_documents(path: str, skipped: list[str]) -> Iterable[Document]:
@@ -420,6 +419,8 @@ def encode(args: ScriptArguments) -> None:
     use_own_device(resolve_device(args.device))
     embedder = SpladeEmbedder(args.model_dir, args.max_length, args.device, args.precision, args.threads)
     encoder, cut, kept, path = embedder.encoder, 0, 0, args.output_file
+    engine = open_engine(args.engine, encoder) if args.engine else None
+    format_line = line_format(encoder, args.words, engine, args.queries)
 
     def encode_all(documents: Iterable[Document], window: int | None = None) -> Encoded:
         nonlocal cut
@@ -443,14 +444,14 @@ def encode(args: ScriptArguments) -> None:
 
     if not path:
         count = show_vectors(encoder, encode_all(documents), args.top_terms)
-    elif _is_matrix(path):
+    elif is_matrix(path):
         count, terms = write_matrix(path, encoder, encode_all(documents))
     elif is_pipe(path):
-        count, terms = write_lines(path, encoder, encode_all(documents), args.words)
+        count, terms = write_lines(path, encode_all(documents), format_line)
     else:
         with on_interrupt(lambda: "the same command goes on where it was"), open_lines(args, encoder) as lines:
             for document, vector in encode_all(lines.missing(documents), WINDOW):
-                lines.add(document, _as_line(encoder, document, vector, args.words), len(vector.indices))
+                lines.add(document, format_line(document, vector), len(vector.indices))
             lines.flush()  # which another process reads
             cut, kept = sum_over_processes(cut, lines.kept)
             if not is_main_process():
@@ -458,6 +459,8 @@ def encode(args: ScriptArguments) -> None:
             count, terms = lines.join()
     if path:
         print_line(f"{count:,} vectors, {terms / count:.1f} terms each -> {path}")
+    if engine and not args.queries:
+        write_definition(path, engine)
     if kept:
         print_line(f"{kept:,} of them were there from an earlier run")
     print_skipped(skipped)
@@ -474,6 +477,7 @@ def open_lines(args: ScriptArguments, encoder: Encoder) -> VectorLines:
         "model": encoder.fingerprint,
         "max_length": encoder.query_max_length if args.queries else encoder.max_length,
         **{name: getattr(args, name) for name in ("precision", "queries", "words")},
+        **({"engine": args.engine} if args.engine else {}),
     }
     return VectorLines(args.output_file, work, *process_place())
 
@@ -489,32 +493,6 @@ def show_vectors(encoder: Encoder, encoded: Encoded, top_terms: int) -> int:
         print_line(f"{' '.join(document.full_text.split())[:80]}  ({len(vector.indices)} terms)")
         print_line("  " + ", ".join(f"{word} {value:.2f}" for word, value in zip(words, heaviest.values[order])))
     return count
-
-
-def write_lines(path: str, encoder: Encoder, encoded: Encoded, words: bool) -> tuple[int, int]:
-    """Write vectors as JSON Lines to a pipe; return how many there are, and their terms."""
-    count = terms = 0
-    with open(path, "w", encoding="utf-8") as file:
-        for document, vector in encoded:
-            file.write(_as_line(encoder, document, vector, words) + "\n")
-            count, terms = count + 1, terms + len(vector.indices)
-    return count, terms
-
-
-def write_matrix(path: str, encoder: Encoder, encoded: Encoded) -> tuple[int, int]:
-    """Write vectors as the rows of a CSR matrix, as scipy.sparse.load_npz reads it, with the arrays `ids`, a JSON list
-    in bytes, since an array of texts has room for the longest in each place, and `model`, the model's fingerprint."""
-    ids, vectors = [], []
-    for document, vector in encoded:
-        ids.append(document.id)
-        vectors.append(vector)
-    matrix = to_csr(vectors, encoder.vocabulary_size)
-    parts = {name: getattr(matrix, name) for name in ("data", "indices", "indptr", "shape")}
-    with replacing(path) as unfinished, unfinished.open("wb") as file:
-        notes = {"ids": json.dumps(ids), "model": encoder.fingerprint}
-        notes = {name: np.frombuffer(text.encode(), np.uint8) for name, text in notes.items()}
-        np.savez_compressed(file, format="csr", **parts, **notes)
-    return len(ids), matrix.nnz
 
 
 def parse_args() -> ScriptArguments:
@@ -536,6 +514,8 @@ def parse_args() -> ScriptArguments:
     add("--index-url", default=None, metavar="URL", help=url)
     add = group.add_argument
     add("--words", action="store_true", help="write terms as words, rather than as ids of the vocabulary")
+    engine = "write what this search engine loads, or its queries, see docs/deploy"
+    add("--engine", choices=ENGINES, default=None, help=engine)
     add("--top-terms", type=positive_int, default=20, help="heaviest terms shown of a text")
     add = parser.add_argument_group("index").add_argument
     language = "of the texts, for the search by words: de, german; default: detected"

@@ -11,6 +11,7 @@ from pydantic import BaseModel, ConfigDict, Field, FiniteFloat, ValidationError,
 
 from utils.files import open_atomic
 
+ENGINE_VECTOR = "splade_vector"  # the field of the vector in files for search engines, and so in their indices
 # What shows a file to be written by one of the scripts: a line of a page, and fields of records.
 REPORT_MARKS = (
     b'<meta name="generator" content="generate_training_data.py">',
@@ -22,6 +23,7 @@ OUTPUT_FIELDS = (
     {"query", "judged"},
     {"query", "results"},
     {"indices", "values"},
+    {ENGINE_VECTOR},
 )
 SURROGATES = re.compile("[\ud800-\udfff]")
 SURROGATE_ESCAPE = re.compile(r"\\u[dD][89a-fA-F]")

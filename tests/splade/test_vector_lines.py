@@ -54,6 +54,19 @@ def test_an_interrupted_run_goes_on_where_it_was(encode, whole, tmp_path):
     assert "earlier run" not in encode(out.name).stdout
 
 
+def test_documents_of_two_lines_go_on_too(encode, pages, tmp_path):
+    options = ["--engine", "opensearch"]
+    assert encode("whole.jsonl", *options).returncode == 0
+    assert encode("cut.jsonl", *options, stop_at=9).returncode == 130
+    fails_with_one_line(encode("cut.jsonl"), "was begun with engine opensearch, not None; go on with the same")
+    done = encode("cut.jsonl", *options)
+    assert done.returncode == 0 and "8 of them were there from an earlier run" in done.stdout
+    content = (tmp_path / "out" / "cut.jsonl").read_bytes()
+    assert content == (tmp_path / "out" / "whole.jsonl").read_bytes()
+    actions = [json.loads(line) for line in content.splitlines()[::2]]
+    assert [action["index"]["_id"] for action in actions] == sorted(path.name for path in pages.iterdir())
+
+
 @pytest.mark.parametrize("damage", ["a half line", "zeros", "another text", "a new document"])
 def test_what_is_broken_or_has_changed_is_encoded_anew(encode, whole, damage, pages, tmp_path):
     out, journal = tmp_path / "out" / "cut.jsonl", tmp_path / "out" / "cut.jsonl.journal"

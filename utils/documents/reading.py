@@ -14,7 +14,7 @@ from utils.documents.normalization import normalize
 from utils.documents.repetition import drop_repeated_text
 from utils.documents.tables import read_table_records
 from utils.journal import JOURNAL_SUFFIX
-from utils.records import OUTPUT_FIELDS, REPORT_MARKS, Document, read_json_records, replace_surrogates
+from utils.records import ENGINE_VECTOR, OUTPUT_FIELDS, REPORT_MARKS, Document, read_json_records, replace_surrogates
 
 _read_each_json_record = functools.partial(read_json_records, strict=False)
 RECORD_READERS = {
@@ -283,7 +283,8 @@ def _parse_json_document(value: object, place: str, name: str) -> Document:
         raise ValueError(f"{place}: a document is a string or an object, not a JSON {type(value).__name__}")
     fields = dict(value)
     text = _pop_given(fields, "content", "text")
-    if not isinstance(text, str) and any(fields.keys() >= names for names in OUTPUT_FIELDS):
+    own = any(fields.keys() >= names for names in OUTPUT_FIELDS)
+    if ENGINE_VECTOR in fields or (own and not isinstance(text, str)):  # an engine's file has the document's text, too
         raise OutputError(f"{place}: output of one of these scripts, such as a training example, is no document")
     if not isinstance(text, str):
         raise ValueError(f"{place}: a document needs a field 'content' or 'text' that holds a string")

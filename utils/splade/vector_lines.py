@@ -13,6 +13,7 @@ from utils.files import open_atomic
 from utils.journal import JOURNAL_SUFFIX, lock_journal
 from utils.records import Document
 
+LINE_FEED = "\x1e"  # stands, in the journal, for that within an entry of two lines; JSON has no such character
 WINDOW = 512  # documents that are encoded together, and together again where an interrupt came between them
 
 
@@ -102,8 +103,9 @@ class VectorLines:
             yield from window
 
     def add(self, document: Document, line: str, terms: int) -> None:
-        """Add a document's line, of a vector of so many terms."""
-        self._file.write(b"%s %d %s\n" % (_fingerprint(document), terms, line.encode()))
+        """Add a document's line, of a vector of so many terms. It may be two lines, as some search engines have it."""
+        entry = line.replace("\n", LINE_FEED).encode()
+        self._file.write(b"%s %d %s\n" % (_fingerprint(document), terms, entry))
         self._added += 1
         if self._added % WINDOW == 0:
             self._file.flush()
@@ -115,7 +117,7 @@ class VectorLines:
 
     def join(self) -> tuple[int, int]:
         """Write the file of the lines of all processes, when these have flushed theirs, and remove the journals;
-        return how many lines there are, and their terms.
+        return how many documents there are, and their terms.
 
         Raises:
             OSError: another process' journal is not here, or not whole; or the file cannot be written.
@@ -129,7 +131,7 @@ class VectorLines:
                 part = journals[start // WINDOW % self.processes]
                 for entry in itertools.islice(part, min(WINDOW, self._total - start)):
                     _, length, line = entry.decode().split(" ", 2)
-                    file.write(line)
+                    file.write(line.replace(LINE_FEED, "\n"))
                     count, terms = count + 1, terms + int(length)
             if count < self._total:
                 raise OSError(
