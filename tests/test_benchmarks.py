@@ -121,3 +121,12 @@ def test_queries_that_a_model_wrote_are_added_to_training_data(name, tmp_path, m
     assert (added["query"], added["source"]) == (own["query"], own["positive_id"])
     start, end = own.get("span", (0, None))
     assert added["positive_document"] == corpus[1]["text"][start:end].strip()
+
+
+def test_engines_are_measured_beside_the_exact_scores(beir, monkeypatch, capsys):
+    monkeypatch.setattr(sys, "argv", ["engines_parity", "--collection", str(beir), "--device", "cpu"])
+    runpy.run_module("benchmarks.engines_parity", run_name="__main__")
+    first, heading, *rows = capsys.readouterr().out.splitlines()
+    assert first == "3 documents, 2 queries; exact: nDCG@10 1.0000"
+    assert heading.split()[:3] == ["engine", "by", "overlap"] and len(rows) == 8
+    assert all(row.split()[-3] == "1.0000" for row in rows)
