@@ -5,6 +5,7 @@
     .venv/bin/python -m benchmarks.encode --input-dir build/demo/python_docs --model-name bert-base --documents 40
     .venv/bin/python -m benchmarks.encode --input-dir build/demo/python_docs --model-name xlm-r-vocabulary \
         --documents 24 --peer-batches 8 2
+    .venv/bin/python -m benchmarks.encode --input-dir build/demo/python_docs --precisions auto --batch-sizes 2 4 8 auto
 
 Both encode the same documents with the same model. The peer runs in float32, its default, and in bfloat16, each with
 batches of 32 (its default) and of 8; on CUDA also in bfloat16 with its chunked pooling.
@@ -29,7 +30,7 @@ from benchmarks.common import (
     report,
     sample,
 )
-from utils.arguments import positive_int
+from utils.arguments import auto_or_positive_int, positive_int
 from utils.console import run_script
 from utils.splade.encoder import SpladeEncoder
 
@@ -40,7 +41,9 @@ def main(args: argparse.Namespace) -> None:
     with model_folder(args.model_name, texts) as folder:
         for precision in precisions(args):
             encoder = SpladeEncoder.from_pretrained(folder, args.device, precision=precision)
-            contestants[f"ours, {precision}"] = functools.partial(encoder.encode, texts)
+            for batch in args.batch_sizes or [None]:
+                name = f"ours, {precision}" + (f", batch {batch}" if batch else "")
+                contestants[name] = functools.partial(encoder.encode, texts, batch_size=batch)
         for dtype, chunk in ((torch.float32, None), (torch.bfloat16, None), (torch.bfloat16, CHUNK)):
             if chunk and encoder.device.type != "cuda":
                 continue
@@ -53,7 +56,7 @@ def main(args: argparse.Namespace) -> None:
         seconds = contest(contestants, args.rounds)
     rates = {name: len(texts) / taken for name, taken in seconds.items()}
     best = {
-        dtype: max(rate for name, rate in rates.items() if f", {dtype}, batch" in name)
+        dtype: max(rate for name, rate in rates.items() if name.startswith(f"{PEER}, {dtype}"))
         for dtype in ("float32", "bfloat16")
     }
     rows = [
@@ -77,6 +80,7 @@ def main(args: argparse.Namespace) -> None:
 if __name__ == "__main__":
     arguments = parser(__doc__, rounds=3, documents=300)
     add_precisions(arguments)
+    arguments.add_argument("--batch-sizes", type=auto_or_positive_int, nargs="+", help="ours; default: auto")
     arguments.add_argument(
         "--peer-batches", type=positive_int, nargs="+", default=[32, 8], help="the peer's batch sizes"
     )

@@ -14,7 +14,7 @@ from benchmarks import ablation, common
 pytestmark = pytest.mark.slow
 SMALL = {"hidden_size": 16, "num_hidden_layers": 1, "num_attention_heads": 1, "intermediate_size": 16}
 COMMANDS = {
-    "encode": (["--documents", "2", "--peer-batches", "2"], "ours, auto"),
+    "encode": (["--documents", "2", "--peer-batches", "2", "--batch-sizes", "1", "auto"], "ours, auto, batch 1"),
     "stream": (["--documents", "30"], "resident MiB"),
     "query": (["--documents", "2"], "ours, idf"),
     "engine": (["--passages", "50", "--queries", "2"], "words, 100 hits"),
