@@ -50,7 +50,7 @@ def main(args: ScriptArguments) -> None:
     data = read_test_data(args.test_file, args.docs_file) if args.test_file else None
     optimization, use, notes = Optimization(precision=args.quantize or "float32"), None, {}
     if documents:
-        encoder = open_encoder(args.model_dir, args.device, threads=args.threads)
+        encoder = open_encoder(args.model_dir, args.device, precision="float32", threads=args.threads)
         queries = training_queries(args.train_file, encoder)
         use = measure_use(encoder, documents, queries, args.prune_inputs)
         optimization = cut_vocabulary(optimization, use, encoder, args)

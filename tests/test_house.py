@@ -18,7 +18,6 @@ FLOORS = {
     "serving": 3,
     "export": 4,
     "training": 4,
-    "export": 4,
 }
 SCRIPTS = {path.stem for path in ROOT.glob("*.py")}
 MODULES = {
