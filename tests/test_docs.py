@@ -24,6 +24,8 @@ def commands(page):
     """The script and the arguments of each command in a page's shell blocks."""
     for block in re.findall(r"```bash\n(.*?)```", page.read_text(encoding="utf-8"), re.DOTALL):
         for line in block.replace("\\\n", " ").splitlines():
+            if ".py" not in line and "benchmarks." not in line:
+                continue  # another program's, whose quotes may go on in the next line
             words = shlex.split(line, comments=True)
             for number, word in enumerate(words):
                 if word.startswith("benchmarks.") or (word.endswith(".py") and "/" not in word):
