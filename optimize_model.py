@@ -29,7 +29,7 @@ from utils.console import format_table, print_line, print_skipped, run_script
 from utils.documents.reading import read_documents
 from utils.evaluation.collection import Collection
 from utils.evaluation.reading import read_test_data
-from utils.export.folders import Optimization, check_original, write_optimized
+from utils.export.folders import Optimization, write_optimized
 from utils.export.measuring import SAMPLE, Measurement, comparison_rows, draw_measurements, measure
 from utils.export.pieces import spelling_pieces
 from utils.export.vocabulary import VocabularyUse, measure_use
@@ -37,6 +37,7 @@ from utils.files import check_writable, open_atomic, replacing
 from utils.models import resolve_model
 from utils.records import Document, read_examples
 from utils.splade.base_encoder import Encoder
+from utils.splade.model_folder import check_original
 from utils.splade.opening import open_encoder
 
 CURVE = (0.75, 0.5, 0.25, 0.1)  # shares of the active terms that --measure keeps

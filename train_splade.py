@@ -42,7 +42,7 @@ from utils.files import check_writable, fingerprint, lock_folder, write_json, wr
 from utils.models import load_config
 from utils.records import corpus_file, read_passages
 from utils.splade.encoder import SpladeEncoder
-from utils.splade.model_folder import read_model_folder
+from utils.splade.model_folder import check_original, read_model_folder
 from utils.training.batches import StepBatchSampler
 from utils.training.checkpoints import (
     CHECKPOINTS_FOLDER,
@@ -163,6 +163,7 @@ class SpladeTrainer:
             ValueError, OSError: see SpladeEncoder.from_pretrained.
         """
         settings = self.settings
+        check_original(settings.model_name)
         encoder = SpladeEncoder.from_pretrained(
             settings.model_name, self.device, settings.max_length, settings.precision, settings.threads
         )

@@ -171,10 +171,14 @@ def test_wrong_arguments_are_one_line(pages, tmp_path, flags, parts):
     assert not (tmp_path / "new" / "config.json").exists()
 
 
-def test_an_optimized_folder_is_not_optimized_again(tmp_path):
+def test_an_optimized_folder_is_neither_optimized_again_nor_trained(tmp_path):
     write_optimized("splade-tiny", Optimization(precision="int8"), tmp_path / "small", {})
     flags = ("--model-dir", tmp_path / "small", "--output-dir", tmp_path / "new", "--export", "onnx")
     fails_with_one_line(run("optimize_model.py", *flags), "optimized already (int8)", "splade-tiny")
+    train = tmp_path / "train.json"
+    train.write_text(json.dumps([{"query": "a", "positive_document": "b", "negative_documents": ["c"]}] * 4))
+    flags = ("--model-name", tmp_path / "small", "--train-file", train, "--output-dir", tmp_path / "tuned")
+    fails_with_one_line(run("train_splade.py", *flags), "optimized already (int8)", "splade-tiny")
 
 
 def test_a_model_is_not_written_over_itself(tmp_path):

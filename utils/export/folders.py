@@ -12,7 +12,7 @@ from utils.export.pieces import cut_pieces
 from utils.files import replacing_files
 from utils.splade.encoder import SpladeEncoder
 from utils.splade.int8_weights import write_int8_weights
-from utils.splade.model_folder import MODEL_FILES, read_model_folder, write_model_folder
+from utils.splade.model_folder import MODEL_FILES, write_model_folder
 from utils.splade.onnx_encoder import GRAPHS
 from utils.splade.projection import cut_terms
 
@@ -41,20 +41,6 @@ class Optimization(NamedTuple):
         parts += [part for part in (self.precision, self.graph) if part not in (None, "float32")]
         parts += [f"top {self.top_terms}"] if self.top_terms else []
         return ", ".join(parts) or "original"
-
-
-def check_original(name: str) -> None:
-    """Check that a model has not been optimized yet.
-
-    Raises:
-        ValueError: it has; its weights are rounded, or parts of it are gone.
-        ValueError, OSError: see `read_model_folder`.
-    """
-    config = read_model_folder(name).config
-    if config.fingerprint:
-        done = config.optimization.get("summary", config.weights)
-        origin = config.optimization.get("model", "the model that it was made from")
-        raise ValueError(f"model '{name}' is optimized already ({done}); optimize its original, {origin}")
 
 
 def write_optimized(name: str, optimization: Optimization, folder: str | Path, notes: dict[str, Any]) -> None:
