@@ -1,7 +1,7 @@
 """Answer `benchmarks.optimize` with the rates and vectors of sentence-transformers' own ONNX models.
 
-Run by an interpreter that has `sentence-transformers[onnx]`, which need not be the one of this toolkit: nothing of it is
-imported here. A line of JSON is a request, [name, arguments]; a line with `result`, or with `error`, is the answer.
+Run by an interpreter that has `sentence-transformers[onnx]`, which need not be the one of this toolkit: nothing of it
+is imported here. A line of JSON is a request, [name, arguments]; a line with `result`, or with `error`, is the answer.
 """
 
 import json

@@ -4,10 +4,10 @@
         --test-file COLLECTION --peer-python /path/to/environment/bin/python
     .venv/bin/python -m benchmarks.optimize --input-dir COLLECTION --model-name bert-base --documents 40 --rounds 2
 
-All rows encode the same documents on the CPU. The terms that stay are those that the model gives to any document of the
-collection, and to the training queries that it names; for a model with random weights, those that splade-tiny gives.
-The peer, left out without --peer-python, is sentence-transformers with its ONNX backend, in float32 and in the INT8 that
-it exports itself, each at its faster batch size of 8 and 32; the interpreter's environment needs
+All rows encode the same documents on the CPU. The terms that stay are those that the model gives to any document of
+the collection, and to the training queries that it names; for a model with random weights, those that splade-tiny
+gives. The peer, left out without --peer-python, is sentence-transformers with its ONNX backend, in float32 and in the
+INT8 that it exports itself, each at its faster batch size of 8 and 32; the interpreter's environment needs
 `sentence-transformers[onnx]`, whose versions may differ from ours:
 
     python -m venv peer && peer/bin/pip install torch 'sentence-transformers[onnx]'

@@ -9,7 +9,7 @@ import sys
 import pytest
 from conftest import ROOT
 
-from benchmarks import ablation, common
+from benchmarks import ablation, common, optimize
 
 pytestmark = pytest.mark.slow
 SMALL = {"hidden_size": 16, "num_hidden_layers": 1, "num_attention_heads": 1, "intermediate_size": 16}
@@ -130,3 +130,22 @@ def test_engines_are_measured_beside_the_exact_scores(beir, monkeypatch, capsys)
     assert first == "3 documents, 2 queries; exact: nDCG@10 1.0000"
     assert heading.split()[:3] == ["engine", "by", "overlap"] and len(rows) == 8
     assert all(row.split()[-3] == "1.0000" for row in rows)
+
+
+def test_each_step_of_optimizing_is_measured(beir, monkeypatch, capsys):
+    monkeypatch.setitem(common.SHAPES, "bert-base", SMALL)
+    options = ["--input-dir", str(beir), "--model-name", "bert-base", "--documents", "2", "--rounds", "1"]
+    monkeypatch.setattr(sys, "argv", ["optimize", *options, "--test-file", str(beir), "--prune-inputs"])
+    runpy.run_module("benchmarks.optimize", run_name="__main__")
+    rows = {row[""]: row for row in json.loads(capsys.readouterr().out.splitlines()[-1])["rows"]}
+    assert rows["int8"]["MB"] < rows["ours, float32"]["MB"]
+    assert rows["pruned, inputs too, int8"]["MB"] < rows["pruned, int8"]["MB"]
+    assert rows["ONNX, float32"]["nDCG@10"] == rows["ours, float32"]["nDCG@10"]
+
+
+def test_a_peer_that_cannot_open_its_models_is_told_of(tmp_path):
+    python = tmp_path / "python"
+    python.write_text("#!/bin/sh\necho \"ModuleNotFoundError: No module named 'optimum'\" >&2\n")
+    python.chmod(0o755)
+    with pytest.raises(ValueError, match="python: ModuleNotFoundError: No module named 'optimum'"):
+        optimize.Peer(str(python), "splade-tiny", str(tmp_path), ["a text"])
