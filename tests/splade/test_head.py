@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from utils.splade import head as module
-from utils.splade.head import splade_head
+from utils.splade.head import splade_head, sum_head
 
 
 def plain(hidden, lengths, weight, bias):
@@ -52,6 +52,33 @@ def test_forward_and_gradients_are_those_of_the_plain_formula(lengths, with_bias
         torch.testing.assert_close(gradient, torch.zeros_like(gradient) if reference is None else reference)
 
 
+@pytest.mark.parametrize("lengths", CASES.values(), ids=CASES.keys())
+@pytest.mark.parametrize("with_bias", [True, False])
+@pytest.mark.parametrize("logarithms", [1, 2])
+@pytest.mark.parametrize("path", ["_fill_from_blocks", "_fill_from_padded"])
+def test_sums_are_those_of_the_plain_formula(lengths, with_bias, logarithms, path, monkeypatch):
+    monkeypatch.setattr(module, "_fill_from_blocks", getattr(module, path))
+    monkeypatch.setattr(module, "TILE_TERMS", 16)
+    hidden, weight, bias = inputs(lengths)
+    expected = []
+    for tokens in hidden.split(lengths):
+        weights = (tokens @ weight.T + (bias if with_bias else 0)).relu()
+        for _ in range(logarithms):
+            weights = torch.log(1 + weights)
+        expected.append(weights.sum(0))
+    summed = sum_head(hidden, lengths, weight, bias if with_bias else None, logarithms)
+    torch.testing.assert_close(summed, torch.stack(expected))
+    assert not summed.requires_grad
+
+
+def test_sums_of_bfloat16_products_are_taken_in_float32():
+    hidden, weight, bias = inputs([300], vocabulary=100, size=64)
+    exact = sum_head(hidden, [300], weight, bias)
+    rounded = sum_head(hidden.bfloat16(), [300], weight.float(), bias.float())
+    assert rounded.dtype == torch.float32
+    torch.testing.assert_close(rounded.double(), exact, rtol=0.003, atol=0.003)
+
+
 def test_negative_logits_give_zero_weights_and_zero_gradients():
     hidden, weight, bias = inputs([5, 2], shift=-100.0)
     weights = splade_head(hidden, [5, 2], weight, bias)
@@ -85,7 +112,8 @@ def test_bfloat16_stays_within_its_rounding_error():
     torch.testing.assert_close(rounded.double(), exact, rtol=0.02, atol=0.02)
 
 
-def test_no_tensor_of_batch_by_tokens_by_vocabulary_is_made():
+@pytest.mark.parametrize("pooling", ["max", "sum"])
+def test_no_tensor_of_batch_by_tokens_by_vocabulary_is_made(pooling):
     lengths, vocabulary = [64] * 16, 20_000
     hidden, weight, _ = inputs(lengths, vocabulary=vocabulary)
     largest = 0
@@ -100,5 +128,8 @@ def test_no_tensor_of_batch_by_tokens_by_vocabulary_is_made():
             return out
 
     with LargestTensor():
-        splade_head(hidden, lengths, weight).sum().backward()
+        if pooling == "max":
+            splade_head(hidden, lengths, weight).sum().backward()
+        else:
+            sum_head(hidden, lengths, weight)
     assert largest <= len(lengths) * vocabulary * 4 < sum(lengths) * vocabulary / 10

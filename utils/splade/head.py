@@ -9,8 +9,11 @@ product while a tile of it is still in cache; bias, relu and log are then applie
 tensor of size [batch, tokens, vocabulary] is ever made. The gradient of a term flows to one token, the one with the
 maximum, and only if the weight is not zero, so the backward pass visits the non-zero weights alone.
 
-This module holds the head in torch operations, for every device, and dispatches to the faster kernels where they run.
+This module holds the head in torch operations, for every device, and dispatches to the faster kernels where they run;
+and, for encoding alone, the head of SPLADE's first version, which sums over the tokens.
 """
+
+from collections.abc import Callable
 
 import numpy as np
 import torch
@@ -60,11 +63,46 @@ def active_terms(
         active = head_cpu.active_terms(hidden, lengths, weight, bias)
         borders = active.offsets[1:-1].numpy()
         return list(zip(np.split(active.terms.numpy(), borders), np.split(active.weights.numpy(), borders)))
-    dense = splade_head(hidden, lengths, weight, bias)
+    return nonzero_terms(splade_head(hidden, lengths, weight, bias))
+
+
+def nonzero_terms(dense: torch.Tensor) -> list[tuple[np.ndarray, np.ndarray]]:
+    """Return what `active_terms` does, from [batch, vocabulary] term weights."""
     rows, terms = dense.nonzero(as_tuple=True)
     weights = dense[rows, terms].float().cpu().numpy()
-    borders = np.cumsum(rows.bincount(minlength=len(lengths)).cpu().numpy())[:-1]
+    borders = np.cumsum(rows.bincount(minlength=len(dense)).cpu().numpy())[:-1]
     return list(zip(np.split(terms.int().cpu().numpy(), borders), np.split(weights, borders)))
+
+
+@torch.no_grad()
+def sum_head(
+    hidden: torch.Tensor,
+    lengths: list[int],
+    weight: torch.Tensor,
+    bias: torch.Tensor | None = None,
+    logarithms: int = 1,
+) -> torch.Tensor:
+    """Compute term weights that are sums over a text's tokens (Formal et al., SPLADE, arXiv 2107.05720): of
+    log(1 + relu(h_i . W_t + b_t)), or with 2 `logarithms` of log(1 + that).
+
+    Other arguments and the result as in `splade_head`; there is no gradient.
+    """
+    if torch.is_autocast_enabled(hidden.device.type):
+        hidden = hidden.to(torch.get_autocast_dtype(hidden.device.type))
+    wide = torch.promote_types(hidden.dtype, torch.float32)
+
+    def saturate(product: torch.Tensor, terms: slice) -> torch.Tensor:
+        product = product.to(wide)
+        if bias is not None:
+            product += bias[terms]
+        product.relu_()
+        for _ in range(logarithms):
+            product.log1p_()
+        return product
+
+    out = torch.zeros(len(lengths), len(weight), dtype=wide, device=hidden.device)
+    _fill(out, hidden, lengths, weight.to(hidden.dtype), torch.sum, saturate)
+    return out
 
 
 def _use_native_head(hidden: torch.Tensor) -> bool:
@@ -116,31 +154,50 @@ class _TiledHead(torch.autograd.Function):
 def _max_product(hidden: torch.Tensor, lengths: list[int], weight: torch.Tensor) -> torch.Tensor:
     """Return the maximum over each text's tokens of hidden @ weight.T: [batch, vocabulary], -inf for an empty text."""
     out = torch.full((len(lengths), len(weight)), float("-inf"), dtype=hidden.dtype, device=hidden.device)
-    if len(hidden):
-        fill = _fill_from_blocks if hidden.device.type == "cpu" else _fill_from_padded
-        fill(out, hidden, lengths, weight)
+    _fill(out, hidden, lengths, weight, torch.amax)
     return out
 
 
-def _fill_from_blocks(out: torch.Tensor, hidden: torch.Tensor, lengths: list[int], weight: torch.Tensor) -> None:
+def _fill(
+    out: torch.Tensor,
+    hidden: torch.Tensor,
+    lengths: list[int],
+    weight: torch.Tensor,
+    reduce: Callable[..., torch.Tensor],
+    saturate: Callable[[torch.Tensor, slice], torch.Tensor] | None = None,
+) -> None:
+    """Fill `out` [batch, vocabulary] with what `reduce` makes of each text's tokens of hidden @ weight.T, a tile of
+    terms at a time, which `saturate` maps to weights first; rows of empty texts may stay as they are."""
+    if len(hidden):
+        fill = _fill_from_blocks if hidden.device.type == "cpu" else _fill_from_padded
+        fill(out, hidden, lengths, weight, reduce, saturate)
+
+
+def _fill_from_blocks(out, hidden, lengths, weight, reduce, saturate) -> None:
     """Fill `out` on the CPU: a few tokens at a time, without padding, so that each product stays in cache."""
     blocks = _group_tokens(lengths)
     for start in range(0, len(weight), TILE_TERMS):
-        tile = weight[start : start + TILE_TERMS].T  # (H, T)
+        terms = slice(start, start + TILE_TERMS)
+        tile = weight[terms].T  # (H, T)
         for tokens, rows in blocks:
             product = hidden[tokens] @ tile  # (block's tokens, T)
+            if saturate:
+                product = saturate(product, terms)
             for row, part in zip(rows, product.split([lengths[row] for row in rows])):
-                torch.amax(part, 0, out=out[row, start : start + TILE_TERMS])
+                reduce(part, 0, out=out[row, terms])
 
 
-def _fill_from_padded(out: torch.Tensor, hidden: torch.Tensor, lengths: list[int], weight: torch.Tensor) -> None:
+def _fill_from_padded(out, hidden, lengths, weight, reduce, saturate) -> None:
     """Fill `out` on accelerators: texts padded to one length, so that there are few and large products."""
     padded = pad_sequence(hidden.split(lengths), batch_first=True)  # (B, L, H)
     positions = torch.arange(padded.shape[1], device=hidden.device)
     padding = (positions >= torch.tensor(lengths, device=hidden.device)[:, None])[:, :, None]  # (B, L, 1)
     for start in range(0, len(weight), TILE_TERMS):
-        product = padded @ weight[start : start + TILE_TERMS].T  # (B, L, T)
-        out[:, start : start + TILE_TERMS] = product.masked_fill_(padding, float("-inf")).amax(1)
+        terms = slice(start, start + TILE_TERMS)
+        product = padded @ weight[terms].T  # (B, L, T)
+        if saturate:
+            product = saturate(product, terms)
+        out[:, terms] = reduce(product.masked_fill_(padding, 0 if saturate else float("-inf")), 1)
 
 
 def _group_tokens(lengths: list[int]) -> list[tuple[slice, list[int]]]:
