@@ -143,7 +143,10 @@ class SpladeTrainer:
         check_combination(given, self.given, bool(self.validation))
         self.output_dir = Path(given.output_dir)
         check_writable(self.output_dir, folder=True)
-        config = load_config(given.model_name, read_model_folder(given.model_name).subfolder)
+        folder = read_model_folder(given.model_name)
+        if folder.config.pooling != "max":
+            raise ValueError(f"model '{given.model_name}': its pooling is {folder.config.pooling}; only max is trained")
+        config = load_config(given.model_name, folder.subfolder)
         self.settings = given.with_learning_rate(getattr(config, "hidden_size", BERT_WIDTH))
         self.data = {"train_file": fingerprint(given.train_file), "val_file": fingerprint(val_file)}
         if self.validation_passages:

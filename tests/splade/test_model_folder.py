@@ -20,6 +20,7 @@ from transformers import AutoTokenizer
 
 from utils.models import load_masked_lm, resolve_model
 from utils.splade.encoder import SpladeEncoder
+from utils.splade.projection import cut_terms
 
 TEXTS = ["how does a jet engine work", "boundary layer", "the wing stalls at a high angle of attack " * 3]
 LIMIT = 12  # tokens, fewer than the last text has
@@ -45,6 +46,8 @@ KINDS = {
         SpladePooling("max", "log1p_relu"),
     ],
     "doc-only": lambda: [doc_only()],
+    "sum": lambda: [transformer(), SpladePooling("sum", "relu")],
+    "sum, double log": lambda: [transformer(), SpladePooling("sum", "log1p_relu")],
 }
 
 
@@ -74,8 +77,38 @@ def test_a_folder_of_sentence_transformers_gives_its_vectors_and_is_written_back
 
     ours.save_pretrained(tmp_path / "ours")
     again = SpladeEncoder.from_pretrained(tmp_path / "ours", "cpu", precision="float32")
-    assert again.activation == ours.activation
+    assert again.config().model_dump(exclude={"base_model"}) == ours.config().model_dump(exclude={"base_model"})
     assert_same_vectors(again, SparseEncoder(str(tmp_path / "ours"), device="cpu"))
+
+
+def test_sums_leave_out_the_terms_that_were_cut():
+    model, tokenizer = load_masked_lm("splade-tiny")
+    cut_terms(model, torch.arange(1000, 20_000))
+    encoder = SpladeEncoder(model, tokenizer, precision="float32")
+    encoder.pooling = "sum"
+    whole = encoder.encode(TEXTS)
+    encoder.leave_out_cut_terms()
+    for vector, expected in zip(encoder.encode(TEXTS), whole, strict=True):
+        np.testing.assert_array_equal(vector.indices, expected.indices)
+        np.testing.assert_allclose(vector.values, expected.values, rtol=1e-5, atol=1e-6)
+        assert vector.indices[0] >= 1000 and vector.indices[-1] < 20_000
+
+
+def test_vectors_of_another_pooling_are_not_compared(tiny, tmp_path):
+    tiny.save_pretrained(tmp_path)
+    config = json.loads((tmp_path / "splade_config.json").read_text())
+    (tmp_path / "splade_config.json").write_text(json.dumps({**config, "pooling": "sum"}))
+    assert SpladeEncoder.from_pretrained(tmp_path, "cpu").fingerprint != tiny.fingerprint
+
+
+def test_a_model_with_sum_pooling_is_not_trained(tiny, tmp_path):
+    tiny.save_pretrained(tmp_path / "model")
+    (tmp_path / "model" / "splade_config.json").write_text('{"pooling": "sum"}')
+    (tmp_path / "data.json").write_text(json.dumps([{"query": "a b", "positive_document": "a b c"}] * 2))
+    files = "--train-file", tmp_path / "data.json", "--output-dir", tmp_path / "out"
+    done = run("train_splade.py", "--model-name", tmp_path / "model", *files)
+    fails_with_one_line(done, "its pooling is sum; only max is trained")
+    assert not (tmp_path / "out").exists()
 
 
 def test_sentence_transformers_takes_the_limits_from_the_folder(tmp_path):
@@ -107,7 +140,6 @@ def negative_weights() -> list:
 
 
 REFUSED = {
-    "its pooling is sum": (lambda: [transformer(), SpladePooling("sum")], {}),
     "documents pass MLMTransformer, SpladePooling, SparseAutoEncoder": (csr, {}),
     "queries pass MLMTransformer, SpladePooling of their own": (two_encoders, {}),
     "some of its query weights are negative": (negative_weights, {}),
@@ -126,7 +158,8 @@ def test_a_model_that_encodes_in_another_way_is_refused_by_name(reason, tmp_path
 
 
 FILES = {
-    "sum pooling": ("splade_config.json", {"pooling": "sum"}, "field 'pooling'"),
+    "mean pooling": ("splade_config.json", {"pooling": "mean"}, "field 'pooling'"),
+    "an unknown pooling": ("pooling/config.json", {"pooling_strategy": "mean"}, "its pooling is mean"),
     "a list": ("splade_config.json", [], "splade_config.json: is not an object"),
     "a limit in words": ("splade_config.json", {"max_length": "many"}, "field 'max_length'"),
     "missing weights": ("splade_config.json", {"query_encoder": "idf"}, "query_idf/model.safetensors"),

@@ -19,8 +19,8 @@ DEFAULT_MAX_LENGTH, DEFAULT_QUERY_MAX_LENGTH = 512, 128  # tokens; limits of a m
 
 
 class Encoder(TokenizationMixin, abc.ABC):
-    """SPLADE encoder: a term's weight is the maximum over a text's tokens of log(1 + relu(logit)), or of the logarithm
-    of 1 plus that (`activation`).
+    """SPLADE encoder: a term's weight is the maximum or the sum over a text's tokens (`pooling`) of
+    log(1 + relu(logit)), or of the logarithm of 1 plus that (`activation`).
 
     Attributes:
         tokenizer: its tokenizer.
@@ -28,6 +28,7 @@ class Encoder(TokenizationMixin, abc.ABC):
         truncated: how many texts the last `encode` or `encode_stream` of this thread cut to the limit.
         name: what it was loaded by, "" for nothing.
         base_model: name of the model that this one was fine-tuned from.
+        pooling: max or sum.
         activation: log1p_relu or log1p_log1p_relu, see `utils.splade.model_folder.ModelConfig`.
         precision: one of utils.device.PRECISIONS, for `encode`.
         training_notes: how the model was trained; stored in splade_config.json.
@@ -44,6 +45,7 @@ class Encoder(TokenizationMixin, abc.ABC):
         self.query_weights = query_weights
         self.name = ""
         self.base_model = ""
+        self.pooling = "max"
         self.activation = "log1p_relu"
         self.training_notes: dict[str, Any] = {}
         self._truncated: dict[int, int] = {}  # by thread
@@ -54,12 +56,14 @@ class Encoder(TokenizationMixin, abc.ABC):
         """Take what a model folder's splade_config.json says beside the limits; `name` is what it was loaded by."""
         self.name = name
         self.base_model = config.base_model or name
+        self.pooling = config.pooling
         self.activation = config.activation
         self.training_notes = config.training
 
     def config(self) -> ModelConfig:
         """Return what a model folder's splade_config.json says of this encoder."""
         return ModelConfig(
+            pooling=self.pooling,
             activation=self.activation,
             query_encoder="model" if self.query_weights is None else "idf",
             max_length=self.max_length,

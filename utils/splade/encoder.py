@@ -16,7 +16,7 @@ from utils.files import replacing_files
 from utils.models import load_masked_lm
 from utils.splade import packing, vnni
 from utils.splade.base_encoder import DEFAULT_MAX_LENGTH, DEFAULT_QUERY_MAX_LENGTH, Encoder
-from utils.splade.head import active_terms, splade_head
+from utils.splade.head import active_terms, nonzero_terms, splade_head, sum_head
 from utils.splade.int8 import quantize
 from utils.splade.int8_weights import read_int8_weights
 from utils.splade.model_folder import MODEL_FILES, ModelFolder, read_model_folder, write_model_folder
@@ -126,11 +126,13 @@ class SpladeEncoder(Encoder, torch.nn.Module):
 
     @property
     def fingerprint(self) -> str:
-        """Return a hash of a sample of each of the weights, rounded to bfloat16, the tokenizer, and the activation; of
-        what `optimize_model.py` made, the original's."""
+        """Return a hash of a sample of each of the weights, rounded to bfloat16, the tokenizer, activation and pooling;
+        of what `optimize_model.py` made, the original's."""
         if self._optimized_from:
             return self._optimized_from
         digest = hashlib.blake2b(self.activation.encode(), digest_size=16)
+        if self.pooling != "max":
+            digest.update(self.pooling.encode())
         for name, weights in sorted(self.state_dict().items()):
             step = max(1, weights.numel() // FINGERPRINT_SAMPLES)
             sample = weights.detach().flatten()[::step].to("cpu", torch.bfloat16)
@@ -155,15 +157,18 @@ class SpladeEncoder(Encoder, torch.nn.Module):
         Both may also be sequences of such tensors, each padded to a length of its own (`group_by_length`); the rows
         are then those of the first group's texts, the second's, and so on. Rows for `query_ids` [queries, tokens] come
         last; their weights are those of `query_weights`. With `terms`, ids of the vocabulary, only these have a column,
-        in their order.
+        in their order. With sum pooling there is no gradient.
         """
         hidden, lengths = self._hidden_states(input_ids, attention_mask)
         projection, bias = self._projection
         if terms is not None:
             projection, bias = projection[terms], None if bias is None else bias[terms]
-        weights = splade_head(hidden, lengths, projection, bias)
-        if self.activation == "log1p_log1p_relu":
-            weights = weights.log1p()
+        if self.pooling == "sum":
+            weights = sum_head(hidden, lengths, projection, bias, self._logarithms)
+        else:
+            weights = splade_head(hidden, lengths, projection, bias)
+            if self._logarithms == 2:
+                weights = weights.log1p()
         if query_ids is None:
             return weights
         # Padding sets the pad token, whose query weight is 0 as that of all special tokens.
@@ -221,14 +226,19 @@ class SpladeEncoder(Encoder, torch.nn.Module):
             return self._sparse_vectors(*self._hidden_states(**batch))
 
     def _sparse_vectors(self, hidden: torch.Tensor, lengths: list[int]) -> list[SparseVector]:
-        if self._kept_terms is None:
-            vectors = [SparseVector(*vector) for vector in active_terms(hidden, lengths, *self._projection)]
+        kept = self._kept_terms
+        projection, bias = self._projection if kept is None else (self._kept_weight, self._kept_bias)
+        if self.pooling == "sum":
+            found = nonzero_terms(sum_head(hidden, lengths, projection, bias, self._logarithms))
         else:
-            found = active_terms(hidden, lengths, self._kept_weight, self._kept_bias)
-            vectors = [SparseVector(self._kept_terms[terms], weights) for terms, weights in found]
-        if self.activation == "log1p_log1p_relu":
-            return [SparseVector(indices, np.log1p(values)) for indices, values in vectors]
-        return vectors
+            found = active_terms(hidden, lengths, projection, bias)
+            if self._logarithms == 2:
+                found = [(terms, np.log1p(weights)) for terms, weights in found]
+        return [SparseVector(terms if kept is None else kept[terms], weights) for terms, weights in found]
+
+    @property
+    def _logarithms(self) -> int:
+        return 2 if self.activation == "log1p_log1p_relu" else 1
 
     @property
     def _projection(self) -> tuple[torch.Tensor, torch.Tensor | None]:

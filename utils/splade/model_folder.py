@@ -41,14 +41,14 @@ MODEL_FILES = (  # patterns of files that would make another model of a folder, 
 PEER_ACTIVATIONS = {"log1p_relu": "relu", "log1p_log1p_relu": "log1p_relu"}  # ours -> sentence-transformers' name
 PEER_MODULES = "sentence_transformers.sparse_encoder.models"
 PROMPTED = ("query", "document", "passage", "corpus")  # names of prompts that sentence-transformers applies by itself
-SUPPORTED = "here a model is one masked language model with max pooling, for queries also SparseStaticEmbedding"
+SUPPORTED = "here a model is one masked language model with max or sum pooling, for queries also SparseStaticEmbedding"
 
 
 class ModelConfig(BaseModel):
     """Content of splade_config.json.
 
     Attributes:
-        pooling: over a text's tokens.
+        pooling: over a text's tokens; the maximum (SPLADE v2, arXiv 2109.10086) or the sum (v1, arXiv 2107.05720).
         activation: log1p_relu is log(1 + relu(x)), log1p_log1p_relu log(1 + log(1 + relu(x))) (arXiv 2504.14839).
         query_encoder: model, or idf, where a query's vector is the weights of its own tokens.
         max_length, query_max_length: limits in tokens; None where the model does not say.
@@ -60,7 +60,7 @@ class ModelConfig(BaseModel):
         optimization: what `optimize_model.py` did.
     """
 
-    pooling: Literal["max"] = "max"
+    pooling: Literal["max", "sum"] = "max"
     activation: Literal["log1p_relu", "log1p_log1p_relu"] = "log1p_relu"
     query_encoder: Literal["model", "idf"] = "model"
     max_length: PositiveInt | None = None
@@ -129,8 +129,9 @@ def _read_modules(name: str | Path, modules: list[dict[str, str]]) -> ModelFolde
     pooling = _read_json(name, "config.json", pooling_folder) or {}
     activations = {peer: own for own, peer in PEER_ACTIVATIONS.items()}
     activation = pooling.get("activation_function", "relu")
-    if pooling.get("pooling_strategy", "max") != "max":
-        raise _unsupported(name, f"its pooling is {pooling['pooling_strategy']}")
+    strategy = pooling.get("pooling_strategy", "max")
+    if strategy not in ("max", "sum"):
+        raise _unsupported(name, f"its pooling is {strategy}")
     if activation not in activations:
         raise _unsupported(name, f"its activation is {activation}")
     settings = _read_json(name, "config_sentence_transformers.json") or {}
@@ -149,7 +150,12 @@ def _read_modules(name: str | Path, modules: list[dict[str, str]]) -> ModelFolde
         raise _unsupported(name, "it lowercases texts before its tokenizer")
 
     limit = transformer.get("max_seq_length") or tokenizer.model_max_length
-    config = ModelConfig(activation=activations[activation], max_length=limit, query_max_length=limit)
+    config = ModelConfig(
+        pooling=strategy,
+        activation=activations[activation],
+        max_length=limit,
+        query_max_length=limit,
+    )
     if queries == documents:
         return ModelFolder(config, subfolder)
     query_folder = queries[0][1]
