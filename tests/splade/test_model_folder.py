@@ -1,6 +1,7 @@
 """Model folders between this toolkit and sentence-transformers, and what is refused by name."""
 
 import json
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -79,6 +80,70 @@ def test_a_folder_of_sentence_transformers_gives_its_vectors_and_is_written_back
     again = SpladeEncoder.from_pretrained(tmp_path / "ours", "cpu", precision="float32")
     assert again.config().model_dump(exclude={"base_model"}) == ours.config().model_dump(exclude={"base_model"})
     assert_same_vectors(again, SparseEncoder(str(tmp_path / "ours"), device="cpu"))
+
+
+WEIGHTS = {"jet": 3.5, "wing": 2.25, "layer": 0.5, "[PAD]": 1.0, "the": 0.0}  # of query tokens; others have 0
+
+
+@pytest.mark.parametrize("place", ["query", "model", "elsewhere"])
+def test_query_weights_are_read_from_the_json_file_that_a_module_names(place, tmp_path, monkeypatch):
+    peer = SparseEncoder(modules=[doc_only()], device="cpu")
+    peer.save_pretrained(str(tmp_path / "theirs"))
+    folder = next((tmp_path / "theirs").glob("query_0_*"))
+    (folder / "model.safetensors").unlink()
+    (folder / "config.json").write_text('{"path": "idf.json"}')
+    places = {"query": folder, "model": tmp_path / "theirs", "elsewhere": tmp_path}
+    (places[place] / "idf.json").write_text(json.dumps(WEIGHTS))
+    monkeypatch.chdir(places[place])  # where sentence-transformers looks for it
+    ours = SpladeEncoder.from_pretrained(tmp_path / "theirs", "cpu", precision="float32")
+    assert_same_vectors(ours, SparseEncoder(str(tmp_path / "theirs"), device="cpu"))
+    ours.save_pretrained(tmp_path / "ours")
+    assert_same_vectors(ours, SparseEncoder(str(tmp_path / "ours"), device="cpu"))
+
+
+def opensearch(folder: Path) -> Path:
+    """Write a folder as OpenSearch's doc-only models had before they named modules; return its query weights."""
+    model, tokenizer = load_masked_lm("splade-tiny")
+    model.save_pretrained(folder)
+    tokenizer.save_pretrained(folder)
+    (folder / "idf.json").write_text(json.dumps(WEIGHTS))
+    return folder / "idf.json"
+
+
+def test_a_folder_with_nothing_but_idf_json_looks_queries_up_in_it(tmp_path):
+    opensearch(tmp_path)
+    ours = SpladeEncoder.from_pretrained(tmp_path, "cpu", precision="float32")
+    words = ["wing", "jet"]
+    query = ours.encode_query("The Jet's wing, the wing")
+    assert dict(zip(ours.decode_terms(query.indices), query.values.tolist())) == {word: WEIGHTS[word] for word in words}
+    exact = SpladeEncoder(*load_masked_lm("splade-tiny"), precision="float32")
+    for vector, expected in zip(ours.encode(TEXTS), exact.encode(TEXTS), strict=True):
+        np.testing.assert_array_equal(vector.indices, expected.indices)
+        np.testing.assert_allclose(vector.values, expected.values, rtol=1e-5)
+    batch = ours.pad(ours.tokenize_queries(["a jet"]))
+    assert ours(**ours.pad(ours.tokenize(["a"])), query_ids=batch["input_ids"])[1].sum() == WEIGHTS["jet"]
+
+
+IDF = {
+    "not JSON": ("{", "idf.json: not valid JSON"),
+    "a list": ("[1]", "idf.json: "),
+    "a word as a weight": ('{"jet": "much"}', "idf.json: field 'jet'"),
+    "no finite number": ('{"jet": NaN}', "idf.json: field 'jet'"),
+    "a negative weight": ('{"jet": -1}', "some weights in idf.json are negative"),
+    "no token of the model": ('{"turbofans": 1}', "idf.json: the model's vocabulary has no token 'turbofans'"),
+}
+
+
+@pytest.mark.parametrize(("content", "message"), IDF.values(), ids=IDF)
+def test_query_weights_that_make_no_sense_are_named(content, message, tmp_path):
+    opensearch(tmp_path).write_text(content)
+    fails_with_one_line(run("embedder.py", "--model-dir", tmp_path, "--text", "a"), message)
+
+
+def test_a_file_of_query_weights_that_is_missing_is_named(tmp_path):
+    SparseEncoder(modules=[doc_only()], device="cpu").save_pretrained(str(tmp_path))
+    (next(tmp_path.glob("query_0_*")) / "config.json").write_text('{"path": "weights/idf.json"}')
+    fails_with_one_line(run("embedder.py", "--model-dir", tmp_path, "--text", "a"), "are missing: weights/idf.json")
 
 
 def test_sums_leave_out_the_terms_that_were_cut():
@@ -165,7 +230,6 @@ FILES = {
     "missing weights": ("splade_config.json", {"query_encoder": "idf"}, "query_idf/model.safetensors"),
     "an unknown activation": ("pooling/config.json", {"activation_function": "gelu"}, "its activation is gelu"),
     "broken modules": ("modules.json", {}, "its modules.json is not as"),
-    "weights of unknown use": ("idf.json", {"engine": 2.0}, "no modules.json"),
 }
 
 
@@ -174,8 +238,6 @@ def test_a_file_that_makes_no_sense_is_named(file, content, message, tiny, tmp_p
     tiny.save_pretrained(tmp_path)
     if file != "splade_config.json":
         (tmp_path / "splade_config.json").unlink()
-    if file == "idf.json":
-        (tmp_path / "modules.json").unlink()
     (tmp_path / file).write_text(json.dumps(content))
     fails_with_one_line(run("embedder.py", "--model-dir", tmp_path, "--text", "a"), message)
 

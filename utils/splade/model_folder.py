@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
 import torch
-from pydantic import BaseModel, PositiveInt, ValidationError
+from pydantic import BaseModel, FiniteFloat, PositiveInt, TypeAdapter, ValidationError
 from safetensors.torch import load_file, save_file
 from transformers import AutoTokenizer, PreTrainedTokenizerBase
 from transformers.utils import cached_file
@@ -18,6 +18,7 @@ from utils.models import loading, resolve_model, save_tokenizer
 from utils.records import describe_error
 
 CONFIG_NAME = "splade_config.json"
+IDF_NAME = "idf.json"  # beside the models of OpenSearch that do not encode queries: their weights by token
 IDF_FOLDER = "query_idf"  # subfolder with the query weights
 POOLING_FOLDER = "pooling"  # subfolder for the settings of sentence-transformers' pooling
 MODEL_FILES = (  # patterns of files that would make another model of a folder, were they left from an earlier one
@@ -81,7 +82,8 @@ class ModelFolder(NamedTuple):
 
 
 def read_model_folder(name: str | Path) -> ModelFolder:
-    """Read how the model called `name` encodes; one that does not say so is taken for a SPLADE model as of v2.
+    """Read how the model called `name` encodes; one that does not say so is taken for a SPLADE model as of v2, with
+    query weights where it has an idf.json, as OpenSearch's have.
 
     Raises:
         ValueError: a file is broken, or the model encodes in a way that is not supported.
@@ -100,9 +102,11 @@ def read_model_folder(name: str | Path) -> ModelFolder:
         return ModelFolder(config, query_weights=weights)
     modules = _read_json(name, "modules.json")
     if modules is None:
-        if _read_json(name, "idf.json") is not None:
-            raise _unsupported(name, "it has query weights in idf.json, and no modules.json that says how it encodes")
-        return ModelFolder(ModelConfig())
+        idf = _read_json(name, IDF_NAME)
+        if idf is None:
+            return ModelFolder(ModelConfig())
+        weights = _weights_by_id(name, IDF_NAME, idf, _load_tokenizer(name, ""))
+        return ModelFolder(ModelConfig(query_encoder="idf"), query_weights=weights)
     try:
         return _read_modules(name, modules)
     except (KeyError, TypeError, AttributeError, IndexError):
@@ -159,14 +163,16 @@ def _read_modules(name: str | Path, modules: list[dict[str, str]]) -> ModelFolde
     if queries == documents:
         return ModelFolder(config, subfolder)
     query_folder = queries[0][1]
-    if (_read_json(name, "config.json", query_folder) or {}).get("path"):
-        raise _unsupported(name, "its query weights are in a JSON file")
     query_tokenizer = _load_tokenizer(name, query_folder)
     if query_tokenizer.get_vocab() != tokenizer.get_vocab():
         raise _unsupported(name, "queries have a vocabulary of their own")
-    weights = _load_query_weights(name, query_folder)
-    if (weights < 0).any():
-        raise _unsupported(name, "some of its query weights are negative")
+    file = (_read_json(name, "config.json", query_folder) or {}).get("path")
+    if file and file.endswith(".json"):
+        weights = _weights_by_id(name, file, _read_named_json(name, file, query_folder), query_tokenizer)
+    else:
+        weights = _load_query_weights(name, query_folder)
+        if (weights < 0).any():
+            raise _unsupported(name, "some of its query weights are negative")
     config.query_encoder, config.query_max_length = "idf", query_tokenizer.model_max_length
     return ModelFolder(config, subfolder, weights)
 
@@ -256,6 +262,42 @@ def _load_query_weights(name: str | Path, subfolder: str) -> torch.Tensor:
         return load_file(cached_file(resolve_model(name), "model.safetensors", subfolder=subfolder))["weight"]
 
 
+def _weights_by_id(name: str | Path, file: str, idf: Any, tokenizer: PreTrainedTokenizerBase) -> torch.Tensor:
+    """Return [vocabulary] query weights from those by token, the content of `file`; other tokens have the weight 0.
+
+    Raises:
+        ValueError: these are no weights of tokens of the vocabulary.
+    """
+    vocabulary = tokenizer.get_vocab()
+    try:
+        idf = TypeAdapter(dict[str, FiniteFloat]).validate_python(idf)
+        weights = torch.zeros(max(vocabulary.values()) + 1)
+        ids = torch.tensor([vocabulary[token] for token in idf], dtype=torch.long)
+        weights[ids] = torch.tensor([*idf.values()])
+    except ValidationError as error:
+        raise ValueError(f"model '{name}': {file}: {describe_error(error)}") from None
+    except KeyError as error:
+        raise ValueError(f"model '{name}': {file}: the model's vocabulary has no token {error}") from None
+    if (weights < 0).any():
+        raise _unsupported(name, f"some weights in {file} are negative")
+    return weights
+
+
+def _read_named_json(name: str | Path, file: str, subfolder: str) -> Any:
+    """Return the content of a JSON file that a module's settings name: in the module's folder, beside the model, or, as
+    sentence-transformers takes it, a path.
+
+    Raises:
+        ValueError: there is none, or it is not valid JSON.
+    """
+    for folder in (subfolder, ""):
+        if (found := _read_json(name, file, folder)) is not None:
+            return found
+    if not Path(file).is_file():
+        raise ValueError(f"model '{name}': its query weights are missing: {file}")
+    return _parse_json(file)
+
+
 def _read_json(name: str | Path, file: str, subfolder: str = "") -> Any:
     """Return the content of a JSON file of the model called `name`, None where it has no such file.
 
@@ -271,8 +313,10 @@ def _read_json(name: str | Path, file: str, subfolder: str = "") -> Any:
         _raise_exceptions_for_missing_entries=False,
         _raise_exceptions_for_connection_errors=False,
     )
-    if path is None:
-        return None
+    return None if path is None else _parse_json(path)
+
+
+def _parse_json(path: str) -> Any:
     try:
         return json.loads(Path(path).read_text(encoding="utf-8"))
     except ValueError as error:
