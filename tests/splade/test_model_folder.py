@@ -49,7 +49,10 @@ KINDS = {
     "doc-only": lambda: [doc_only()],
     "sum": lambda: [transformer(), SpladePooling("sum", "relu")],
     "sum, double log": lambda: [transformer(), SpladePooling("sum", "log1p_relu")],
+    "heaviest terms": lambda: [transformer(), SpladePooling()],
+    "heaviest terms, doc-only": lambda: [doc_only()],
 }
+OPTIONS = {kind: {"max_active_dims": 7} for kind in KINDS if "heaviest" in kind}
 
 
 def assert_same_vectors(ours: SpladeEncoder, peer: SparseEncoder) -> None:
@@ -66,7 +69,7 @@ def assert_same_vectors(ours: SpladeEncoder, peer: SparseEncoder) -> None:
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_a_folder_of_sentence_transformers_gives_its_vectors_and_is_written_back_as_one(kind, tmp_path):
-    peer = SparseEncoder(modules=KINDS[kind](), device="cpu")
+    peer = SparseEncoder(modules=KINDS[kind](), device="cpu", **OPTIONS.get(kind, {}))
     peer.save_pretrained(str(tmp_path / "theirs"))
     ours = SpladeEncoder.from_pretrained(tmp_path / "theirs", "cpu", precision="float32")
     assert ours.max_length == LIMIT
@@ -209,7 +212,6 @@ REFUSED = {
     "queries pass MLMTransformer, SpladePooling of their own": (two_encoders, {}),
     "some of its query weights are negative": (negative_weights, {}),
     "it puts 'find: ' before texts": (KINDS["max"], {"prompts": {"query": "find: "}}),
-    "it keeps only the 32 heaviest terms": (KINDS["max"], {"max_active_dims": 32}),
     "it compares by cosine": (KINDS["max"], {"similarity_fn_name": "cosine"}),
 }
 
@@ -225,6 +227,11 @@ def test_a_model_that_encodes_in_another_way_is_refused_by_name(reason, tmp_path
 FILES = {
     "mean pooling": ("splade_config.json", {"pooling": "mean"}, "field 'pooling'"),
     "an unknown pooling": ("pooling/config.json", {"pooling_strategy": "mean"}, "its pooling is mean"),
+    "a number of terms below 1": (
+        "config_sentence_transformers.json",
+        {"max_active_dims": -3},
+        "field 'max_active_dims'",
+    ),
     "a list": ("splade_config.json", [], "splade_config.json: is not an object"),
     "a limit in words": ("splade_config.json", {"max_length": "many"}, "field 'max_length'"),
     "missing weights": ("splade_config.json", {"query_encoder": "idf"}, "query_idf/model.safetensors"),

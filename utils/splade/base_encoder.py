@@ -30,6 +30,7 @@ class Encoder(TokenizationMixin, abc.ABC):
         base_model: name of the model that this one was fine-tuned from.
         pooling: max or sum.
         activation: log1p_relu or log1p_log1p_relu, see `utils.splade.model_folder.ModelConfig`.
+        max_active_dims: how many of a text's terms are kept, the heaviest; None for all.
         precision: one of utils.device.PRECISIONS, for `encode`.
         training_notes: how the model was trained; stored in splade_config.json.
         query_weights: [vocabulary] for an inference-free query encoder, where a query's vector is the weights of its
@@ -47,6 +48,7 @@ class Encoder(TokenizationMixin, abc.ABC):
         self.base_model = ""
         self.pooling = "max"
         self.activation = "log1p_relu"
+        self.max_active_dims: int | None = None
         self.training_notes: dict[str, Any] = {}
         self._truncated: dict[int, int] = {}  # by thread
         self._decoded = {}
@@ -58,6 +60,7 @@ class Encoder(TokenizationMixin, abc.ABC):
         self.base_model = config.base_model or name
         self.pooling = config.pooling
         self.activation = config.activation
+        self.max_active_dims = config.max_active_dims
         self.training_notes = config.training
 
     def config(self) -> ModelConfig:
@@ -65,6 +68,7 @@ class Encoder(TokenizationMixin, abc.ABC):
         return ModelConfig(
             pooling=self.pooling,
             activation=self.activation,
+            max_active_dims=self.max_active_dims,
             query_encoder="model" if self.query_weights is None else "idf",
             max_length=self.max_length,
             query_max_length=self.query_max_length,
@@ -139,7 +143,8 @@ class Encoder(TokenizationMixin, abc.ABC):
             return ids
 
         options = batch_size, show_progress
-        yield from self._batch_encoder.encode_stream(texts, tokenize, self.device, *options, **stream)
+        for vector in self._batch_encoder.encode_stream(texts, tokenize, self.device, *options, **stream):
+            yield vector.heaviest(self.max_active_dims)
 
     def encode_query(self, text: str) -> SparseVector:
         """Return the sparse vector of one query.
@@ -153,8 +158,10 @@ class Encoder(TokenizationMixin, abc.ABC):
         if self.query_weights is not None:
             ids = np.unique(np.array(tokens, np.int32))
             weights = self.query_weights.detach()[ids].cpu().numpy()
-            return SparseVector(ids[weights > 0], weights[weights > 0])
-        return self._encode_single(tokens)
+            vector = SparseVector(ids[weights > 0], weights[weights > 0])
+        else:
+            vector = self._encode_single(tokens)
+        return vector.heaviest(self.max_active_dims)
 
     def _encode_single(self, tokens: list[int]) -> SparseVector:
         return self._batch_encoder.encode_batch([tokens], self.device)[0]

@@ -51,6 +51,7 @@ class ModelConfig(BaseModel):
     Attributes:
         pooling: over a text's tokens; the maximum (SPLADE v2, arXiv 2109.10086) or the sum (v1, arXiv 2107.05720).
         activation: log1p_relu is log(1 + relu(x)), log1p_log1p_relu log(1 + log(1 + relu(x))) (arXiv 2504.14839).
+        max_active_dims: how many of a text's terms are kept, the heaviest; None for all.
         query_encoder: model, or idf, where a query's vector is the weights of its own tokens.
         max_length, query_max_length: limits in tokens; None where the model does not say.
         base_model: name of the model that this one was fine-tuned from.
@@ -63,6 +64,7 @@ class ModelConfig(BaseModel):
 
     pooling: Literal["max", "sum"] = "max"
     activation: Literal["log1p_relu", "log1p_log1p_relu"] = "log1p_relu"
+    max_active_dims: PositiveInt | None = None
     query_encoder: Literal["model", "idf"] = "model"
     max_length: PositiveInt | None = None
     query_max_length: PositiveInt | None = None
@@ -109,6 +111,8 @@ def read_model_folder(name: str | Path) -> ModelFolder:
         return ModelFolder(ModelConfig(query_encoder="idf"), query_weights=weights)
     try:
         return _read_modules(name, modules)
+    except ValidationError as error:
+        raise ValueError(f"model '{name}': {describe_error(error)}") from None
     except (KeyError, TypeError, AttributeError, IndexError):
         raise ValueError(f"model '{name}': its modules.json is not as sentence-transformers writes it") from None
 
@@ -142,8 +146,6 @@ def _read_modules(name: str | Path, modules: list[dict[str, str]]) -> ModelFolde
     prompts = settings.get("prompts") or {}
     for prompt in filter(prompts.get, (*PROMPTED, settings.get("default_prompt_name"))):
         raise _unsupported(name, f"it puts '{prompts[prompt]}' before texts")
-    if settings.get("max_active_dims"):
-        raise _unsupported(name, f"it keeps only the {settings['max_active_dims']} heaviest terms")
     if settings.get("similarity_fn_name") not in (None, "dot"):
         raise _unsupported(name, f"it compares by {settings['similarity_fn_name']}, not by dot product")
     transformer = _read_json(name, "sentence_bert_config.json", subfolder) or {}
@@ -157,6 +159,7 @@ def _read_modules(name: str | Path, modules: list[dict[str, str]]) -> ModelFolde
     config = ModelConfig(
         pooling=strategy,
         activation=activations[activation],
+        max_active_dims=settings.get("max_active_dims") or None,
         max_length=limit,
         query_max_length=limit,
     )
@@ -217,8 +220,11 @@ def write_model_folder(
 
 def _peer_files(config: ModelConfig) -> dict[str, Any]:
     """Return the content of the files by which sentence-transformers opens a model folder, by name."""
+    settings: dict[str, Any] = {"model_type": "SparseEncoder", "similarity_fn_name": "dot"}
+    if config.max_active_dims:
+        settings["max_active_dims"] = config.max_active_dims
     files: dict[str, Any] = {
-        "config_sentence_transformers.json": {"model_type": "SparseEncoder", "similarity_fn_name": "dot"},
+        "config_sentence_transformers.json": settings,
         f"{POOLING_FOLDER}/config.json": {
             "pooling_strategy": config.pooling,
             "activation_function": PEER_ACTIVATIONS[config.activation],
