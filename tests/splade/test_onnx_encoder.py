@@ -88,6 +88,14 @@ def test_smaller_graphs_are_close(tmp_path, precision, error):
     assert sizes[0] < 0.55 * sizes[1]
 
 
+def test_a_graph_of_another_pooling_is_refused(tmp_path):
+    encoder = SpladeEncoder(*family_model("Bert"))
+    encoder.pooling = "sum"
+    encoder.save_pretrained(tmp_path / "model")
+    with pytest.raises(ValueError, match="its pooling is sum"):
+        write_optimized(str(tmp_path / "model"), Optimization(graph="onnx"), tmp_path / "graph", {})
+
+
 def test_a_graph_keeps_the_query_weights_of_its_model(tmp_path):
     model, tokenizer = family_model("Bert")
     weights = torch.arange(TERMS) / TERMS

@@ -87,6 +87,8 @@ def export_graph(encoder: SpladeEncoder, path: Path, precision: str = "float32",
         from onnxruntime.quantization import QuantType, quantize_dynamic
     except ImportError as error:
         raise ImportError(f"exporting a graph takes more libraries: {NEEDED} ({error})") from error
+    if encoder.pooling != "max":
+        raise ValueError(f"model '{encoder.name}': its pooling is {encoder.pooling}, and a graph takes the maximum")
     graph = SpladeGraph(encoder, top_terms, own_tiles=precision == "int8").eval()
     if precision == "float16":
         graph = graph.half()
