@@ -17,6 +17,7 @@ from utils.arguments import ScriptParser
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md")), ROOT / "benchmarks" / "README.md"]
 SCRIPTS = sorted(path.name for path in ROOT.glob("*.py"))
 OTHERS_FLAGS = {"--nnodes", "--nproc-per-node", "--help"}  # of torchrun, and of every parser
+OTHERS_FLAGS |= {"--dtype", "--max-batch-requests", "--max-batch-tokens", "--max-client-batch-size"}  # of a server
 FLAG = re.compile(r"(?<![\w-])--[a-z][a-z0-9-]*")
 
 
