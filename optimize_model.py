@@ -122,7 +122,7 @@ def cut_vocabulary(
     if not len(active):
         raise ValueError(f"{args.prune_vocabulary}: the model gives no term to any document; is it a SPLADE model?")
     found = f"{use.passages:,} passages and {use.queries:,} queries have {len(active):,} of {encoder.vocabulary_size:,}"
-    lost = 1 - use.weights[terms].sum() / use.weights.sum()
+    lost = 1 - use.weights[terms].sum() / use.weights[active].sum()
     print_line(f"{found} terms; {len(terms):,} stay" + (f", {lost:.2%} of the weights are lost" if lost else ""))
     if not args.prune_inputs:
         return optimization._replace(terms=terms)

@@ -103,7 +103,7 @@ def _resident_bytes() -> int:
 def _model_files(folder: str) -> Iterator[Path]:
     """Yield the files of a model's folder, without what tells of how it was made."""
     for file in Path(resolve_model(folder)).rglob("*"):
-        if file.is_file() and file.name not in RECORDS and not file.name.startswith("."):
+        if file.is_file() and file.name not in RECORDS and not (file.name.startswith(".") or "runs" in file.parts):
             yield file
 
 
