@@ -81,7 +81,7 @@ def test_a_folder_of_sentence_transformers_gives_its_vectors_and_is_written_back
 
     ours.save_pretrained(tmp_path / "ours")
     again = SpladeEncoder.from_pretrained(tmp_path / "ours", "cpu", precision="float32")
-    assert again.config().model_dump(exclude={"base_model"}) == ours.config().model_dump(exclude={"base_model"})
+    assert again.to_config().model_dump(exclude={"base_model"}) == ours.to_config().model_dump(exclude={"base_model"})
     assert_same_vectors(again, SparseEncoder(str(tmp_path / "ours"), device="cpu"))
 
 

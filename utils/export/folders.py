@@ -55,7 +55,7 @@ def write_optimized(name: str, optimization: Optimization, folder: str | Path, n
         ImportError: a library is missing.
     """
     encoder = SpladeEncoder.from_pretrained(name, "cpu", precision="float32")
-    config = encoder.config()
+    config = encoder.to_config()
     config.fingerprint = encoder.fingerprint
     config.optimization = {"model": name, "summary": optimization.describe(), **notes}
     config.weights = optimization.graph or ("int8" if optimization.precision == "int8" else "float32")

@@ -63,7 +63,7 @@ class Encoder(TokenizationMixin, abc.ABC):
         self.max_active_dims = config.max_active_dims
         self.training_notes = config.training
 
-    def config(self) -> ModelConfig:
+    def to_config(self) -> ModelConfig:
         """Return what a model folder's splade_config.json says of this encoder."""
         return ModelConfig(
             pooling=self.pooling,

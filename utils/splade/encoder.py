@@ -200,7 +200,7 @@ class SpladeEncoder(Encoder, torch.nn.Module):
         try:
             with replacing_files(folder, MODEL_FILES) as unfinished:
                 self.model.save_pretrained(unfinished)
-                write_model_folder(unfinished, self.config(), self.tokenizer, self.query_weights)
+                write_model_folder(unfinished, self.to_config(), self.tokenizer, self.query_weights)
         except SafetensorError as error:
             raise OSError(f"{folder}: cannot write the model: {error}") from None
 
