@@ -107,7 +107,9 @@ def training_queries(train_file: str | None, encoder: Encoder) -> list[str]:
     if not path or not (train_file or Path(path).is_file()):
         print_line("no training queries: name their `train_file`, lest terms that only queries have be cut")
         return []
-    return [example.query for example in read_examples(path)]
+    queries = [example.query for example in read_examples(path)]
+    print_line(f"terms of the {len(queries):,} queries in {path} stay, too")
+    return queries
 
 
 def cut_vocabulary(
@@ -116,7 +118,7 @@ def cut_vocabulary(
     """Return the optimization with what stays of the vocabulary, and say how much that is.
 
     Raises:
-        ValueError: no text has a term, or the tokenizer is none that tokens can be cut from.
+        ValueError: no text has a term, or the model is none that tokens can be cut from.
     """
     active, terms = use.terms(), use.terms(args.keep_terms)
     if not len(active):
@@ -126,6 +128,8 @@ def cut_vocabulary(
     print_line(f"{found} terms; {len(terms):,} stay" + (f", {lost:.2%} of the weights are lost" if lost else ""))
     if not args.prune_inputs:
         return optimization._replace(terms=terms)
+    if encoder.query_weights is not None:
+        raise ValueError(f"model '{args.model_dir}': its queries are their own tokens; leave `prune_inputs` out")
     use.pieces[spelling_pieces(encoder.tokenizer)] = True
     use.pieces[terms] = True  # their weights are the same in most models, and their words are what is shown
     return optimization._replace(terms=terms, pieces=use.pieces.nonzero()[0])

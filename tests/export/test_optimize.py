@@ -14,6 +14,7 @@ from utils.documents.reading import read_documents
 from utils.export.folders import Optimization, write_optimized
 from utils.export.pieces import cut_pieces, spelling_pieces
 from utils.export.vocabulary import LEAST, measure_use
+from utils.files import lock_folder
 from utils.models import load_masked_lm, resolve_model
 from utils.records import Document
 from utils.splade import vnni
@@ -179,6 +180,26 @@ def test_an_optimized_folder_is_neither_optimized_again_nor_trained(tmp_path):
     train.write_text(json.dumps([{"query": "a", "positive_document": "b", "negative_documents": ["c"]}] * 4))
     flags = ("--model-name", tmp_path / "small", "--train-file", train, "--output-dir", tmp_path / "tuned")
     fails_with_one_line(run("train_splade.py", *flags), "optimized already (int8)", "splade-tiny")
+
+
+def test_tokens_are_not_cut_from_a_model_whose_queries_are_their_tokens(pages, tmp_path):
+    model, tokenizer = load_masked_lm("splade-tiny")
+    SpladeEncoder(model, tokenizer, query_weights=torch.ones(30522)).save_pretrained(tmp_path / "idf")
+    flags = ("--output-dir", tmp_path / "new", "--prune-vocabulary", pages, "--prune-inputs", "--quantize", "int8")
+    fails_with_one_line(run("optimize_model.py", "--model-dir", tmp_path / "idf", *flags), "leave --prune-inputs out")
+
+
+def test_a_folder_that_another_process_writes_is_left_alone(tmp_path):
+    with lock_folder(tmp_path):
+        done = run("optimize_model.py", *MODEL, "--output-dir", tmp_path, "--quantize", "int8")
+    fails_with_one_line(done, "another run is at work")
+    assert not list(tmp_path.glob("*.safetensors"))
+
+
+def test_figures_of_an_earlier_model_go_with_it(tmp_path):
+    (tmp_path / "optimization.json").write_text("{}")
+    write_optimized("splade-tiny", Optimization(precision="int8"), tmp_path, {})
+    assert not (tmp_path / "optimization.json").exists()
 
 
 def test_a_model_is_not_written_over_itself(tmp_path):

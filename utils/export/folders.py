@@ -9,7 +9,7 @@ from safetensors import SafetensorError
 
 from utils.export.graph import export_graph
 from utils.export.pieces import cut_pieces
-from utils.files import replacing_files
+from utils.files import lock_folder, replacing_files
 from utils.splade.encoder import SpladeEncoder
 from utils.splade.int8_weights import write_int8_weights
 from utils.splade.model_folder import MODEL_FILES, write_model_folder
@@ -51,6 +51,7 @@ def write_optimized(name: str, optimization: Optimization, folder: str | Path, n
 
     Raises:
         ValueError: the model is of a kind for which this cannot be done.
+        ValueError: another process writes there.
         OSError: the files cannot be written.
         ImportError: a library is missing.
     """
@@ -67,7 +68,8 @@ def write_optimized(name: str, optimization: Optimization, folder: str | Path, n
         pieces = torch.from_numpy(optimization.pieces)
         tokenizer = cut_pieces(tokenizer, optimization.pieces)
     try:
-        with replacing_files(folder, MODEL_FILES) as unfinished:
+        Path(folder).mkdir(parents=True, exist_ok=True)
+        with lock_folder(folder), replacing_files(folder, MODEL_FILES) as unfinished:
             if optimization.graph:
                 model.config.save_pretrained(unfinished)
                 file = unfinished / GRAPHS["onnx"]
