@@ -138,6 +138,7 @@ def test_all_scripts_open_what_it_makes_and_an_index_of_the_original_stays_good(
     assert again.returncode == 0 and "12 unchanged" in again.stdout + again.stderr, again.stdout + again.stderr
 
 
+@pytest.mark.slow
 def test_measuring_shows_each_step_and_its_quality(beir, tmp_path):
     flags = ("--prune-vocabulary", beir, "--quantize", "int8", "--measure", "--test-file", beir, "--threads", 1)
     done = run("optimize_model.py", *MODEL, "--output-dir", tmp_path, *flags)
