@@ -18,7 +18,6 @@ one graph: input_ids and attention_mask in, the weights of the vocabulary out or
 values of the heaviest terms.
 """
 
-import json
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -33,11 +32,11 @@ from utils.export.folders import Optimization, write_optimized
 from utils.export.measuring import SAMPLE, Measurement, comparison_rows, draw_measurements, measure
 from utils.export.pieces import spelling_pieces
 from utils.export.vocabulary import VocabularyUse, measure_use
-from utils.files import check_writable, open_atomic, replacing
+from utils.files import check_writable, replacing, write_json
 from utils.models import resolve_model
 from utils.records import Document, read_examples
 from utils.splade.base_encoder import Encoder
-from utils.splade.model_folder import check_original
+from utils.splade.model_folder import check_original, read_model_folder
 from utils.splade.opening import open_encoder
 
 CURVE = (0.75, 0.5, 0.25, 0.1)  # shares of the active terms that --measure keeps
@@ -45,7 +44,7 @@ CURVE = (0.75, 0.5, 0.25, 0.1)  # shares of the active terms that --measure keep
 
 def main(args: ScriptArguments) -> None:
     check_flags(args)
-    check_original(args.model_dir)
+    check_original(args.model_dir, read_model_folder(args.model_dir).config)
     check_writable(args.output_dir, folder=True)
     documents = load_documents(args.prune_vocabulary) if args.prune_vocabulary else []
     data = read_test_data(args.test_file, args.docs_file) if args.test_file else None
@@ -176,8 +175,7 @@ def measure_all(
     rows = comparison_rows(measured)
     print_line(format_table(rows))
     folder = Path(args.output_dir)
-    with open_atomic(folder / "optimization.json") as file:
-        json.dump({"model": args.model_dir, "sample": len(texts), "variants": rows}, file, indent=2)
+    write_json(folder / "optimization.json", {"model": args.model_dir, "sample": len(texts), "variants": rows})
     written: list[Any] = [folder / "optimization.json"]
     if data:
         written.append(folder / "optimization.png")

@@ -144,6 +144,7 @@ class SpladeTrainer:
         self.output_dir = Path(given.output_dir)
         check_writable(self.output_dir, folder=True)
         folder = read_model_folder(given.model_name)
+        check_original(given.model_name, folder.config)
         if folder.config.pooling != "max":
             raise ValueError(f"model '{given.model_name}': its pooling is {folder.config.pooling}; only max is trained")
         config = load_config(given.model_name, folder.subfolder)
@@ -166,7 +167,6 @@ class SpladeTrainer:
             ValueError, OSError: see SpladeEncoder.from_pretrained.
         """
         settings = self.settings
-        check_original(settings.model_name)
         encoder = SpladeEncoder.from_pretrained(
             settings.model_name, self.device, settings.max_length, settings.precision, settings.threads
         )

@@ -78,6 +78,7 @@ def test_a_command_parses(script, arguments, monkeypatch, capsys):
     except ModuleNotFoundError as error:
         if script in SCRIPTS:
             raise
+        # The benchmarks' own libraries are no requirement of the tests; their flags are then not checked.
         pytest.skip(f"a benchmark needs {error.name}, which is not installed")
 
 

@@ -12,9 +12,8 @@ from conftest import ROOT
 from embedder import SpladeEmbedder
 from utils.export.folders import Optimization, write_optimized
 
-pytest.importorskip("onnxscript")
 PINNED = ("numpy==", "onnxruntime==", "tokenizers==")
-OUT_OF_REACH = ("No matching distribution", "Could not find a version", "NewConnectionError", "ConnectTimeout")
+OUT_OF_REACH = ("NewConnectionError", "ConnectTimeout")  # what pip says without a network, not of a missing version
 
 
 def page_code(name, texts):

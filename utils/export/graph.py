@@ -82,8 +82,7 @@ def export_graph(encoder: SpladeEncoder, path: Path, precision: str = "float32",
         ImportError: a library is missing.
     """
     try:
-        import onnx  # noqa: F401
-        import onnxscript  # noqa: F401
+        import onnxscript  # noqa: F401  torch's exporter imports it, and would say much more without it
         from onnxruntime.quantization import QuantType, quantize_dynamic
     except ImportError as error:
         raise ImportError(f"exporting a graph takes more libraries: {NEEDED} ({error})") from error

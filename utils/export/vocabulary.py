@@ -64,8 +64,8 @@ def measure_use(
         for vector in encoder.encode_stream(texts(), progress=bar):
             weights[vector.indices] += vector.values
             passages += 1
-    for query in queries:
-        weights[encoder.encode_query(query).indices] += LEAST
+    for vector in encoder.encode_queries(queries):
+        weights[vector.indices] += LEAST
     if inputs:
         pieces[list(itertools.chain(*encoder.tokenize_queries(queries)))] = True
     return VocabularyUse(weights, pieces, passages, len(queries))

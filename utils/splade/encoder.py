@@ -20,6 +20,7 @@ from utils.splade.head import active_terms, nonzero_terms, splade_head, sum_head
 from utils.splade.int8 import quantize
 from utils.splade.int8_weights import read_int8_weights
 from utils.splade.model_folder import MODEL_FILES, ModelFolder, read_model_folder, write_model_folder
+from utils.splade.onnx_encoder import GRAPHS
 from utils.splade.projection import detach_projection, kept_terms
 from utils.splade.vectors import SparseVector
 
@@ -94,7 +95,7 @@ class SpladeEncoder(Encoder, torch.nn.Module):
         compute_dtype(device, precision)  # an unknown precision fails before the model loads
         folder = folder or read_model_folder(name)
         config, query_weights = folder.config, folder.query_weights
-        if config.weights in ("onnx", "openvino"):
+        if config.weights in GRAPHS:
             raise ValueError(f"model '{name}' is a graph of {config.weights}, which only encodes; name its original")
         state = read_int8_weights(name) if config.weights == "int8" else None
         model, tokenizer = load_masked_lm(name, folder.subfolder, state)

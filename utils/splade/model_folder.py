@@ -181,14 +181,12 @@ def _read_modules(name: str | Path, modules: list[dict[str, str]]) -> ModelFolde
     return ModelFolder(config, subfolder, weights)
 
 
-def check_original(name: str | Path) -> None:
-    """Check that a model has not been optimized, so that it can be trained or optimized.
+def check_original(name: str | Path, config: ModelConfig) -> None:
+    """Check that the model called `name` has not been optimized, so that it can be trained or optimized.
 
     Raises:
         ValueError: it has; its weights are rounded, or parts of it are gone.
-        ValueError, OSError: see `read_model_folder`.
     """
-    config = read_model_folder(name).config
     if config.fingerprint:
         done = config.optimization.get("summary", config.weights)
         origin = config.optimization.get("model", "the model that it was made from")
