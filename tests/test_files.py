@@ -88,6 +88,31 @@ def test_new_files_take_the_place_of_all_that_belong_to_the_old_ones(tmp_path):
     assert found == {"model.bin": "new", "parts": True, "parts/a": "new", "notes.txt": "old"}
 
 
+def test_a_kill_between_two_files_leaves_no_mixture_that_seems_whole(tmp_path, monkeypatch):
+    for name in ("config", "a", "z"):
+        (tmp_path / name).write_text("old")
+    replace, moved = os.replace, []
+
+    def killed(source, place):
+        if moved:
+            raise KeyboardInterrupt
+        moved.append(place)
+        replace(source, place)
+
+    def write():
+        with replacing_files(tmp_path, last="config") as unfinished:
+            for name in ("config", "a", "z"):
+                (unfinished / name).write_text("new")
+
+    monkeypatch.setattr(os, "replace", killed)
+    with pytest.raises(KeyboardInterrupt):
+        write()
+    assert {path.name: path.read_text() for path in tmp_path.iterdir()} == {"a": "new", "z": "old"}
+    monkeypatch.undo()
+    write()
+    assert {path.name: path.read_text() for path in tmp_path.iterdir()} == dict.fromkeys(("config", "a", "z"), "new")
+
+
 @pytest.fixture
 def mount(tmp_path):
     """A function that runs `mount` with its arguments; the test is skipped where that may not be done."""

@@ -93,11 +93,13 @@ def open_atomic(path: str | Path) -> Iterator[TextIO]:
 
 
 @contextlib.contextmanager
-def replacing_files(folder: str | Path, stale: Sequence[str] = ()) -> Iterator[Path]:
+def replacing_files(folder: str | Path, stale: Sequence[str] = (), last: str | None = None) -> Iterator[Path]:
     """Yield a temporary folder whose files move into `folder` when the block ends well, each of them whole.
 
     Args:
         stale: patterns, relative to `folder`, of files that go when the new ones are in place and not among them.
+        last: name of a file without which the others are nothing. It goes first and comes last, so that a process that
+            is killed in between leaves no mixture of old and new that could be taken for whole.
     """
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
@@ -108,7 +110,10 @@ def replacing_files(folder: str | Path, stale: Sequence[str] = ()) -> Iterator[P
         unfinished = Path(name)
         yield unfinished
         files = {path.relative_to(unfinished) for path in unfinished.rglob("*") if path.is_file()}
-        for file in sorted(files):
+        if last:
+            with contextlib.suppress(OSError):  # not there, or a mount point
+                (folder / last).unlink()
+        for file in sorted(files, key=lambda file: (str(file) == last, file)):
             (folder / file).parent.mkdir(parents=True, exist_ok=True)
             (unfinished / file).chmod(0o644)
             _move(unfinished / file, folder / file)

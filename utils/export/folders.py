@@ -69,7 +69,7 @@ def write_optimized(name: str, optimization: Optimization, folder: str | Path, n
         tokenizer = cut_pieces(tokenizer, optimization.pieces)
     try:
         Path(folder).mkdir(parents=True, exist_ok=True)
-        with lock_folder(folder), replacing_files(folder, MODEL_FILES) as unfinished:
+        with lock_folder(folder), replacing_files(folder, MODEL_FILES, "config.json") as unfinished:
             if optimization.graph:
                 model.config.save_pretrained(unfinished)
                 file = unfinished / GRAPHS["onnx"]
