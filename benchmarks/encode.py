@@ -8,7 +8,8 @@
     .venv/bin/python -m benchmarks.encode --input-dir build/demo/python_docs --precisions auto --batch-sizes 2 4 8 auto
 
 Both encode the same documents with the same model. The peer runs in float32, its default, and in bfloat16, each with
-batches of 32 (its default) and of 8; on CUDA also in bfloat16 with its chunked pooling.
+batches of 32 (its default) and of 8; on CUDA also in bfloat16 with its chunked pooling. The peak is that of the memory
+which torch takes on CUDA, above what it held before.
 """
 
 import argparse
@@ -43,17 +44,19 @@ def main(args: argparse.Namespace) -> None:
             encoder = SpladeEncoder.from_pretrained(folder, args.device, precision=precision)
             for batch in args.batch_sizes or [None]:
                 name = f"ours, {precision}" + (f", batch {batch}" if batch else "")
-                contestants[name] = functools.partial(encoder.encode, texts, batch_size=batch)
+                contestants[name] = functools.partial(encoder.encode, texts, args.max_length, batch)
         for dtype, chunk in ((torch.float32, None), (torch.bfloat16, None), (torch.bfloat16, CHUNK)):
             if chunk and encoder.device.type != "cuda":
                 continue
             peer = open_peer(folder, str(encoder.device), dtype, chunk)
+            peer.max_seq_length = args.max_length or encoder.max_length
             for batch in args.peer_batches:
                 name = f"{PEER}, {str(dtype).removeprefix('torch.')}, batch {batch}" + ", chunked" * bool(chunk)
                 contestants[name] = lambda peer=peer, batch=batch: peer.encode(
                     texts, batch_size=batch, show_progress_bar=False
                 )
         seconds = contest(contestants, args.rounds)
+        peaks = {name: peak_bytes(run) for name, run in contestants.items()} if torch.cuda.is_available() else {}
     rates = {name: len(texts) / taken for name, taken in seconds.items()}
     best = {
         dtype: max(rate for name, rate in rates.items() if name.startswith(f"{PEER}, {dtype}"))
@@ -66,21 +69,31 @@ def main(args: argparse.Namespace) -> None:
             "times its float32": rate / best["float32"],
             "times its bfloat16": rate / best["bfloat16"],
         }
+        | ({"peak MiB": peaks[name] / 2**20} if peaks else {})
         for name, rate in rates.items()
     ]
     vectors = encoder.encode(texts)
     setting = {
         "documents": len(texts),
-        "mean tokens": round(statistics.mean(map(len, encoder.tokenize(texts))), 1),
+        "mean tokens": round(statistics.mean(map(len, encoder.tokenize(texts, args.max_length))), 1),
         "mean active terms": round(statistics.mean(len(v.indices) for v in vectors), 1),
     }
     report(args, setting, rows)
+
+
+def peak_bytes(run: Callable[[], object]) -> int:
+    """Return the most memory on CUDA that a run takes, above what is held before it."""
+    held = torch.cuda.memory_allocated()
+    torch.cuda.reset_peak_memory_stats()
+    run()
+    return torch.cuda.max_memory_allocated() - held
 
 
 if __name__ == "__main__":
     arguments = parser(__doc__, rounds=3, documents=300)
     add_precisions(arguments)
     arguments.add_argument("--batch-sizes", type=auto_or_positive_int, nargs="+", help="ours; default: auto")
+    arguments.add_argument("--max-length", type=positive_int, help="tokens of a document; default: the model's limit")
     arguments.add_argument(
         "--peer-batches", type=positive_int, nargs="+", default=[32, 8], help="the peer's batch sizes"
     )

@@ -15,13 +15,14 @@ import torch
 from benchmarks.common import PEER, model_folder, open_peer, parser, report, sample
 from utils.console import run_script
 from utils.splade.encoder import SpladeEncoder
+from utils.splade.opening import open_encoder
 
 
 def main(args: argparse.Namespace) -> None:
     queries = [" ".join(text.split()[:8]) for text in sample(args)]
     with model_folder(args.model_name, queries) as folder:
-        ours = SpladeEncoder.from_pretrained(folder, args.device)
-        exact = SpladeEncoder.from_pretrained(folder, args.device, precision="float32")
+        ours = open_encoder(folder, args.device)
+        exact = open_encoder(folder, args.device, precision="float32")
         idf = SpladeEncoder.from_pretrained(folder, args.device)  # as trained by --query-encoder idf
         idf.query_weights = torch.nn.Parameter(torch.ones(idf.model.config.vocab_size, device=idf.device))
         contestants = {"ours": ours.encode_query, "ours, float32": exact.encode_query, "ours, idf": idf.encode_query}

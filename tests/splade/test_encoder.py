@@ -268,15 +268,15 @@ def test_a_batch_that_does_not_fit_the_memory_is_halved(tiny, monkeypatch):
     monkeypatch.setattr(tiny._batch_encoder, "token_budget", dict(tiny._batch_encoder.token_budget))  # is lowered
     texts = [f"engine {number}" for number in range(10)]
     expected = tiny.encode(texts)
-    sizes, hidden_states = [], SpladeEncoder._hidden_states
+    sizes, hidden_states = [], packing.hidden_states
 
-    def limited(self, input_ids, attention_mask):
-        if len(input_ids) > 3:
+    def limited(model, ids, lengths):
+        if len(lengths) > 3:
             raise RuntimeError("MPS backend out of memory (MPS allocated: 8.52 GB)")
-        sizes.append(len(input_ids))
-        return hidden_states(self, input_ids, attention_mask)
+        sizes.append(len(lengths))
+        return hidden_states(model, ids, lengths)
 
-    monkeypatch.setattr(SpladeEncoder, "_hidden_states", limited)
+    monkeypatch.setattr(packing, "hidden_states", limited)
     for vector, other in zip(tiny.encode(texts, batch_size=10), expected):
         assert vector.indices.tolist() == other.indices.tolist()
     assert sum(sizes) == 10 and max(sizes) <= 3

@@ -4,6 +4,7 @@ import hashlib
 import threading
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -16,15 +17,18 @@ from utils.files import replacing_files
 from utils.models import load_masked_lm
 from utils.splade import packing, vnni
 from utils.splade.base_encoder import DEFAULT_MAX_LENGTH, DEFAULT_QUERY_MAX_LENGTH, Encoder
+from utils.splade.cuda_graphs import BatchGraphs
 from utils.splade.head import active_terms, nonzero_terms, splade_head, sum_head
 from utils.splade.int8 import quantize
 from utils.splade.int8_weights import read_int8_weights
 from utils.splade.model_folder import MODEL_FILES, ModelFolder, read_model_folder, write_model_folder
 from utils.splade.onnx_encoder import GRAPHS
 from utils.splade.projection import detach_projection, kept_terms
+from utils.splade.tokenization import flatten
 from utils.splade.vectors import SparseVector
 
 FINGERPRINT_SAMPLES = 1000  # numbers of each weight matrix that the fingerprint is made of
+HALF_TOLERANCE = 0.05  # share of the largest hidden state that rounding may change in half precision
 TRACED_PRECISIONS = ("auto", "float32")  # precisions in which encode_query runs a traced float32 forward on the CPU
 
 _TRACE_LOCK = threading.Lock()  # torch.jit.trace keeps what it does in variables of its module
@@ -61,9 +65,13 @@ class SpladeEncoder(Encoder, torch.nn.Module):
         self._optimized_from: str | None = None  # fingerprint
         self._in_int8 = False
         self._kept_terms: np.ndarray | None = None
+        self._rounded: dict[str, torch.Tensor] = {}  # weights in the precision of products, by name
         detach_projection(model, tokenizer)
         self._can_pack = packing.enable_packing(model)
-        self._traced_forward: Callable[[torch.Tensor], torch.Tensor] | None = None
+        self._packs_on_cuda: bool | None = None  # not tried yet
+        self._traced_forward: Callable[[torch.Tensor], torch.Tensor] | None
+        self._graphs: BatchGraphs
+        self.forget_trace()
 
     @classmethod
     def from_pretrained(
@@ -177,19 +185,35 @@ class SpladeEncoder(Encoder, torch.nn.Module):
         query_weights = present * self.query_weights.relu()
         return torch.cat([weights, query_weights if terms is None else query_weights[:, terms]])
 
-    def leave_out_cut_terms(self) -> None:
-        """Compute only the terms that `optimize_model.py --prune-vocabulary` has kept, for encoding alone: later
-        changes of the projection's weights have no effect on it."""
+    def freeze(self) -> None:
+        """Prepare for encoding alone: compute only the terms that `optimize_model.py --prune-vocabulary` has kept, and
+        keep what small batches on CUDA take of the weights in the precision of their products. Later changes of these
+        weights have no effect on it."""
+        weight, bias = self._projection
         terms = kept_terms(self.model)
         if terms is not None:
-            weight, bias = self._projection
             self.register_buffer("_kept_weight", weight.detach()[terms], persistent=False)
             self.register_buffer("_kept_bias", bias.detach()[terms], persistent=False)
             self._kept_terms = terms.numpy().astype(np.int32)
+        dtype = compute_dtype(self.device, self.precision)
+        if self.device.type == "cuda" and dtype != torch.float32:
+            self._rounded = {
+                f"{name}.weight": module.weight.detach().to(dtype)
+                for name, module in self.model.named_modules()
+                if isinstance(module, torch.nn.Linear) and module.weight is not weight
+            }
 
     def forget_trace(self) -> None:
-        """Trace the model anew for the next query; to be called when layers have been replaced."""
+        """Trace the model anew for the next query, and capture its CUDA graphs anew; to be called when layers have been
+        replaced."""
         self._traced_forward = None
+        self._graphs = BatchGraphs(self._weigh_padded, self.tokenizer.pad_token_id or 0)
+
+    def _apply(self, *arguments: Any, **options: Any) -> "SpladeEncoder":
+        """Move or convert the weights, which graphs would still read where they were."""
+        self.forget_trace()
+        self._rounded = {}
+        return super()._apply(*arguments, **options)
 
     def save_pretrained(self, folder: str | Path) -> None:
         """Write a model folder, see utils.splade.model_folder; its files appear in `folder` once all are complete, in
@@ -199,7 +223,7 @@ class SpladeEncoder(Encoder, torch.nn.Module):
             OSError: they cannot be written, such as to a full disk.
         """
         try:
-            with replacing_files(folder, MODEL_FILES) as unfinished:
+            with replacing_files(folder, MODEL_FILES, "config.json") as unfinished:
                 self.model.save_pretrained(unfinished)
                 write_model_folder(unfinished, self.to_config(), self.tokenizer, self.query_weights)
         except SafetensorError as error:
@@ -223,18 +247,53 @@ class SpladeEncoder(Encoder, torch.nn.Module):
     @torch.inference_mode()
     def _encode_batch(self, tokens: list[list[int]]) -> list[SparseVector]:
         with autocast(self.device, "int8" if self._in_int8 else self.precision):
+            if self._graphs_run() and (found := self._graphs.run(tokens, self.device, nonzero_terms)) is not None:
+                return self._as_vectors(found)
+            if self._packs():
+                lengths = list(map(len, tokens))
+                ids = torch.from_numpy(flatten(tokens)).to(self.device)
+                return self._sparse_vectors(packing.hidden_states(self.model, ids, lengths), lengths)
             batch = {name: tensor.to(self.device) for name, tensor in self.pad(tokens).items()}
             return self._sparse_vectors(*self._hidden_states(**batch))
 
+    def _graphs_run(self) -> bool:
+        """Return whether small batches may run as CUDA graphs."""
+        if self.device.type != "cuda" or self.pooling != "max" or self.model.training:
+            return False
+        from utils.splade import head_cuda  # imported late: Triton takes a second to import
+
+        return head_cuda.available(self.device)
+
+    def _weigh_padded(self, ids: torch.Tensor, lengths: torch.Tensor) -> torch.Tensor:
+        """Compute what `forward` does on CUDA from [batch, tokens] ids and [batch] lengths, without waiting for it."""
+        from utils.splade import head_cuda
+
+        batch, longest = ids.shape
+        mask = (torch.arange(longest, device=ids.device) < lengths[:, None]).long()
+        inputs = {"input_ids": ids, "attention_mask": mask}
+        hidden = torch.func.functional_call(self.model, self._rounded, kwargs=inputs).logits.flatten(0, 1)
+        if torch.is_autocast_enabled("cuda"):
+            hidden = hidden.to(torch.get_autocast_dtype("cuda"))
+        starts = torch.arange(batch, device=ids.device) * longest
+        return head_cuda.weigh_terms(hidden.contiguous(), starts, starts + lengths, longest, *self._kept_projection)[0]
+
+    @property
+    def _kept_projection(self) -> tuple[torch.Tensor, torch.Tensor | None]:
+        return self._projection if self._kept_terms is None else (self._kept_weight, self._kept_bias)
+
     def _sparse_vectors(self, hidden: torch.Tensor, lengths: list[int]) -> list[SparseVector]:
-        kept = self._kept_terms
-        projection, bias = self._projection if kept is None else (self._kept_weight, self._kept_bias)
+        projection, bias = self._kept_projection
         if self.pooling == "sum":
             found = nonzero_terms(sum_head(hidden, lengths, projection, bias, self._logarithms))
         else:
             found = active_terms(hidden, lengths, projection, bias)
-            if self._logarithms == 2:
-                found = [(terms, np.log1p(weights)) for terms, weights in found]
+        return self._as_vectors(found)
+
+    def _as_vectors(self, found: list[tuple[np.ndarray, np.ndarray]]) -> list[SparseVector]:
+        """Return vectors of the (terms, weights) that a head has found."""
+        if self._logarithms == 2 and self.pooling == "max":
+            found = [(terms, np.log1p(weights)) for terms, weights in found]
+        kept = self._kept_terms
         return [SparseVector(terms if kept is None else kept[terms], weights) for terms, weights in found]
 
     @property
@@ -253,13 +312,25 @@ class SpladeEncoder(Encoder, torch.nn.Module):
         if isinstance(input_ids, torch.Tensor):
             input_ids, attention_mask = [input_ids], [attention_mask]
         lengths = [length for mask in attention_mask for length in mask.sum(1).tolist()]
-        if self._can_pack and self.device.type == "cpu":
+        if self._packs():
             ids = torch.cat([ids[mask.bool()] for ids, mask in zip(input_ids, attention_mask)])
             hidden = packing.hidden_states(self.model, ids, lengths)  # (tokens, H)
         else:
             groups = zip(input_ids, attention_mask)
             hidden = torch.cat([self.model(input_ids=ids, attention_mask=m).logits[m.bool()] for ids, m in groups])
         return hidden, lengths
+
+    def _packs(self) -> bool:
+        """Return whether batches run as packed texts; on CUDA, in half precision alone."""
+        if self.device.type == "cpu" or not self._can_pack:
+            return self._can_pack
+        if self.device.type != "cuda" or not torch.is_autocast_enabled("cuda"):
+            return False
+        if self._packs_on_cuda is None:
+            # Without the cache, which would give its casts of weights, made without a gradient, to a training step.
+            with torch.autocast("cuda", torch.get_autocast_dtype("cuda"), cache_enabled=False):
+                self._packs_on_cuda = packing.packs(self.model, HALF_TOLERANCE)
+        return self._packs_on_cuda
 
 
 def _position_limit(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> int:

@@ -68,6 +68,10 @@ def active_terms(
 
 def nonzero_terms(dense: torch.Tensor) -> list[tuple[np.ndarray, np.ndarray]]:
     """Return what `active_terms` does, from [batch, vocabulary] term weights."""
+    if len(dense) == 1:  # a query's, whose row is sooner fetched whole
+        row = dense[0].float().cpu().numpy()
+        terms = row.nonzero()[0]
+        return [(terms.astype(np.int32), row[terms])]
     rows, terms = dense.nonzero(as_tuple=True)
     weights = dense[rows, terms].float().cpu().numpy()
     borders = np.cumsum(rows.bincount(minlength=len(dense)).cpu().numpy())[:-1]

@@ -40,40 +40,23 @@ class TritonHead(torch.autograd.Function):
     @staticmethod
     def forward(ctx, hidden, lengths, weight, bias):
         hidden = hidden.contiguous()
-        offsets = torch.tensor([0, *lengths]).cumsum(0).to(hidden.device)
-        shape = len(lengths), len(weight)
-        weights = torch.empty(shape, dtype=torch.float32, device=hidden.device)
-        winners = torch.empty(shape, dtype=torch.int32, device=hidden.device)
-        if weights.numel():
-            projection = weight.to(hidden.dtype).contiguous()
-            blocks = _blocks(max(lengths), hidden)
-            grid = len(lengths), triton.cdiv(len(weight), blocks["TERMS"])
-            with torch.cuda.device_of(hidden):  # Triton launches on the current device
-                _forward_kernel[grid](
-                    hidden,
-                    offsets,
-                    projection,
-                    projection if bias is None else bias.contiguous(),
-                    _nan_for_nonfinite_texts(hidden, lengths),
-                    weights,
-                    winners,
-                    *weight.shape,
-                    HAS_BIAS=bias is not None,
-                    PRECISION="tf32" if torch.backends.cuda.matmul.allow_tf32 else "ieee",
-                    **blocks,
-                )
-        ctx.save_for_backward(hidden, weight, offsets, weights, winners)
+        ends = torch.tensor(lengths, dtype=torch.long).cumsum(0)
+        starts, ends = torch.stack([ends - torch.tensor(lengths), ends]).to(hidden.device)
+        weights, winners = weigh_terms(
+            hidden, starts, ends, max(lengths, default=0), weight, bias, any(ctx.needs_input_grad)
+        )
+        ctx.save_for_backward(hidden, weight, starts, weights, winners)
         ctx.bias_dtype = None if bias is None else bias.dtype
         return weights
 
     @staticmethod
     @torch.autograd.function.once_differentiable
     def backward(ctx, grad):
-        hidden, weight, offsets, weights, winners = ctx.saved_tensors
+        hidden, weight, starts, weights, winners = ctx.saved_tensors
         rows, terms = weights.nonzero(as_tuple=True)  # (K,) active terms of all texts
         # d log(1 + x) / dx = 1 / (1 + x) = exp(-log(1 + x))
         slopes = grad[rows, terms].float() * torch.exp(-weights[rows, terms])
-        tokens = offsets[rows] + winners[rows, terms]
+        tokens = starts[rows] + winners[rows, terms]
         grad_hidden = _sum_rows(weight, terms, tokens, slopes, torch.empty_like(hidden))
         grad_weight = _sum_rows(hidden, tokens, terms, slopes, torch.empty_like(weight))
         grad_bias = None
@@ -84,12 +67,62 @@ class TritonHead(torch.autograd.Function):
         return grad_hidden, None, grad_weight, grad_bias
 
 
-def _nan_for_nonfinite_texts(hidden: torch.Tensor, lengths: list[int]) -> torch.Tensor:
+def weigh_terms(
+    hidden: torch.Tensor,
+    starts: torch.Tensor,
+    ends: torch.Tensor,
+    longest: int,
+    weight: torch.Tensor,
+    bias: torch.Tensor | None,
+    with_winners: bool = False,
+) -> tuple[torch.Tensor, torch.Tensor | None]:
+    """Compute the term weights of texts whose tokens stand anywhere in `hidden`, in the order of the texts. Nothing
+    here waits for the device, so it can be captured in a CUDA graph.
+
+    Args:
+        hidden: [tokens, hidden], contiguous.
+        starts, ends: [batch] where each text's tokens begin and end; what lies between texts is left out.
+        longest: most tokens of a text.
+        weight, bias: as in `head.splade_head`.
+
+    Returns:
+        [batch, vocabulary] float32 weights; [batch, vocabulary] int32 places in the texts of the tokens that they come
+        from, or None without `with_winners`.
+    """
+    shape = len(starts), len(weight)
+    weights = torch.empty(shape, dtype=torch.float32, device=hidden.device)
+    winners = torch.empty(shape, dtype=torch.int32, device=hidden.device) if with_winners else None
+    if weights.numel():
+        projection = weight.to(hidden.dtype).contiguous()
+        blocks = _blocks(longest, hidden)
+        grid = len(starts), triton.cdiv(len(weight), blocks["TERMS"])
+        with torch.cuda.device_of(hidden):  # Triton launches on the current device
+            _forward_kernel[grid](
+                hidden,
+                starts,
+                ends,
+                projection,
+                projection if bias is None else bias.contiguous(),
+                _nan_for_nonfinite_texts(hidden, starts, ends),
+                weights,
+                weights if winners is None else winners,
+                *weight.shape,
+                HAS_WINNERS=with_winners,
+                HAS_BIAS=bias is not None,
+                PRECISION="tf32" if torch.backends.cuda.matmul.allow_tf32 else "ieee",
+                **blocks,
+            )
+    return weights, winners
+
+
+def _nan_for_nonfinite_texts(hidden: torch.Tensor, starts: torch.Tensor, ends: torch.Tensor) -> torch.Tensor:
     """Return [batch] zeros, with NaN for a text that has a non-finite state; it is added after the maximum, which would
     hide such a state."""
-    zero_or_nan = hidden.float().sum(1) * 0  # (tokens,)
-    rows = torch.arange(len(lengths)).repeat_interleave(torch.tensor(lengths)).to(hidden.device)
-    return torch.zeros(len(lengths), device=hidden.device).index_add_(0, rows, zero_or_nan)
+    places = torch.arange(len(hidden), device=hidden.device)
+    rows = torch.searchsorted(ends, places, right=True).clamp(max=len(ends) - 1)
+    inside = (places >= starts[rows]) & (places < ends[rows])
+    zero_or_nan = (hidden.float().sum(1) * 0).where(inside, 0)  # (tokens,)
+    return torch.zeros(len(ends), device=hidden.device).index_add_(0, rows, zero_or_nan)
 
 
 def _blocks(longest: int, hidden: torch.Tensor) -> dict[str, int]:
@@ -100,7 +133,7 @@ def _blocks(longest: int, hidden: torch.Tensor) -> dict[str, int]:
         "TOKENS": tokens,
         "TERMS": 128,
         "DEPTH": 32 if hidden.dtype == torch.float32 else 64,
-        "num_warps": 8 if tokens == 128 else 4,
+        "num_warps": 4,
         "num_stages": 3 if shared >= 160 * 1024 else 2,
     }
 
@@ -125,14 +158,16 @@ if triton is not None:
     @triton.jit
     def _forward_kernel(
         hidden,  # [tokens, size]
-        offsets,  # [texts + 1]
+        starts,  # [texts]
+        ends,  # [texts]
         weight,  # [vocabulary, size], in hidden's dtype
         bias,  # [vocabulary]
         zero_or_nan,  # [texts], NaN for a text with a non-finite state
         weights,  # [texts, vocabulary] out
-        winners,  # [texts, vocabulary] out
+        winners,  # [texts, vocabulary] out, if HAS_WINNERS
         vocabulary,
         size,
+        HAS_WINNERS: tl.constexpr,
         HAS_BIAS: tl.constexpr,
         PRECISION: tl.constexpr,
         TOKENS: tl.constexpr,
@@ -143,8 +178,8 @@ if triton is not None:
         text = tl.program_id(0)
         terms = tl.program_id(1) * TERMS + tl.arange(0, TERMS)
         inside = terms < vocabulary
-        begin = tl.load(offsets + text)
-        end = tl.load(offsets + text + 1)
+        begin = tl.load(starts + text)
+        end = tl.load(ends + text)
         columns = weight + terms.to(tl.int64)[None, :] * size
         best = tl.full([TERMS], float("-inf"), tl.float32)
         winner = tl.zeros([TERMS], tl.int32)
@@ -172,7 +207,8 @@ if triton is not None:
         value = tl.where(one_plus == 1.0, logit, tl.log(one_plus) * (logit / (one_plus - 1.0)))
         at = text.to(tl.int64) * vocabulary + terms
         tl.store(weights + at, value, mask=inside)
-        tl.store(winners + at, winner, mask=inside)
+        if HAS_WINNERS:
+            tl.store(winners + at, winner, mask=inside)
 
     @triton.jit
     def _sum_rows_kernel(table, sources, scales, borders, out, size, BLOCK: tl.constexpr):

@@ -26,5 +26,5 @@ def open_encoder(
     if folder.config.weights in GRAPHS:
         return OnnxEncoder(name, folder, device, max_length, precision, threads)
     encoder = SpladeEncoder.from_pretrained(name, device, max_length, precision, threads, folder)
-    encoder.leave_out_cut_terms()
+    encoder.freeze()
     return encoder

@@ -2,17 +2,23 @@
 
 All layers of a transformer but attention work on each token alone, so only attention must be confined to each text.
 The implementation here is registered with transformers and reads the texts' lengths from the keyword argument
-`text_lengths`, which the model passes on; without it, it is transformers' own scaled dot-product attention.
+`text_lengths`, which the model passes on; without it, it is transformers' own scaled dot-product attention. On CUDA, in
+bfloat16 and float16, it is FlashAttention over texts of any lengths (Dao, arXiv 2307.08691).
 """
 
 import warnings
 from collections.abc import Callable
-from itertools import groupby
+from itertools import accumulate, groupby
 
 import torch
 from transformers import AttentionInterface, PreTrainedModel
 from transformers.integrations.sdpa_attention import sdpa_attention_forward
 from transformers.masking_utils import AttentionMaskInterface, sdpa_mask
+
+try:
+    from torch.nn.attention.varlen import varlen_attn
+except ImportError:  # torch before 2.10; `packs` finds that it is missing
+    varlen_attn = None
 
 ATTENTION_NAME = "within_texts"
 ROW_MULTIPLE = 32  # tokens; packed rows are padded to a multiple of this, or of a larger power of 2 where they are long
@@ -25,26 +31,36 @@ def enable_packing(model: PreTrainedModel) -> bool:
     if windowed or getattr(model.config, "_attn_implementation", None) != "sdpa":
         return False
     model.set_attn_implementation(ATTENTION_NAME)
+    if packs(model, 1e-3):
+        return True
+    model.set_attn_implementation("sdpa")
+    return False
+
+
+@torch.inference_mode()
+def packs(model: PreTrainedModel, tolerance: float) -> bool:
+    """Return whether packed texts have the hidden states that they have alone, within a share `tolerance` of the
+    largest; on CUDA this takes autocast."""
     lengths = [5, 3]
     ids = torch.tensor([i for i in range(sum(lengths) + 1) if i != model.config.pad_token_id], device=model.device)[
         : sum(lengths)
     ]
-    with torch.inference_mode():
-        try:
-            packed = hidden_states(model, ids, lengths)
-        except (TypeError, ValueError, RuntimeError):  # the model takes no position_ids or passes no arguments on
-            packed = torch.empty(0)
-        alone = torch.cat([model(input_ids=row[None]).logits[0] for row in ids.split(lengths)])
-    if packed.shape == alone.shape and torch.allclose(packed, alone, rtol=1e-3, atol=1e-3):
-        return True
-    model.set_attn_implementation("sdpa")
-    return False
+    try:
+        packed = hidden_states(model, ids, lengths)
+    except (TypeError, ValueError, RuntimeError):  # of the model, which passes no arguments on, or the attention
+        return False
+    alone = torch.cat([model(input_ids=row[None]).logits[0] for row in ids.split(lengths)])
+    return packed.shape == alone.shape and bool((packed - alone).abs().max() <= tolerance * alone.abs().max())
 
 
 def hidden_states(model: PreTrainedModel, ids: torch.Tensor, lengths: list[int]) -> torch.Tensor:
     """Return the [tokens, hidden] states of packed texts, whose token ids [tokens] stand one after the other."""
     first = first_position(model)
     positions = torch.cat([torch.arange(first, first + length) for length in lengths]).to(ids.device)
+    if ids.is_cuda:
+        borders = torch.tensor([0, *accumulate(lengths)], dtype=torch.int32).to(ids.device)
+        options = {"text_lengths": lengths, "text_borders": borders}
+        return model(input_ids=ids[None], position_ids=positions[None], **options).logits[0]
     # oneDNN compiles and caches a kernel for each number of rows; a last text of filler tokens keeps these numbers few.
     filler = -len(ids) % max(ROW_MULTIPLE, 2 ** (len(ids).bit_length() - 5)) if len(ids) > ROW_MULTIPLE else 0
     ids_row, positions_row = (torch.nn.functional.pad(row, (0, filler), value=row[0]) for row in (ids, positions))
@@ -87,12 +103,19 @@ def first_position(model: PreTrainedModel) -> int:
     return 0 if padding is None else padding + 1
 
 
-def _attend(module, query, key, value, attention_mask, text_lengths=None, dropout=0.0, scaling=None, **kwargs):
-    """Attend within each text: query, key, value [1, heads, tokens, size] -> [1, tokens, heads, size]."""
+def _attend(
+    module, query, key, value, attention_mask, text_lengths=None, text_borders=None, dropout=0.0, scaling=None, **kwargs
+):
+    """Attend within each text: query, key, value [1, heads, tokens, size] -> [1, tokens, heads, size]. On CUDA the
+    tokens of text i are those from `text_borders`[i] on, and there is no dropout of attention."""
     if text_lengths is None:
         return sdpa_attention_forward(
             module, query, key, value, attention_mask, dropout=dropout, scaling=scaling, **kwargs
         )
+    if text_borders is not None:
+        packed = (part[0].transpose(0, 1) for part in (query, key, value))  # (tokens, heads, size)
+        longest = max(text_lengths)
+        return varlen_attn(*packed, text_borders, text_borders, longest, longest, scale=scaling)[None], None
     # float32 is as fast on a CPU without AMX; in bfloat16 every text length would leave a compiled kernel in memory.
     dtype, wide = query.dtype, torch.promote_types(query.dtype, torch.float32)
     query, key, value = query.to(wide), key.to(wide), value.to(wide)

@@ -2,6 +2,7 @@
 
 import functools
 import os
+import sys
 import threading
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence, Sized
@@ -20,6 +21,8 @@ from utils.splade.vectors import EMPTY_VECTOR, SparseVector
 SORT_WINDOW = 2048  # texts tokenized and sorted by length together; more means less padding, and more memory
 CPU_BATCH_TOKENS = 2048  # most tokens in a batch on the CPU, padding included
 ACCELERATOR_BATCH_TOKENS = 65_536  # most tokens in a batch on CUDA and MPS, padding included
+BATCH_TEXTS = 1024  # most texts in a batch; each has a row with weights of the whole vocabulary on accelerators
+CUDA_STREAMS = 2  # batches at once on CUDA, so that one is computed while the results of another are fetched
 MIN_BATCH_TOKENS = 512  # tokens; the CPU's budget is not lowered below this to give every thread enough batches
 BATCHES_PER_THREAD = 4  # batches of a window per CPU thread aimed for, so that threads finish at about the same time
 
@@ -97,13 +100,16 @@ class BatchEncoder:
         order = sorted((i for i, ids in enumerate(tokens) if ids), key=lambda i: -len(tokens[i]))
         bar.update(len(tokens) - len(order))
         budget = self.token_budget[device.type]
-        if device.type == "cpu":
+        most = batch_size or BATCH_TEXTS
+        if batch_size:
+            budget = sys.maxsize
+        elif device.type == "cpu":
             share = sum(map(len, tokens)) // (BATCHES_PER_THREAD * torch.get_num_threads())
             budget = min(budget, max(MIN_BATCH_TOKENS, share))
         batches: list[list[int]] = []
         for i in order:
             size = len(batches[-1]) if batches else 0
-            if size and (size < batch_size if batch_size else (size + 1) * len(tokens[batches[-1][0]]) <= budget):
+            if 0 < size < most and (size + 1) * len(tokens[batches[-1][0]]) <= budget:
                 batches[-1].append(i)
             else:
                 batches.append([i])
@@ -116,17 +122,26 @@ class BatchEncoder:
 
     def _encode_batches(self, batches: list[list[list[int]]], device: torch.device) -> Iterator[list[SparseVector]]:
         """Yield the vectors of each batch. On the CPU every thread encodes a batch of its own, which scales better than
-        splitting each small matrix product between threads."""
-        threads = torch.get_num_threads()
-        if device.type != "cpu" or threads == 1 or len(batches) == 1:
+        splitting each small matrix product between threads; on CUDA every stream does."""
+        workers = {"cpu": torch.get_num_threads(), "cuda": CUDA_STREAMS}.get(device.type, 1)
+        if workers == 1 or len(batches) == 1:
             for batch in batches:
                 yield self.encode_batch(batch, device)
             return
-        pool = _workers(threads, os.getpid())
+        if device.type == "cuda":
+            pool = _stream_workers(workers, os.getpid(), device)
+            caller = torch.cuda.current_stream(device)
+
+            def encode(batch: list[list[int]]) -> list[SparseVector]:
+                torch.cuda.current_stream().wait_stream(caller)  # which may still be changing the weights
+                return self.encode_batch(batch, device)
+
+        else:
+            pool, encode = _workers(workers, os.getpid()), lambda batch: self.encode_batch(batch, device)
         running: deque[Future] = deque()  # few of a call's batches, so that calls of several threads take turns
         for batch in batches:
-            running.append(pool.submit(self.encode_batch, batch, device))
-            if len(running) > 2 * threads:
+            running.append(pool.submit(encode, batch))
+            if len(running) > 2 * workers:
                 yield running.popleft().result()
         while running:
             yield running.popleft().result()
@@ -146,3 +161,15 @@ def _workers(count: int, process: int) -> ThreadPoolExecutor:
     begun.wait()
     torch.set_num_threads(count)
     return pool
+
+
+@functools.cache
+def _stream_workers(count: int, process: int, device: torch.device) -> ThreadPoolExecutor:
+    """Return `count` threads that each launch on a stream of their own; they are kept, because libraries keep memory
+    for each stream."""
+
+    def begin() -> None:
+        torch.cuda.set_device(device)
+        torch.cuda.set_stream(torch.cuda.Stream(device))
+
+    return ThreadPoolExecutor(count, "encode", begin)

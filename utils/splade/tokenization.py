@@ -1,8 +1,10 @@
 """Token ids of texts, cut to a limit, and tensors padded from them."""
 
 from collections.abc import Iterable, Iterator, Sequence
+from itertools import chain
 from typing import Any
 
+import numpy as np
 import torch
 from transformers import PreTrainedTokenizerBase
 
@@ -124,8 +126,14 @@ class TokenizationMixin:
 
     def pad(self, tokens: Sequence[list[int]]) -> dict[str, torch.Tensor]:
         """Return input_ids and attention_mask, each [batch, longest text]."""
-        padded = self.tokenizer.pad({"input_ids": list(tokens)}, return_tensors="pt", return_attention_mask=True)
-        return {"input_ids": padded["input_ids"], "attention_mask": padded["attention_mask"]}
+        lengths = np.fromiter(map(len, tokens), np.int64, len(tokens))
+        longest = lengths.max(initial=0)
+        places = np.arange(longest)
+        left = self.tokenizer.padding_side == "left"
+        mask = places >= longest - lengths[:, None] if left else places < lengths[:, None]
+        ids = np.full(mask.shape, self.tokenizer.pad_token_id or 0)
+        ids[mask] = flatten(tokens)
+        return {"input_ids": torch.from_numpy(ids), "attention_mask": torch.from_numpy(mask.astype(np.int64))}
 
     def group_by_length(self, tokens: Sequence[list[int]]) -> tuple[dict[str, list[torch.Tensor]], torch.Tensor]:
         """Pad texts in groups of similar length, so that little of the work is padding.
@@ -149,6 +157,11 @@ class TokenizationMixin:
         for index in {int(index) for index in indices} - self._decoded.keys():
             self._decoded[index] = self.tokenizer.decode([index]).strip()
         return [self._decoded[int(index)] for index in indices]
+
+
+def flatten(tokens: Sequence[list[int]]) -> np.ndarray:
+    """Return the [tokens] ids of all texts, one text after the other."""
+    return np.fromiter(chain.from_iterable(tokens), np.int64, sum(map(len, tokens)))
 
 
 def _cut(ids: list[int], limit: int, before: int, after: int, left: bool) -> list[int]:
