@@ -15,6 +15,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import torch
+from accelerate.utils import send_to_device
 from sentence_transformers.sparse_encoder.losses import CachedSpladeLoss, SparseMultipleNegativesRankingLoss, SpladeLoss
 
 from benchmarks.common import CHUNK, PEER, contest, model_folder, open_peer, parser, report, resident, sample
@@ -84,8 +85,7 @@ def our_step(folder: str, args: argparse.Namespace, pairs: list[tuple[str, str]]
     optimizer = torch.optim.AdamW(encoder.parameters(), lr=1e-6, fused=True)
 
     def step() -> None:
-        batch = collate(examples, encoder)
-        batch |= {name: part.to(encoder.device) for name, part in batch.items() if isinstance(part, torch.Tensor)}
+        batch = send_to_device(collate(examples, encoder), encoder.device)
         with autocast(encoder.device, precision):
             vectors = gather_step(encoder(**batch["texts"][0]), batch)
             loss = contrastive_loss(vectors.queries @ vectors.documents.T, vectors.false_negatives)
