@@ -13,13 +13,13 @@ The output folder is a model for all scripts: `test_evaluate.py --compare ./opti
 --prune-vocabulary cuts the terms that none of the documents and none of the training queries activates: search over
 these documents finds exactly the same. --keep-terms cuts further, down to the heaviest; --prune-inputs cuts the tokens
 that do not occur in them, whose words are then split into smaller ones. --quantize int8 keeps the weights in 8 bits,
-and computes in 8 bits where the processor has AVX-512 VNNI, else in float32. --export onnx writes network and head as
-one graph: input_ids and attention_mask in, the weights of the vocabulary out or, with --top-terms, the indices and
-values of the heaviest terms.
+rounded such that the documents of --calibrate or --prune-vocabulary lose least, and computes in 8 bits where the
+processor has AVX-512 VNNI, else in float32. --export onnx writes network and head as one graph: input_ids and
+attention_mask in, the weights of the vocabulary out or, with --top-terms, the indices and values of the heaviest terms.
 """
 
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -28,6 +28,7 @@ from utils.console import format_table, print_line, print_skipped, run_script
 from utils.documents.reading import read_documents
 from utils.evaluation.collection import Collection
 from utils.evaluation.reading import read_test_data
+from utils.export.calibration import TEXTS, input_moments
 from utils.export.folders import Optimization, write_optimized
 from utils.export.measuring import SAMPLE, Measurement, comparison_rows, draw_measurements, measure
 from utils.export.pieces import spelling_pieces
@@ -36,6 +37,7 @@ from utils.files import check_writable, replacing, write_json
 from utils.models import resolve_model
 from utils.records import Document, read_examples
 from utils.splade.base_encoder import Encoder
+from utils.splade.encoder import SpladeEncoder
 from utils.splade.model_folder import check_original, read_model_folder
 from utils.splade.opening import open_encoder
 
@@ -47,8 +49,13 @@ def main(args: ScriptArguments) -> None:
     check_original(args.model_dir, read_model_folder(args.model_dir).config)
     check_writable(args.output_dir, folder=True)
     documents = load_documents(args.prune_vocabulary) if args.prune_vocabulary else []
+    calibrating = load_documents(args.calibrate) if args.calibrate else documents
     data = read_test_data(args.test_file, args.docs_file) if args.test_file else None
     optimization, use, notes = Optimization(precision=args.quantize or "float32"), None, {}
+    if args.quantize == "int8" and calibrating:
+        encoder = SpladeEncoder.from_pretrained(args.model_dir, "cpu", precision="float32", threads=args.threads)
+        texts = [document.full_text for document in evenly(calibrating, TEXTS)]
+        optimization = optimization._replace(moments=input_moments(encoder, texts))
     if documents:
         encoder = open_encoder(args.model_dir, args.device, precision="float32", threads=args.threads)
         queries = training_queries(args.train_file, encoder)
@@ -73,6 +80,7 @@ def check_flags(args: ScriptArguments) -> None:
         [
             (args.prune_vocabulary, "--prune-vocabulary", "keep_terms prune_inputs train_file"),
             (args.export, "--export", "top_terms"),
+            (args.quantize == "int8", "--quantize int8", "calibrate"),
             (args.measure, "--measure", "test_file docs_file"),
         ],
     )
@@ -97,6 +105,11 @@ def load_documents(path: str) -> list[Document]:
     documents, skipped = read_documents(path)
     print_skipped(skipped)
     return documents
+
+
+def evenly(documents: Sequence[Document], count: int) -> Sequence[Document]:
+    """Return `count` of the documents at most, from all over them."""
+    return documents[:: max(1, len(documents) // count)][:count]
 
 
 def training_queries(train_file: str | None, encoder: Encoder) -> list[str]:
@@ -140,7 +153,9 @@ def variants(optimization: Optimization, use: VocabularyUse | None) -> Iterator[
     if terms is not None and (precision != "float32" or graph):
         yield "pruned", Optimization(terms=terms)
     if precision == "int8" and (terms is not None or graph):
-        yield "int8", Optimization(precision=precision)
+        yield "int8", Optimization(precision=precision, moments=optimization.moments)
+    if optimization.moments:
+        yield "not calibrated", optimization._replace(moments=None)
     if graph and (terms is not None or precision != "float32"):
         yield graph, Optimization(graph=graph)
     for share in CURVE if use else ():
@@ -157,8 +172,7 @@ def measure_all(
 ) -> None:
     """Measure the original, the optimized model, and each step of it; print a table, write its figures and, where
     judged queries tell the quality, a picture."""
-    source = data.documents if data else documents
-    texts = [document.full_text for document in source[:: max(1, len(source) // SAMPLE)]][:SAMPLE]
+    texts = [document.full_text for document in evenly(data.documents if data else documents, SAMPLE)]
     measured: list[Measurement] = []
 
     def add(name: str, folder: str | Path, precision: str = "auto") -> None:
@@ -196,6 +210,8 @@ def parse_args() -> ScriptArguments:
     add("--prune-inputs", action="store_true", help="also cut the tokens that none of the documents has")
     add = parser.add_argument_group("form").add_argument
     add("--quantize", choices=["int8", "float16"], default=None, help="precision of the weights")
+    docs = "documents that the 8 bits are rounded for; default: those of --prune-vocabulary, else to the nearest"
+    add("--calibrate", default=None, metavar="DOCS", help=docs)
     add("--export", choices=["onnx", "openvino"], default=None, help="a graph with the head inside")
     add("--top-terms", type=positive_int, default=None, metavar="N", help="the graph gives the N heaviest terms alone")
     add = parser.add_argument_group("measuring").add_argument

@@ -7,6 +7,7 @@ import numpy as np
 import torch
 from safetensors import SafetensorError
 
+from utils.export.calibration import round_weights
 from utils.export.graph import export_graph
 from utils.export.pieces import cut_pieces
 from utils.files import lock_folder, replacing_files
@@ -24,6 +25,8 @@ class Optimization(NamedTuple):
         terms: ids of the terms that stay in the head, ascending; None for all.
         pieces: ids of the tokens that stay in the input, ascending; None for all.
         precision: of the weights: float32, int8, or float16, which graphs alone can have.
+        moments: of the inputs that weights in int8 are rounded for, see `utils.export.calibration`; None to round each
+            to the nearest.
         graph: onnx or openvino, for a graph in place of weights for torch.
         top_terms: of a text, that such a graph gives; None for the weights of all.
     """
@@ -31,6 +34,7 @@ class Optimization(NamedTuple):
     terms: np.ndarray | None = None
     pieces: np.ndarray | None = None
     precision: str = "float32"
+    moments: dict[str, torch.Tensor] | None = None
     graph: str | None = None
     top_terms: int | None = None
 
@@ -63,6 +67,8 @@ def write_optimized(name: str, optimization: Optimization, folder: str | Path, n
     model, tokenizer = encoder.model, encoder.tokenizer
     if optimization.terms is not None:
         cut_terms(model, torch.from_numpy(optimization.terms))
+    if optimization.precision == "int8" and optimization.moments:
+        round_weights(encoder, optimization.moments)
     pieces = None
     if optimization.pieces is not None:
         pieces = torch.from_numpy(optimization.pieces)

@@ -20,9 +20,15 @@ LARGEST_CODE = 127
 
 def quantize_rows(weight: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
     """Return the int8 codes of a matrix [rows, size] and the quantization step of each row, [rows]."""
+    step = quantization_steps(weight)
+    return (weight / step[:, None]).round().to(torch.int8), step
+
+
+def quantization_steps(weight: torch.Tensor) -> torch.Tensor:
+    """Return the quantization step of each row of a matrix [rows, size]."""
     step = weight.abs().amax(1) / LARGEST_CODE
     step[step == 0] = 1
-    return (weight / step[:, None]).round().to(torch.int8), step
+    return step
 
 
 def write_int8_weights(model: PreTrainedModel, folder: Path, pieces: torch.Tensor | None = None) -> None:
