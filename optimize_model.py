@@ -37,7 +37,6 @@ from utils.files import check_writable, replacing, write_json
 from utils.models import resolve_model
 from utils.records import Document, read_examples
 from utils.splade.base_encoder import Encoder
-from utils.splade.encoder import SpladeEncoder
 from utils.splade.model_folder import check_original, read_model_folder
 from utils.splade.opening import open_encoder
 
@@ -52,12 +51,12 @@ def main(args: ScriptArguments) -> None:
     calibrating = load_documents(args.calibrate) if args.calibrate else documents
     data = read_test_data(args.test_file, args.docs_file) if args.test_file else None
     optimization, use, notes = Optimization(precision=args.quantize or "float32"), None, {}
+    if calibrating:
+        encoder = open_encoder(args.model_dir, args.device, precision="float32", threads=args.threads)
     if args.quantize == "int8" and calibrating:
-        encoder = SpladeEncoder.from_pretrained(args.model_dir, "cpu", precision="float32", threads=args.threads)
         texts = [document.full_text for document in evenly(calibrating, TEXTS)]
         optimization = optimization._replace(moments=input_moments(encoder, texts))
     if documents:
-        encoder = open_encoder(args.model_dir, args.device, precision="float32", threads=args.threads)
         queries = training_queries(args.train_file, encoder)
         use = measure_use(encoder, documents, queries, args.prune_inputs)
         optimization = cut_vocabulary(optimization, use, encoder, args)

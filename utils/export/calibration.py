@@ -46,7 +46,7 @@ def input_moments(encoder: SpladeEncoder, texts: Sequence[str]) -> dict[str, tor
             hook.remove()
     if not moments:
         raise ValueError("none of the texts to calibrate with has a token")
-    return moments
+    return {name: moment.cpu() for name, moment in moments.items()}
 
 
 @torch.no_grad()
