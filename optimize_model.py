@@ -33,11 +33,11 @@ from utils.export.folders import Optimization, write_optimized
 from utils.export.measuring import SAMPLE, Measurement, comparison_rows, draw_measurements, measure
 from utils.export.pieces import spelling_pieces
 from utils.export.vocabulary import VocabularyUse, measure_use
-from utils.files import check_writable, replacing, write_json
+from utils.files import UNFINISHED, check_writable, replacing, write_json
 from utils.models import resolve_model
 from utils.records import Document, read_examples
 from utils.splade.base_encoder import Encoder
-from utils.splade.model_folder import check_original, read_model_folder
+from utils.splade.model_folder import CONFIG_NAME, check_original, read_model_folder
 from utils.splade.opening import open_encoder
 
 CURVE = (0.75, 0.5, 0.25, 0.1)  # shares of the active terms that --measure keeps
@@ -47,6 +47,7 @@ def main(args: ScriptArguments) -> None:
     check_flags(args)
     check_original(args.model_dir, read_model_folder(args.model_dir).config)
     check_writable(args.output_dir, folder=True)
+    check_replaceable(Path(args.output_dir))
     documents = load_documents(args.prune_vocabulary) if args.prune_vocabulary else []
     calibrating = load_documents(args.calibrate) if args.calibrate else documents
     data = read_test_data(args.test_file, args.docs_file) if args.test_file else None
@@ -93,6 +94,17 @@ def check_flags(args: ScriptArguments) -> None:
         raise ValueError("`measure` needs documents: name `test_file` or `prune_vocabulary`")
     if Path(args.output_dir).resolve() == Path(resolve_model(args.model_dir)).resolve():
         raise ValueError(f"{args.output_dir}: is the model itself; name another `output_dir`")
+
+
+def check_replaceable(folder: Path) -> None:
+    """Check that a folder has nothing but a model that may be replaced.
+
+    Raises:
+        ValueError: it has other files.
+    """
+    others = [path for path in folder.glob("*") if not path.name.startswith(UNFINISHED)]  # which a kill leaves
+    if others and not (folder / CONFIG_NAME).is_file():
+        raise ValueError(f"{folder}: has files and is no model; name a new `output_dir`")
 
 
 def load_documents(path: str) -> list[Document]:

@@ -14,7 +14,7 @@ from utils.documents.reading import read_documents
 from utils.export.folders import Optimization, write_optimized
 from utils.export.pieces import cut_pieces, spelling_pieces
 from utils.export.vocabulary import LEAST, measure_use
-from utils.files import lock_folder
+from utils.files import UNFINISHED, lock_folder
 from utils.models import load_masked_lm, resolve_model
 from utils.records import Document
 from utils.splade import vnni
@@ -48,12 +48,16 @@ def test_pruning_changes_no_vector_of_the_documents_and_no_term_of_others_that_s
 
 
 def test_a_pruned_folder_gives_the_same_vectors_by_the_plain_formula_of_transformers(pages, tmp_path):
-    assert not run("optimize_model.py", *MODEL, "--output-dir", tmp_path, "--prune-vocabulary", pages).returncode
+    assert not run(
+        "optimize_model.py", *MODEL, "--output-dir", tmp_path / "small", "--prune-vocabulary", pages
+    ).returncode
     text = "a telescope shows the moons of Jupiter, and its engine needs oil"
-    batch = AutoTokenizer.from_pretrained(tmp_path)(text, return_tensors="pt")
+    batch = AutoTokenizer.from_pretrained(tmp_path / "small")(text, return_tensors="pt")
     with torch.no_grad():
-        weights = torch.log1p(torch.relu(AutoModelForMaskedLM.from_pretrained(tmp_path)(**batch).logits)).amax(1)[0]
-    vector = open_encoder(tmp_path, "cpu", precision="float32").encode([text])[0]
+        weights = torch.log1p(
+            torch.relu(AutoModelForMaskedLM.from_pretrained(tmp_path / "small")(**batch).logits)
+        ).amax(1)[0]
+    vector = open_encoder(tmp_path / "small", "cpu", precision="float32").encode([text])[0]
     assert weights.nonzero().flatten().tolist() == vector.indices.tolist()
     np.testing.assert_allclose(weights[vector.indices], vector.values, rtol=1e-4)
 
@@ -141,16 +145,21 @@ def test_all_scripts_open_what_it_makes_and_an_index_of_the_original_stays_good(
 @pytest.mark.slow
 def test_measuring_shows_each_step_and_its_quality(beir, tmp_path):
     flags = ("--prune-vocabulary", beir, "--quantize", "int8", "--measure", "--test-file", beir, "--threads", 1)
-    done = run("optimize_model.py", *MODEL, "--output-dir", tmp_path, *flags)
+    done = run("optimize_model.py", *MODEL, "--output-dir", tmp_path / "small", *flags)
     assert done.returncode == 0, done.stderr
-    rows = json.loads((tmp_path / "optimization.json").read_text())["variants"]
+    rows = json.loads((tmp_path / "small" / "optimization.json").read_text())["variants"]
     names = [row["model"] for row in rows]
-    assert names[:2] == ["original, float32", "original"] and {"pruned", "int8", "50% of the terms"} <= set(names)
+    assert names[:2] == ["original, float32", "original"] and {
+        "pruned",
+        "int8",
+        "not calibrated",
+        "50% of the terms",
+    } <= set(names)
     by_name = dict(zip(names, rows))
     assert by_name["pruned"]["nDCG@10"] == by_name["original, float32"]["nDCG@10"] > 0
     assert by_name["int8"]["disk_MB"] < 0.35 * by_name["original"]["disk_MB"]
     assert all(row["documents/s"] > 0 and row["query_ms"] > 0 and row["memory_MB"] > 0 for row in rows)
-    assert (tmp_path / "optimization.png").read_bytes().startswith(b"\x89PNG")
+    assert (tmp_path / "small" / "optimization.png").read_bytes().startswith(b"\x89PNG")
     assert all(name in done.stdout for name in names)
 
 
@@ -164,6 +173,7 @@ def test_measuring_shows_each_step_and_its_quality(beir, tmp_path):
         (("--quantize", "int8", "--measure"), ("--measure needs documents",)),
         (("--prune-vocabulary", "DOCS", "--prune-inputs"), ("--prune-inputs", "--quantize int8")),
         (("--prune-vocabulary", "nowhere"), ("nowhere",)),
+        (("--export", "onnx", "--top-terms", "30523"), ("30,522 terms", "--top-terms")),
         (("--quantize", "int4"), ("invalid choice",)),
     ],
 )
@@ -201,6 +211,17 @@ def test_figures_of_an_earlier_model_go_with_it(tmp_path):
     (tmp_path / "optimization.json").write_text("{}")
     write_optimized("splade-tiny", Optimization(precision="int8"), tmp_path, {})
     assert not (tmp_path / "optimization.json").exists()
+
+
+def test_files_that_are_no_model_are_left_alone(tmp_path):
+    (tmp_path / "tokenizer.json").write_text("mine")
+    flags = (*MODEL, "--output-dir", tmp_path, "--quantize", "int8")
+    fails_with_one_line(run("optimize_model.py", *flags), str(tmp_path), "is no model", "--output-dir")
+    assert [path.read_text() for path in tmp_path.iterdir()] == ["mine"]
+    (tmp_path / "tokenizer.json").unlink()
+    (tmp_path / f"{UNFINISHED}of-a-kill").mkdir()
+    for _ in range(2):  # into a folder with nothing else, and over the model that is there then
+        assert not run("optimize_model.py", *flags).returncode
 
 
 def test_a_model_is_not_written_over_itself(tmp_path):

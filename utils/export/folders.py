@@ -60,6 +60,8 @@ def write_optimized(name: str, optimization: Optimization, folder: str | Path, n
         ImportError: a library is missing.
     """
     encoder = SpladeEncoder.from_pretrained(name, "cpu", precision="float32")
+    if (optimization.top_terms or 0) > encoder.vocabulary_size:
+        raise ValueError(f"model '{name}' has {encoder.vocabulary_size:,} terms; `top_terms` must be fewer")
     config = encoder.to_config()
     config.fingerprint = encoder.fingerprint
     config.optimization = {"model": name, "summary": optimization.describe(), **notes}
