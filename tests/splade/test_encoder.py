@@ -246,6 +246,17 @@ def test_packed_texts_give_the_vectors_of_padded_ones(family, monkeypatch):
     torch.testing.assert_close(packed, encoder(**batch), rtol=1e-4, atol=1e-5)
 
 
+def test_packing_is_found_in_a_model_with_dropout_in_training():
+    model, _ = family_model("Bert")
+    model.train()
+    model.bert.embeddings.eval()  # as a frozen part may be
+    assert model.bert.encoder.layer[0].output.dropout.p > 0
+    before, state = [module.training for module in model.modules()], torch.get_rng_state()
+    assert packing.enable_packing(model) and packing.packs(model, 1e-3)
+    assert [module.training for module in model.modules()] == before
+    assert torch.equal(torch.get_rng_state(), state)
+
+
 def test_a_stream_is_encoded_a_window_at_a_time(tiny, monkeypatch):
     monkeypatch.setattr(streaming, "SORT_WINDOW", 4)
     taken = []
