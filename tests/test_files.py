@@ -5,6 +5,7 @@ import resource
 import stat
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 from conftest import ROOT
@@ -111,6 +112,22 @@ def test_a_kill_between_two_files_leaves_no_mixture_that_seems_whole(tmp_path, m
     monkeypatch.undo()
     write()
     assert {path.name: path.read_text() for path in tmp_path.iterdir()} == dict.fromkeys(("config", "a", "z"), "new")
+
+
+def test_a_kill_before_the_last_file_leaves_nothing_of_the_old_ones_beside_it(tmp_path, monkeypatch):
+    for name in ("config", "stale"):
+        (tmp_path / name).write_text("old")
+    unlink = Path.unlink
+
+    def killed(path, *options, **named):
+        if path.name == "stale":
+            raise KeyboardInterrupt
+        unlink(path, *options, **named)
+
+    monkeypatch.setattr(Path, "unlink", killed)
+    with pytest.raises(KeyboardInterrupt), replacing_files(tmp_path, ["stale"], "config") as unfinished:
+        (unfinished / "config").write_text("new")
+    assert {path.name for path in tmp_path.iterdir()} == {"stale"}
 
 
 @pytest.fixture

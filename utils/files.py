@@ -113,15 +113,21 @@ def replacing_files(folder: str | Path, stale: Sequence[str] = (), last: str | N
         if last:
             with contextlib.suppress(OSError):  # not there, or a mount point
                 (folder / last).unlink()
-        for file in sorted(files, key=lambda file: (str(file) == last, file)):
-            (folder / file).parent.mkdir(parents=True, exist_ok=True)
-            (unfinished / file).chmod(0o644)
-            _move(unfinished / file, folder / file)
-    for path in {path for pattern in stale for path in folder.glob(pattern) if path.is_file()}:
-        if path.relative_to(folder) not in files:
-            path.unlink()
-            if path.parent != folder and not any(path.parent.iterdir()):
-                path.parent.rmdir()
+        for file in sorted(files - {Path(last or "")}):
+            _move_into(folder, unfinished, file)
+        for path in {path for pattern in stale for path in folder.glob(pattern) if path.is_file()}:
+            if path.relative_to(folder) not in files:
+                path.unlink()
+                if path.parent != folder and not any(path.parent.iterdir()):
+                    path.parent.rmdir()
+        if last and Path(last) in files:
+            _move_into(folder, unfinished, Path(last))
+
+
+def _move_into(folder: Path, unfinished: Path, file: Path) -> None:
+    (folder / file).parent.mkdir(parents=True, exist_ok=True)
+    (unfinished / file).chmod(0o644)
+    _move(unfinished / file, folder / file)
 
 
 def lock(descriptor: int, shared: bool = False) -> bool:
