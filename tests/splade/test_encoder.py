@@ -257,6 +257,12 @@ def test_packing_is_found_in_a_model_with_dropout_in_training():
     assert torch.equal(torch.get_rng_state(), state)
 
 
+def test_padded_ids_are_int64_where_numpy_counts_in_int32(tiny, monkeypatch):
+    full = np.full
+    monkeypatch.setattr(np, "full", lambda shape, value, dtype=np.int32: full(shape, value, dtype))  # as on Windows
+    assert tiny.pad([[5, 6], [7]])["input_ids"].dtype == torch.int64
+
+
 def test_a_stream_is_encoded_a_window_at_a_time(tiny, monkeypatch):
     monkeypatch.setattr(streaming, "SORT_WINDOW", 4)
     taken = []

@@ -131,7 +131,7 @@ class TokenizationMixin:
         places = np.arange(longest)
         left = self.tokenizer.padding_side == "left"
         mask = places >= longest - lengths[:, None] if left else places < lengths[:, None]
-        ids = np.full(mask.shape, self.tokenizer.pad_token_id or 0)
+        ids = np.full(mask.shape, self.tokenizer.pad_token_id or 0, np.int64)  # Windows would take int32
         ids[mask] = flatten(tokens)
         return {"input_ids": torch.from_numpy(ids), "attention_mask": torch.from_numpy(mask.astype(np.int64))}
 
