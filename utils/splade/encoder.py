@@ -189,6 +189,7 @@ class SpladeEncoder(Encoder, torch.nn.Module):
         """Prepare for encoding alone: compute only the terms that `optimize_model.py --prune-vocabulary` has kept, and
         keep what small batches on CUDA take of the weights in the precision of their products. Later changes of these
         weights have no effect on it."""
+        self.forget_trace()
         weight, bias = self._projection
         terms = kept_terms(self.model)
         if terms is not None:
