@@ -1,4 +1,4 @@
-"""Tests of encoding on CUDA: packed texts, streams and graphs. They need a GPU, but for the one of a graph's shape."""
+"""Tests of encoding on CUDA: packed texts, streams and graphs. Most need a GPU."""
 
 from concurrent.futures import ThreadPoolExecutor
 
@@ -45,7 +45,26 @@ def eager() -> SpladeEncoder:
     ],
 )
 def test_a_graph_is_for_powers_of_two(texts, tokens, shape):
-    assert BatchGraphs(None, 0).shape([[7]] * (texts - 1) + [[7] * tokens]) == shape
+    assert BatchGraphs(None, 0, 2000).shape([[7]] * (texts - 1) + [[7] * tokens]) == shape
+
+
+def test_a_graph_has_no_more_tokens_than_the_model_has_positions():
+    graphs = SpladeEncoder(*family_model("Roberta"))._graphs  # 40 positions, of which texts take 38
+    assert graphs.shape([[7] * 35]) == (1, 38) and graphs.shape([[7] * 9]) == (1, 16)
+
+
+def test_freezing_forgets_graphs_of_all_terms():
+    encoder = SpladeEncoder.from_pretrained("splade-tiny", "cpu")
+    graphs = encoder._graphs
+    encoder.freeze()
+    assert encoder._graphs is not graphs
+
+
+@on_gpu
+def test_a_long_text_runs_as_a_graph_of_a_model_with_few_positions():
+    encoder = SpladeEncoder(*family_model("Bert"), precision="float32").to("cuda")  # 40 positions
+    encoder.encode_query("a b c d " * 9)
+    assert set(encoder._graphs._graphs) == {(1, 40)}
 
 
 @on_gpu

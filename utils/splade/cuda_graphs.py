@@ -2,7 +2,7 @@
 
 A GPU computes a short query in less time than Python takes to launch the kernels of its layers one by one. A CUDA graph
 launches all of them at once. A graph is captured for one shape, so texts are padded to powers of 2, in number and in
-tokens, and a shape is captured when it is first met.
+tokens as far as the model has positions, and a shape is captured when it is first met.
 """
 
 import threading
@@ -17,6 +17,8 @@ from utils.device import is_out_of_memory
 MOST_TOKENS = 1024  # of a batch, padding included; with more, kernels may take longer than their launches
 SHORTEST = 16  # tokens that texts are padded to at least
 WARM_UPS = 3  # runs before the capture, in which libraries choose kernels and models make what they keep
+
+_CAPTURE_LOCK = threading.Lock()  # a capture begins with waiting for the device, which would break another encoder's
 
 Result = TypeVar("Result")
 
@@ -35,18 +37,21 @@ class BatchGraphs:
         weigh: maps [batch, tokens] ids and [batch] lengths to [batch, vocabulary] term weights, without waiting for
             the device.
         filler: id of a token that is padded with.
+        limit: most tokens of a text, which the model has positions for.
     """
 
-    def __init__(self, weigh: Callable[[torch.Tensor, torch.Tensor], torch.Tensor], filler: int) -> None:
-        self._weigh, self._filler = weigh, filler
+    def __init__(self, weigh: Callable[[torch.Tensor, torch.Tensor], torch.Tensor], filler: int, limit: int) -> None:
+        self._weigh, self._filler, self._limit = weigh, filler, limit
         self._graphs: dict[tuple[int, int], _Graph] = {}
         self._lock = threading.Lock()  # a graph has one place for its input, and all share memory
         self._works = True
+        self._stream: torch.cuda.Stream | None = None
 
     def shape(self, tokens: Sequence[list[int]]) -> tuple[int, int] | None:
         """Return the numbers of texts and tokens of the graph for a batch; None if it is too large, or graphs do not
         work here."""
         batch, longest = (_power_of_2(count) for count in (len(tokens), max(SHORTEST, *map(len, tokens))))
+        longest = min(longest, self._limit)
         return (batch, longest) if self._works and batch * longest <= MOST_TOKENS else None
 
     def run(
@@ -63,7 +68,8 @@ class BatchGraphs:
         with self._lock, torch.cuda.device(device):
             if shape not in self._graphs:
                 try:
-                    self._graphs[shape] = self._capture(batch, longest, device)
+                    with _CAPTURE_LOCK:
+                        self._graphs[shape] = self._capture(batch, longest, device)
                 except RuntimeError as error:  # a model may wait for the device
                     if is_out_of_memory(error):
                         raise
@@ -79,7 +85,9 @@ class BatchGraphs:
         texts = torch.full((batch, longest + 1), self._filler, device=device)
         texts[:, -1] = 1
         dtype, enabled = torch.get_autocast_dtype("cuda"), torch.is_autocast_enabled("cuda")
-        stream = torch.cuda.Stream()
+        # One for all captures: cuBLAS keeps memory for each stream, and torch hands out 32 in turn, so that with a new
+        # one for each shape another thread's kernels would at last run on it and be captured too.
+        stream = self._stream = self._stream or torch.cuda.Stream()
         stream.wait_stream(torch.cuda.current_stream())
         # Without the cache, which would free its casts of weights while graphs still read them.
         with torch.autocast("cuda", dtype, enabled, cache_enabled=False):

@@ -208,7 +208,8 @@ class SpladeEncoder(Encoder, torch.nn.Module):
         """Trace the model anew for the next query, and capture its CUDA graphs anew; to be called when layers have been
         replaced."""
         self._traced_forward = None
-        self._graphs = BatchGraphs(self._weigh_padded, self.tokenizer.pad_token_id or 0)
+        limit = _position_limit(self.model, self.tokenizer)
+        self._graphs = BatchGraphs(self._weigh_padded, self.tokenizer.pad_token_id or 0, limit)
 
     def _apply(self, *arguments: Any, **options: Any) -> "SpladeEncoder":
         """Move or convert the weights, which graphs would still read where they were."""
