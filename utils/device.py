@@ -66,10 +66,13 @@ def compute_dtype(device: torch.device, precision: str = "auto") -> torch.dtype:
     return {"bfloat16": torch.bfloat16, "float16": torch.float16}.get(precision, torch.float32)
 
 
-def autocast(device: torch.device, precision: str = "auto") -> contextlib.AbstractContextManager:
-    """Return a context that runs the network's matrix products in `compute_dtype`."""
+def autocast(device: torch.device, precision: str = "auto", cache: bool = True) -> contextlib.AbstractContextManager:
+    """Return a context that runs the network's matrix products in `compute_dtype`; without `cache`, for threads with
+    streams of their own on CUDA, each use of a weight rounds it anew."""
     dtype = compute_dtype(device, precision)
-    return contextlib.nullcontext() if dtype == torch.float32 else torch.autocast(device.type, dtype=dtype)
+    if dtype == torch.float32:
+        return contextlib.nullcontext()
+    return torch.autocast(device.type, dtype=dtype, cache_enabled=cache)
 
 
 def is_out_of_memory(error: RuntimeError) -> bool:

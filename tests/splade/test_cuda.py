@@ -53,6 +53,22 @@ def test_a_graph_has_no_more_tokens_than_the_model_has_positions():
     assert graphs.shape([[7] * 35]) == (1, 38) and graphs.shape([[7] * 9]) == (1, 16)
 
 
+def test_streams_share_no_rounded_weights(monkeypatch):
+    encoder, enabled = SpladeEncoder.from_pretrained("splade-tiny", "cpu", precision="bfloat16"), []
+
+    def pad(self, tokens):
+        enabled.append(torch.is_autocast_cache_enabled())
+        raise RuntimeError("as far as a test without a GPU gets")
+
+    monkeypatch.setattr(SpladeEncoder, "device", torch.device("cuda"))
+    monkeypatch.setattr(SpladeEncoder, "_graphs_run", lambda self: False)
+    monkeypatch.setattr(SpladeEncoder, "_packs", lambda self: False)
+    monkeypatch.setattr(SpladeEncoder, "pad", pad)
+    with pytest.raises(RuntimeError, match="as far as"):
+        encoder._encode_batch([[5, 6]])
+    assert enabled == [False]
+
+
 def test_freezing_forgets_graphs_of_all_terms():
     encoder = SpladeEncoder.from_pretrained("splade-tiny", "cpu")
     graphs = encoder._graphs
