@@ -249,7 +249,7 @@ class SpladeEncoder(Encoder, torch.nn.Module):
     @torch.inference_mode()
     def _encode_batch(self, tokens: list[list[int]]) -> list[SparseVector]:
         precision = "int8" if self._in_int8 else self.precision
-        # The cache is one for all threads, and torch before 2.10 fills it here: a stream would read what another one's
+        # The cache is one for all threads, and older torch fills it here: a stream would read what another one's
         # kernels have still to write.
         with autocast(self.device, precision, cache=self.device.type != "cuda"):
             if self._graphs_run() and (found := self._graphs.run(tokens, self.device, nonzero_terms)) is not None:
