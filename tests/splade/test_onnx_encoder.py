@@ -141,3 +141,12 @@ def test_an_index_of_the_original_is_good_for_the_graph(bert, tmp_path):
     assert graph.vocabulary_size == original.vocabulary_size == TERMS
     config = json.loads((tmp_path / "graph" / "splade_config.json").read_text())
     assert config["weights"] == "onnx" and config["optimization"]["summary"] == "onnx"
+
+
+def test_a_graph_on_cuda_takes_no_streams_of_torch(bert, tmp_path):
+    write_optimized(str(bert), Optimization(graph="onnx"), tmp_path / "graph", {})
+    graph = open_encoder(tmp_path / "graph", "cpu")
+    texts = letters(5)
+    expected = dense(graph.encode(texts), TERMS)
+    graph._device = torch.device("cuda")  # as with onnxruntime-gpu, which needs no torch with CUDA
+    torch.testing.assert_close(dense(graph.encode(texts, batch_size=2), TERMS), expected)

@@ -58,6 +58,7 @@ class OnnxEncoder(Encoder):
         with loading(name):
             tokenizer = AutoTokenizer.from_pretrained(resolve_model(name), trust_remote_code=False)
         super().__init__(tokenizer, folder.query_weights)
+        self._batch_encoder.cuda_streams = 1
         config = folder.config
         self.describe(str(name), config)
         limit = config.max_length or DEFAULT_MAX_LENGTH

@@ -35,10 +35,12 @@ class BatchEncoder:
 
     Attributes:
         token_budget: by device type, the most tokens in a batch, padding included.
+        cuda_streams: batches at once on CUDA, each on a stream of torch; 1 where another library computes.
     """
 
     def __init__(self, encode: Callable[[list[list[int]]], list[SparseVector]]) -> None:
         self._encode = encode
+        self.cuda_streams = CUDA_STREAMS
         self.token_budget = {
             "cpu": CPU_BATCH_TOKENS,
             "cuda": ACCELERATOR_BATCH_TOKENS,
@@ -123,7 +125,7 @@ class BatchEncoder:
     def _encode_batches(self, batches: list[list[list[int]]], device: torch.device) -> Iterator[list[SparseVector]]:
         """Yield the vectors of each batch. On the CPU every thread encodes a batch of its own, which scales better than
         splitting each small matrix product between threads; on CUDA every stream does."""
-        workers = {"cpu": torch.get_num_threads(), "cuda": CUDA_STREAMS}.get(device.type, 1)
+        workers = {"cpu": torch.get_num_threads(), "cuda": self.cuda_streams}.get(device.type, 1)
         if workers == 1 or len(batches) == 1:
             for batch in batches:
                 yield self.encode_batch(batch, device)
