@@ -70,7 +70,7 @@ class BatchGraphs:
                 try:
                     with _CAPTURE_LOCK:
                         self._graphs[shape] = self._capture(batch, longest, device)
-                except RuntimeError as error:  # a model may wait for the device
+                except (RuntimeError, ValueError) as error:  # a model may wait for the device, or share weights
                     if is_out_of_memory(error):
                         raise
                     self._works = False
