@@ -31,7 +31,7 @@ import scipy.sparse
 import torch
 
 from benchmarks.common import PEER, SHAPES, contest, model_folder, parser, report, sample
-from optimize_model import cut_vocabulary, load_documents, training_queries
+from optimize_model import cut_vocabulary, evenly, load_documents, training_queries
 from utils.arguments import positive_int
 from utils.console import run_script
 from utils.device import use_threads
@@ -39,6 +39,7 @@ from utils.evaluation.collection import Collection
 from utils.evaluation.reading import read_test_data
 from utils.evaluation.runs import RUN_DEPTH
 from utils.evaluation.systems import evaluate_model, evaluate_run
+from utils.export.calibration import TEXTS, input_moments
 from utils.export.folders import Optimization, write_optimized
 from utils.export.measuring import RECORDS
 from utils.export.vocabulary import VocabularyUse, measure_use
@@ -146,21 +147,22 @@ def vocabulary_use(args: argparse.Namespace, folder: str, size: int) -> Vocabula
 
 def steps(cut: Optimization) -> dict[str, tuple[Optimization | None, str]]:
     """Return, by row, what is done to the model and the precision in which it is opened."""
+    int8 = Optimization(precision="int8", moments=cut.moments)
     terms = Optimization(terms=cut.terms)
     rows: dict[str, tuple[Optimization | None, str]] = {
         FIRST: (None, "float32"),
         "ours, auto": (None, "auto"),
         "pruned, float32": (terms, "float32"),
         "pruned, auto": (terms, "auto"),
-        "int8": (Optimization(precision="int8"), "auto"),
-        "pruned, int8": (terms._replace(precision="int8"), "auto"),
+        "int8": (int8, "auto"),
+        "pruned, int8": (int8._replace(terms=cut.terms), "auto"),
     }
     if cut.pieces is not None:
         rows["pruned, inputs too, int8"] = (cut._replace(precision="int8"), "auto")
     return rows | {
         "ONNX, float32": (Optimization(graph="onnx"), "auto"),
         "pruned, ONNX, float32": (terms._replace(graph="onnx"), "auto"),
-        "pruned, ONNX, int8": (terms._replace(precision="int8", graph="onnx"), "auto"),
+        "pruned, ONNX, int8": (int8._replace(terms=cut.terms, graph="onnx"), "auto"),
     }
 
 
@@ -177,7 +179,9 @@ def main(args: argparse.Namespace) -> None:
         folder = stack.enter_context(model_folder(args.model_name, texts))
         original = open_encoder(folder, "cpu", precision="float32")
         use = vocabulary_use(args, folder, original.vocabulary_size)
-        cut = cut_vocabulary(Optimization(), use, original, args)
+        calibrating = [document.full_text for document in evenly(load_documents(args.input_dir), TEXTS)]
+        cut = Optimization(moments=input_moments(original, calibrating))
+        cut = cut_vocabulary(cut, use, original, args)
         peer = stack.enter_context(open_peer(args.peer_python, folder, texts))
         encoders: dict[str, Encoder] = {}
         sizes: dict[str, float] = {}
