@@ -53,6 +53,7 @@ def test_a_graph_has_no_more_tokens_than_the_model_has_positions():
     assert graphs.shape([[7] * 35]) == (1, 38) and graphs.shape([[7] * 9]) == (1, 16)
 
 
+@pytest.mark.filterwarnings("ignore:User provided device_type")
 def test_streams_share_no_rounded_weights(monkeypatch):
     encoder, enabled = SpladeEncoder.from_pretrained("splade-tiny", "cpu", precision="bfloat16"), []
 

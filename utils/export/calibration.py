@@ -13,7 +13,7 @@ from utils.console import progress_bar
 from utils.splade.encoder import SpladeEncoder
 from utils.splade.int8_weights import LARGEST_CODE, quantization_steps
 
-TEXTS = 512  # of the documents, at most, that the inputs are taken from
+TEXTS = 128  # of the documents, at most, that the inputs are taken from; as many as in the paper
 COLUMNS = 128  # rounded before the columns after them are corrected, in one product
 DAMPING = 0.01  # share of the inputs' mean square that is added to each square, so that the moments can be inverted
 
