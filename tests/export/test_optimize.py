@@ -117,6 +117,12 @@ def test_inputs_that_no_document_has_are_cut_from_tokenizer_and_weights(pages, t
     )
 
 
+def test_tokens_that_training_queries_alone_have_stay(pages, tiny):
+    documents, vocabulary = read_documents(pages).documents, tiny.tokenizer.get_vocab()
+    for queries, stays in (([], False), (["a telescope"], True)):
+        assert measure_use(tiny, documents, queries, inputs=True).pieces[vocabulary["telescope"]] == stays
+
+
 def test_every_word_can_be_spelled_with_the_pieces_that_stay():
     tokenizer = load_masked_lm("splade-tiny")[1]
     cut = cut_pieces(tokenizer, spelling_pieces(tokenizer))

@@ -257,6 +257,16 @@ def test_packing_is_found_in_a_model_with_dropout_in_training():
     assert torch.equal(torch.get_rng_state(), state)
 
 
+def test_padding_stands_where_the_tokenizer_wants_it():
+    encoder = SpladeEncoder(*family_model("Bert"))
+    expected = {"right": [[5, 6, 0], [7, 8, 9]], "left": [[0, 5, 6], [7, 8, 9]]}
+    for side, ids in expected.items():
+        encoder.tokenizer.padding_side = side
+        batch = encoder.pad([[5, 6], [7, 8, 9]])
+        assert batch["input_ids"].tolist() == ids
+        assert batch["attention_mask"].tolist() == [[int(id != 0) for id in row] for row in ids]
+
+
 def test_padded_ids_are_int64_where_numpy_counts_in_int32(tiny, monkeypatch):
     full = np.full
     monkeypatch.setattr(np, "full", lambda shape, value, dtype=np.int32: full(shape, value, dtype))  # as on Windows

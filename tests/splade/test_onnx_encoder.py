@@ -143,6 +143,15 @@ def test_an_index_of_the_original_is_good_for_the_graph(bert, tmp_path):
     assert config["weights"] == "onnx" and config["optimization"]["summary"] == "onnx"
 
 
+def test_a_graph_cuts_texts_to_the_limit_that_is_asked_for(bert, tmp_path):
+    write_optimized(str(bert), Optimization(graph="onnx"), tmp_path / "graph", {})
+    graph, exact = open_encoder(tmp_path / "graph", "cpu", max_length=5), open_encoder(bert, "cpu", precision="float32")
+    assert graph.max_length == 5
+    torch.testing.assert_close(
+        dense(graph.encode(["a b c d e f"]), TERMS), dense(exact.encode(["a b c"]), TERMS), rtol=1e-4, atol=1e-4
+    )
+
+
 def test_a_graph_on_cuda_takes_no_streams_of_torch(bert, tmp_path):
     write_optimized(str(bert), Optimization(graph="onnx"), tmp_path / "graph", {})
     graph = open_encoder(tmp_path / "graph", "cpu")
