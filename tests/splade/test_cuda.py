@@ -10,7 +10,8 @@ from utils.splade.cuda_graphs import BatchGraphs
 from utils.splade.encoder import SpladeEncoder
 from utils.splade.opening import open_encoder
 
-on_gpu = pytest.mark.skipif(not torch.cuda.is_available(), reason="NOT RUN: no GPU")
+NO_GPU = "NOT RUN: no GPU, and graphs, streams and FlashAttention are on CUDA alone"
+on_gpu = pytest.mark.skipif(not torch.cuda.is_available(), reason=NO_GPU)
 QUERIES = ["how do jet engines burn fuel", "boundary layer", "wing " * 40, "a", "heat transfer in a laminar flow"]
 DOCUMENTS = [f"engine number {number} " + "flows over a wing " * (number % 37) for number in range(3000)]
 
