@@ -24,7 +24,7 @@ from utils.console import format_table, print_line, print_skipped, quiet_librari
 from utils.device import PRECISIONS, resolve_device
 from utils.documents.reading import read_documents
 from utils.models import resolve_model
-from utils.splade import vnni
+from utils.splade import kernels
 
 # Models with random weights, by their BERT configuration. The tokenizer is SPLADE-tiny's, so texts use only the first
 # 30,522 of 250,002 terms: no model with that vocabulary installs as a package.
@@ -65,7 +65,7 @@ def precisions(args: argparse.Namespace) -> list[str]:
     """Return --precisions, by default all that the device runs."""
     cpu = resolve_device(args.device).type == "cpu"
     missing = {"float16"} if cpu else {"int8"}
-    if not vnni.available():
+    if not kernels.available():
         missing.add("int8")
     return args.precisions or [name for name in PRECISIONS if name not in missing]
 

@@ -13,6 +13,8 @@ from pathlib import Path
 import pytest
 import torch
 
+from utils.processor import INSTRUCTION_SETS, instruction_sets
+
 if not torch.cuda.is_available():
     os.environ["TRITON_INTERPRET"] = "1"  # Triton decides when its kernels are imported
 
@@ -47,9 +49,9 @@ def run_in_child(script: str, arguments: list, log: Path, at_end: Callable[[], N
 def user_cache(tmp_path_factory):
     """A cache folder of the tests' own, with the compiled kernels of the user's: they take seconds to make."""
     from utils.files import cache_folder
-    from utils.splade import vnni
+    from utils.splade import kernels
 
-    vnni.available()  # compiles them where they run
+    kernels.available()  # compiles them where they run
     cache = tmp_path_factory.mktemp("cache")
     (cache / "splade-toolkit").mkdir(mode=0o700)
     for library in cache_folder().glob("*.so"):
@@ -87,19 +89,31 @@ def tiny():
     return SpladeEncoder.from_pretrained("splade-tiny", "cpu", precision="float32")
 
 
+@pytest.fixture(params=INSTRUCTION_SETS)
+def instruction_set(request, monkeypatch):
+    """Each instruction set that the C++ is compiled for and that this processor has."""
+    from utils.splade import kernels
+
+    if request.param not in instruction_sets() or not kernels.available():
+        pytest.skip(f"NOT RUN: this processor has no {request.param}, or there is no C++ compiler")
+    monkeypatch.setenv("SPLADE_ISA", request.param)
+    assert kernels.instruction_set() == request.param
+    return request.param
+
+
 @pytest.fixture
 def packed(monkeypatch):
     """The matrices that are packed, one after the other; where the library cannot run, its calls do nothing."""
-    from utils.splade import vnni
+    from utils.splade import kernels
 
-    call, seen = vnni.call, []
+    call, seen = kernels.call, []
 
     def record(name, *arguments):
-        if name == "pack":
+        if name == "pack_codes":
             seen.append(arguments[0])
-        return call(name, *arguments) if vnni.available() else None
+        return call(name, *arguments) if kernels.available() else None
 
-    monkeypatch.setattr(vnni, "call", record)
+    monkeypatch.setattr(kernels, "call", record)
     return seen
 
 

@@ -29,7 +29,7 @@ from transformers import AutoTokenizer, BertConfig, BertForMaskedLM
 from train_splade import SpladeTrainer
 from utils.evaluation.runs import ModelRun, run_model
 from utils.models import resolve_model
-from utils.splade import vnni
+from utils.splade import kernels
 from utils.splade.encoder import SpladeEncoder
 from utils.training import checkpoints
 from utils.training.tokenization import corpus_idf, tokenize_examples
@@ -105,15 +105,15 @@ def test_each_step_finds_terms_with_the_weights_of_its_own(data, packed):
         before = len(packed)
         loss = STEP(self, *arguments)
         counts.append(len(packed) - before)
-        seen.append(vnni.pack(self.model.model.get_output_embeddings().weight))
+        seen.append(kernels.pack(self.model.model.get_output_embeddings().weight))
         return loss
 
     training = trainer(data, epochs=1, val_file=None)
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(EncoderTrainer, "training_step", remember)
         training.train()
-    seen.append(vnni.pack(training.encoder.model.get_output_embeddings().weight))
-    assert seen[0] is not seen[1] is not seen[2] and counts == [vnni.available()] * 2
+    seen.append(kernels.pack(training.encoder.model.get_output_embeddings().weight))
+    assert seen[0] is not seen[1] is not seen[2] and counts == [kernels.available()] * 2
 
 
 def test_the_folder_opens_in_sentence_transformers_with_the_same_vectors(data):

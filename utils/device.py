@@ -3,7 +3,7 @@
 import contextlib
 import datetime
 import os
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import torch
@@ -93,6 +93,20 @@ def use_threads(count: int | None = None) -> None:
     if count is None and "OMP_NUM_THREADS" not in os.environ:
         count = min(torch.get_num_threads(), available_cores())
     if count is not None and count != torch.get_num_threads():
+        torch.set_num_threads(count)
+
+
+@contextlib.contextmanager
+def one_thread() -> Iterator[None]:
+    """Compute on one thread of the processor, for work that is shorter than the waking of others."""
+    count = torch.get_num_threads()
+    if count == 1:
+        yield
+        return
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
         torch.set_num_threads(count)
 
 

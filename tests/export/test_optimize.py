@@ -17,7 +17,7 @@ from utils.export.vocabulary import LEAST, measure_use
 from utils.files import UNFINISHED, lock_folder
 from utils.models import load_masked_lm, resolve_model
 from utils.records import Document
-from utils.splade import vnni
+from utils.splade import kernels
 from utils.splade.encoder import SpladeEncoder
 from utils.splade.int8_weights import INT8_FILE, read_int8_weights
 from utils.splade.opening import open_encoder
@@ -93,7 +93,7 @@ def test_weights_in_8_bits_take_a_quarter_and_stay_close(pages, tmp_path):
     texts = texts_of(pages)
     for precision in ("auto", "float32"):
         small = open_encoder(tmp_path / "small", "cpu", precision=precision)
-        assert small._in_int8 == (precision == "auto" and vnni.available())
+        assert small._in_int8 == (precision == "auto" and kernels.available())
         for vector, other in zip(small.encode(texts), original.encode(texts), strict=True):
             mine, theirs = np.zeros(30522), np.zeros(30522)
             mine[vector.indices], theirs[other.indices] = vector.values, other.values

@@ -6,12 +6,11 @@ import platform
 import shutil
 import tempfile
 from concurrent.futures import ThreadPoolExecutor
-from pathlib import Path
 
 import pytest
-import torch
 
-from utils.splade import native, vnni
+from utils.processor import INSTRUCTION_SETS, instruction_sets
+from utils.splade import kernels, native
 
 pytestmark = pytest.mark.skipif(
     shutil.which("g++") is None or (platform.system(), platform.machine()) != ("Linux", "x86_64"),
@@ -25,8 +24,8 @@ def folder(tmp_path, monkeypatch):
     folder = tmp_path / "sources"
     folder.mkdir()
     (folder / "answer.h").write_text("#define ANSWER 42\n")
-    (folder / "answer_one.cpp").write_text('#include "answer.h"\nextern "C" int supported() { return 1; }\n')
-    (folder / "answer_two.cpp").write_text('#include "answer.h"\nextern "C" int answer() { return ANSWER; }\n')
+    (folder / "one.cpp").write_text('#include "answer.h"\nint more() { return ANSWER - 1; }\n')
+    (folder / "two.cpp").write_text('int more();\nextern "C" int answer() { return more() + 1; }\n')
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
     monkeypatch.delenv("CXX", raising=False)
@@ -44,37 +43,37 @@ def compilations(tmp_path, monkeypatch):
 
 
 def test_a_library_is_compiled_once_and_said(folder, compilations, capsys):
-    assert native.load_library("answer", folder).answer() == 42
+    assert native.load_library(folder, "answer").answer() == 42
     lines = capsys.readouterr().out.splitlines()
     assert len(lines) == 2 and "compiling" in lines[0] and "compiled -> " in lines[1]
-    native.build_library("answer", folder)
+    native.build_library(folder, "answer")
     assert compilations.read_text() == "ran\n" and not capsys.readouterr().out
     (folder / "answer.h").write_text("#define ANSWER 43\n")
-    assert ctypes.CDLL(str(native.build_library("answer", folder))).answer() == 43
+    assert ctypes.CDLL(str(native.build_library(folder, "answer"))).answer() == 43
 
 
 @pytest.mark.parametrize("function", [native.build_library, native.load_library])
 def test_of_several_that_need_it_one_compiles(function, folder, compilations):
     with ThreadPoolExecutor(4) as pool:
-        assert all(pool.map(lambda _: function("answer", folder), range(4)))
+        assert all(pool.map(lambda _: function(folder, "answer"), range(4)))
     assert compilations.read_text() == "ran\n"
 
 
 def test_a_damaged_library_is_compiled_again(folder, compilations):
-    library = native.build_library("answer", folder)
+    library = native.build_library(folder, "answer")
     os.truncate(library, library.stat().st_size // 2)
-    assert native.load_library("answer", folder).answer() == 42
+    assert native.load_library(folder, "answer").answer() == 42
     assert compilations.read_text() == "ran\n" * 2
 
 
 def test_a_library_that_others_can_change_is_compiled_again(folder, compilations):
-    library = native.build_library("answer", folder)
+    library = native.build_library(folder, "answer")
     library.chmod(0o646)
-    assert native.build_library("answer", folder).stat().st_mode & 0o777 == 0o600
+    assert native.build_library(folder, "answer").stat().st_mode & 0o777 == 0o600
     assert compilations.read_text() == "ran\n" * 2
     if os.getuid() == 0:
         os.chown(library, 12345, 12345)
-        assert native.build_library("answer", folder).stat().st_uid == 0
+        assert native.build_library(folder, "answer").stat().st_uid == 0
 
 
 @pytest.mark.parametrize("cache", ["", "relative", "{others}"])
@@ -83,7 +82,7 @@ def test_without_a_cache_of_ones_own_a_temporary_folder_is_used(cache, folder, t
     (tmp_path / "others" / "splade-toolkit").chmod(0o777)
     monkeypatch.setenv("XDG_CACHE_HOME", cache.format(others=tmp_path / "others"))
     monkeypatch.setenv("HOME", "/dev/null")
-    library = native.build_library("answer", folder)
+    library = native.build_library(folder, "answer")
     assert library.parent == tmp_path / f"splade-toolkit-{os.getuid()}"
     assert library.parent.stat().st_mode & 0o777 == 0o700
 
@@ -93,40 +92,53 @@ def test_no_folder_that_others_can_write_to_is_used(folder, tmp_path, monkeypatc
     (tmp_path / f"splade-toolkit-{os.getuid()}").chmod(0o777)
     monkeypatch.setenv("XDG_CACHE_HOME", "")
     monkeypatch.setenv("HOME", "/dev/null")
-    assert native.load_library("answer", folder) is None
+    assert native.load_library(folder, "answer") is None
     assert "name one in XDG_CACHE_HOME" in capsys.readouterr().out
 
 
 def test_the_compiler_may_have_options(folder, monkeypatch):
     monkeypatch.setenv("CXX", "g++ -m64 -DMORE='4 + 1'")
     (folder / "answer.h").write_text("#define ANSWER MORE\n")
-    assert native.load_library("answer", folder).answer() == 5
+    assert native.load_library(folder, "answer").answer() == 5
 
 
 def test_what_does_not_compile_is_said_in_a_line_and_leaves_no_file(folder, tmp_path, monkeypatch, capsys):
     (folder / "answer.h").write_text('#error "no such luck"\n')
-    assert native.load_library("answer", folder) is None
-    assert native.load_library("answer", folder) is None
+    assert native.load_library(folder, "answer") is None
+    assert native.load_library(folder, "answer") is None
     *_, line = lines = capsys.readouterr().out.splitlines()
     assert len(lines) == 2 and "no such luck" in line and "slower" in line
     assert not list((tmp_path / "cache").rglob("*.so"))
     monkeypatch.setenv("CXX", "no-such-compiler -O2")
     with pytest.raises(OSError, match="no compiler 'no-such-compiler'"):
-        native.build_library("answer", folder)
+        native.build_library(folder, "answer")
 
 
-def test_a_library_for_another_processor_is_not_used(folder):
-    (folder / "answer_one.cpp").write_text('extern "C" int supported() { return 0; }\n')
-    assert native.load_library("answer", folder) is None
+def test_the_kernels_compile_for_each_instruction_set_of_this_machine(tmp_path, monkeypatch):
+    """Also for those that this processor cannot run."""
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    for name, known in INSTRUCTION_SETS.items():
+        if known.machine == platform.machine():
+            library = ctypes.CDLL(str(native.build_library(kernels.SOURCES, name, known.flags)))
+            for function in ("pack_codes", "pack_floats", "find", "collect", "backward", "linear", "layer"):
+                assert getattr(library, function)
 
 
-def test_the_kernels_compile_and_know_their_processor():
-    library = ctypes.CDLL(str(native.build_library("vnni", Path(native.__file__).parent)))
-    assert bool(library.supported()) == torch.cpu._is_vnni_supported() == vnni.available()
-    for function in ("pack", "find", "collect", "backward", "linear", "layer"):
-        assert getattr(library, function)
-
-
-def test_nothing_is_compiled_for_a_processor_without_vnni(folder, tmp_path, monkeypatch):
-    monkeypatch.setattr(torch.cpu, "_is_vnni_supported", lambda: False)
-    assert not vnni.available() and not (tmp_path / "cache").exists()
+def test_where_the_compiler_does_not_know_the_best_instructions_the_next_ones_are_used(tmp_path, monkeypatch, capsys):
+    here = instruction_sets()
+    if len(here) < 2:
+        pytest.skip("NOT RUN: this processor has one instruction set alone")
+    compiler = tmp_path / "compiler"
+    flag = INSTRUCTION_SETS[here[0]].flags.split()[-1]
+    compiler.write_text(f'#!/bin/sh\ncase "$*" in *"{flag} "*) echo error: {flag} >&2; exit 1;; esac\nexec g++ "$@"\n')
+    compiler.chmod(0o755)
+    monkeypatch.setenv("CXX", str(compiler))
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    native._load_once.cache_clear()
+    kernels._load.cache_clear()
+    try:
+        assert kernels.instruction_set() == here[1]
+        assert f"error: {flag}" in capsys.readouterr().out
+    finally:
+        native._load_once.cache_clear()
+        kernels._load.cache_clear()

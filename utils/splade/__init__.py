@@ -5,5 +5,5 @@ and pads texts, `streaming.py` batches them, `vectors.py` holds the vectors, `ve
 outlive an interrupt, `model_folder.py` the files beside a model.
 `projection.py` takes the vocabulary projection out of the transformer, for `head.py`, the SPLADE formula, whose fast
 kernels are `head_cpu.py` and `head_cuda.py`; `packing.py` runs the transformer without padding, `int8.py` in 8-bit
-integers. `vnni.py` calls the C++ of `vnni_*.cpp`, which `native.py` compiles.
+integers. `kernels.py` calls the C++ of `cpp/`, which `native.py` compiles.
 """

@@ -1,5 +1,6 @@
 """SPLADE encoder on top of a masked language model: text -> sparse vector over the vocabulary."""
 
+import contextlib
 import hashlib
 import threading
 from collections.abc import Callable, Sequence
@@ -12,15 +13,15 @@ from safetensors import SafetensorError
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from utils.arguments import check_positive
-from utils.device import autocast, compute_dtype, resolve_device, use_threads
+from utils.device import autocast, compute_dtype, one_thread, resolve_device, use_threads
 from utils.files import replacing_files
 from utils.models import load_masked_lm
-from utils.splade import packing, vnni
+from utils.splade import kernels, packing
 from utils.splade.base_encoder import DEFAULT_MAX_LENGTH, DEFAULT_QUERY_MAX_LENGTH, Encoder
 from utils.splade.cuda_graphs import BatchGraphs
 from utils.splade.head import active_terms, nonzero_terms, splade_head, sum_head
-from utils.splade.int8 import quantize
 from utils.splade.int8_weights import read_int8_weights
+from utils.splade.layers_cpu import use_kernels
 from utils.splade.model_folder import MODEL_FILES, ModelFolder, read_model_folder, write_model_folder
 from utils.splade.onnx_encoder import GRAPHS
 from utils.splade.projection import detach_projection, kept_terms
@@ -67,7 +68,9 @@ class SpladeEncoder(Encoder, torch.nn.Module):
         self._kept_terms: np.ndarray | None = None
         self._rounded: dict[str, torch.Tensor] = {}  # weights in the precision of products, by name
         detach_projection(model, tokenizer)
+        self._weight_count = sum(weights.numel() for weights in model.parameters())
         self._can_pack = packing.enable_packing(model)
+        use_kernels(model)
         self._packs_on_cuda: bool | None = None  # not tried yet
         self._traced_forward: Callable[[torch.Tensor], torch.Tensor] | None
         self._graphs: BatchGraphs
@@ -123,9 +126,9 @@ class SpladeEncoder(Encoder, torch.nn.Module):
         encoder.describe(str(name), config)
         encoder._optimized_from = config.fingerprint
         encoder.to(device)
-        own_codes = config.weights == "int8" and precision == "auto" and device.type == "cpu" and vnni.available()
+        own_codes = config.weights == "int8" and precision == "auto" and device.type == "cpu" and kernels.available()
         if precision == "int8" or own_codes:
-            quantize(model)
+            use_kernels(model, int8=True)
             encoder._in_int8 = True
         return encoder
 
@@ -235,15 +238,15 @@ class SpladeEncoder(Encoder, torch.nn.Module):
         if (
             not self._can_pack
             or self.device.type != "cpu"
-            or self._in_int8
-            or self.precision not in TRACED_PRECISIONS
+            or not (self._in_int8 or self.precision in TRACED_PRECISIONS)
             or self.model.training
         ):
             return super()._encode_single(tokens)
         with _TRACE_LOCK:
             if self._traced_forward is None:
                 self._traced_forward = packing.trace_forward(self.model)
-        with torch.inference_mode():
+        short = len(tokens) * self._weight_count < kernels.PRODUCTS_PER_THREAD
+        with torch.inference_mode(), one_thread() if short else contextlib.nullcontext():
             return self._sparse_vectors(self._traced_forward(torch.tensor(tokens)), [len(tokens)])[0]
 
     @torch.inference_mode()

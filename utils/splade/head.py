@@ -19,7 +19,7 @@ import numpy as np
 import torch
 from torch.nn.utils.rnn import pad_sequence
 
-from utils.splade import head_cpu, vnni
+from utils.splade import head_cpu, kernels
 
 TILE_TERMS = 2048  # vocabulary terms per matrix product; 2,048 by 256 tokens in float32 (2 MiB) stay in cache
 BLOCK_TOKENS = 256  # most tokens per matrix product on the CPU, but for a longer text, which is a block of its own
@@ -110,7 +110,7 @@ def sum_head(
 
 
 def _use_native_head(hidden: torch.Tensor) -> bool:
-    return hidden.device.type == "cpu" and hidden.dtype != torch.float64 and vnni.available()
+    return hidden.device.type == "cpu" and hidden.dtype != torch.float64 and kernels.available()
 
 
 class _TiledHead(torch.autograd.Function):

@@ -1,4 +1,4 @@
-"""The SPLADE head on a processor with AVX-512 VNNI, in C++ (vnni_head.cpp): exact in float32, at the speed of int8.
+"""The SPLADE head on the CPU, in C++ (cpp/head.cpp): exact in float32, at the speed of 8-bit products.
 
 A SPLADE vector has a few hundred active terms among tens of thousands. Candidates are found on the product of tokens
 and terms rounded to 8 bits, with a bound on the rounding error: by Cauchy-Schwarz, for a token h = q + e and a term
@@ -15,7 +15,7 @@ from typing import NamedTuple
 
 import torch
 
-from utils.splade import vnni
+from utils.splade import kernels
 
 
 class ActiveTerms(NamedTuple):
@@ -55,7 +55,7 @@ class NativeHead(torch.autograd.Function):
             *weight.shape,
         )
         slopes = torch.empty_like(active.weights)
-        vnni.call("backward", *inputs, *active, slopes, grad_hidden, grad_weight, grad_bias)
+        kernels.call("backward", *inputs, *active, slopes, grad_hidden, grad_weight, grad_bias)
         grad_bias = None if grad_bias is None else grad_bias.to(ctx.bias_dtype)
         return grad_hidden.to(hidden.dtype), None, grad_weight.to(weight.dtype), grad_bias
 
@@ -68,11 +68,11 @@ def active_terms(
     dense: torch.Tensor | None = None,
 ) -> ActiveTerms:
     """Return the active terms; write their weights also into `dense`, zeroed float32 [batch, vocabulary], if given."""
-    packed = vnni.pack(weight)
+    packed = kernels.pack(weight)
     hidden, weight, bias = _as_float32(hidden), _as_float32(weight), _as_float32(bias)
     counts = torch.empty(len(lengths), dtype=torch.int64)
     inputs = (hidden, _offsets(lengths), len(lengths), weight, bias, *packed, *weight.shape)
-    found = vnni.call("find", *inputs, counts)
+    found = kernels.call("find", *inputs, counts, products=hidden.numel() * len(weight))
     offsets = _offsets(counts.tolist())
     total = int(offsets[-1])
     active = ActiveTerms(
@@ -81,7 +81,7 @@ def active_terms(
         torch.empty(total, dtype=torch.float32),
         torch.empty(total, dtype=torch.int32),
     )
-    vnni.call("collect", found, offsets, len(lengths), len(weight), *active[1:], dense)
+    kernels.call("collect", found, offsets, len(lengths), len(weight), *active[1:], dense, products=total)
     return active
 
 

@@ -12,46 +12,42 @@ import tempfile
 import threading
 from pathlib import Path
 
-import torch  # noqa: F401  loads its OpenMP runtime first, so that the library shares its threads
+import torch  # loads its OpenMP runtime first, so that the library shares its threads
 from filelock import FileLock
 
 from utils.console import print_line
 from utils.files import cache_folder, is_private
 
-# Sums may be reordered, which lets loops vectorize; NaN and infinity keep their meaning.
-FLAGS = "-std=c++17 -O3 -fno-math-errno -fno-trapping-math -fno-signed-zeros -fassociative-math -fopenmp -fPIC -shared"
+FLAGS = "-std=c++17 -O3 -ffp-contract=off -fno-math-errno -fno-trapping-math -fno-signed-zeros -fPIC -shared"
 COMPILE_SECONDS = 300  # after which a compiler is given up
 
 _LOADING = threading.Lock()
 
 
-def load_library(name: str, folder: Path = Path(__file__).parent) -> ctypes.CDLL | None:
-    """Load the library built from `name`.h and `name`*.cpp in `folder`; compile it if the cache does not have it.
+def load_library(folder: Path, name: str, flags: str = "") -> ctypes.CDLL | None:
+    """Load the library called `name`, built from the *.cpp and *.h in `folder` with these `flags` of the compiler;
+    compile it if the cache does not have it.
 
     Of several threads and processes one compiles, and the others wait for it.
 
     Returns:
-        None on systems other than Linux on x86-64, and on a processor for which the library's `supported()` returns 0;
-        also, after a line that says why, where it cannot be compiled with a GNU C++ compiler (g++, or what CXX names
-        and its options) or cannot be kept.
+        None, after a line that says why, where it cannot be compiled with a C++ compiler (g++ or clang++, or what CXX
+        names and its options) or cannot be kept.
     """
     with _LOADING:
-        return _load_once(name, folder)
+        return _load_once(folder, name, flags)
 
 
 @functools.cache
-def _load_once(name: str, folder: Path) -> ctypes.CDLL | None:
-    if (platform.system(), platform.machine()) != ("Linux", "x86_64"):
-        return None
+def _load_once(folder: Path, name: str, flags: str) -> ctypes.CDLL | None:
     try:
-        library = ctypes.CDLL(str(build_library(name, folder)))
+        return ctypes.CDLL(str(build_library(folder, name, flags)))
     except (OSError, NotImplementedError) as error:
         print_line(f"no C++ ({name}), so torch's own operations are used, which are slower: {error}")
         return None
-    return library if library.supported() else None
 
 
-def build_library(name: str, folder: Path) -> Path:
+def build_library(folder: Path, name: str, flags: str = "") -> Path:
     """Return the compiled library, from the cache if it is there, whole, and of this user or root alone.
 
     Its name tells sources, flags and compiler, and its own contents, so that a damaged file is known before it is
@@ -65,10 +61,10 @@ def build_library(name: str, folder: Path) -> Path:
     program = shutil.which(compiler[0])
     if program is None:
         raise FileNotFoundError(f"there is no compiler '{compiler[0]}'; install g++, or name another in CXX")
-    sources = sorted(folder.glob(f"{name}*.cpp"))
+    options = [*compiler[1:], *FLAGS.split(), *flags.split(), *_openmp()]
     info = os.stat(program)
-    key = hashlib.sha256(f"{[program, *compiler[1:]]} {info.st_size} {info.st_mtime_ns} {FLAGS}".encode())
-    for file in [folder / f"{name}.h", *sources]:
+    key = hashlib.sha256(f"{[program, *options]} {info.st_size} {info.st_mtime_ns}".encode())
+    for file in sorted(folder.iterdir()):
         key.update(file.read_bytes())
     cache, stem = cache_folder(), f"{name}-{key.hexdigest()[:16]}"
     with FileLock(cache / f"{stem}.lock"):
@@ -78,12 +74,20 @@ def build_library(name: str, folder: Path) -> Path:
         print_line(f"compiling C++ ({name}), once; it takes some seconds")
         with tempfile.TemporaryDirectory(dir=cache) as unfinished:
             compiled = Path(unfinished, "library.so")
-            _compile([program, *compiler[1:], *FLAGS.split(), "-o", str(compiled), *map(str, sources)])
+            _compile([program, *options, "-o", str(compiled), *map(str, sorted(folder.glob("*.cpp")))])
             compiled.chmod(0o600)
             library = cache / f"{stem}-{_checksum(compiled)}.so"
             os.replace(compiled, library)
     print_line(f"compiled -> {library}")
     return library
+
+
+def _openmp() -> list[str]:
+    """Return the options that run loops on several threads; Apple's compiler has them, but not the library, which comes
+    with torch."""
+    if platform.system() != "Darwin":
+        return ["-fopenmp"]
+    return ["-Xpreprocessor", "-fopenmp", f"-L{Path(torch.__file__).parent / 'lib'}", "-lomp"]
 
 
 def _compile(command: list[str]) -> None:

@@ -1,6 +1,6 @@
 // The SPLADE head; the algorithm is described in head_cpu.py.
 
-#include "vnni.h"
+#include "products.h"
 
 namespace {
 
@@ -8,36 +8,27 @@ constexpr int64_t GROUP_TOKENS = 256;   // tokens of texts that share a pass ove
 constexpr int64_t TASKS_PER_THREAD = 4; // tasks aimed for, each a group and a slice of the vocabulary; balances load
 constexpr int64_t MIN_SLICE_PANELS = 8; // fewest panels in a slice of the vocabulary; bounds the overhead of a task
 
-// Keep the larger of each sum and its best so far, and with it the token it is from.
-INLINE void keep_larger(__m512 sum, int32_t token, float* best, int32_t* winner) {
-  __m512 top = _mm512_loadu_ps(best);
-  __mmask16 larger = _mm512_cmp_ps_mask(sum, top, _CMP_NLE_UQ); // NaN counts as larger
-  _mm512_mask_storeu_ps(best, larger, sum);
-  _mm512_mask_storeu_epi32(winner, larger, _mm512_set1_epi32(token));
-}
-
-// Finish function of multiply_codes that keeps the maximum over tokens.
+// Finish function that keeps the maximum over tokens of the codes' products.
 struct KeepMaximum {
-  int32_t* best; // [64]
-  INLINE void operator()(int, int quarter, __m512i sum) const {
-    int32_t* at = best + 16 * quarter;
-    _mm512_storeu_si512(at, _mm512_max_epi32(_mm512_loadu_si512(at), sum));
+  int32_t* best; // [PANEL]
+  INLINE void operator()(int, int part, Ints sum) const {
+    int32_t* at = best + LANES * part;
+    store(at, larger(sum, load<Ints>(at)));
   }
 };
 
-// Update best[term] and winner[term], the largest product and its token, with M tokens from position `first` on, for 64
-// terms in float32; `panel` is [dimension][64].
-template <int M, int... I>
-KERNEL void multiply(const float* tokens, const float* panel, int64_t size, int32_t first, float* best, int32_t* winner,
-                     std::integer_sequence<int, I...>) {
-  __m512 sum[] = {_mm512_set1_ps(I * 0.0f)...};
-  for (int64_t d = 0; d < size; d++) {
-    const __m512 terms[] = {_mm512_loadu_ps(panel + d * PANEL), _mm512_loadu_ps(panel + d * PANEL + 16),
-                            _mm512_loadu_ps(panel + d * PANEL + 32), _mm512_loadu_ps(panel + d * PANEL + 48)};
-    ((sum[I] = _mm512_fmadd_ps(terms[I % 4], _mm512_set1_ps(tokens[I / 4 * size + d]), sum[I])), ...);
+// Finish function that keeps the maximum over tokens and the token it is from, counted on from `first`.
+struct KeepWinner {
+  int32_t first;
+  float* best;     // [PANEL]
+  int32_t* winner; // [PANEL]
+  INLINE void operator()(int token, int part, Floats sum) const {
+    Floats top = load(best + LANES * part);
+    Ints larger = ~(sum <= top); // NaN counts as larger
+    store(best + LANES * part, larger ? sum : top);
+    store(winner + LANES * part, larger ? splat(first + token) : load<Ints>(winner + LANES * part));
   }
-  (keep_larger(sum[I], first + I / 4, best + 16 * (I % 4), winner + 16 * (I % 4)), ...);
-}
+};
 
 struct Text {
   int64_t begin, end; // tokens
@@ -66,30 +57,26 @@ struct Projection {
 
 // Quantize the tokens of a text with one step for all, so that their products compare as integers. start[token]
 // compensates for the 128 that is added to every weight code to make it unsigned.
-AVX512 void quantize_text(const float* hidden, int64_t size, int64_t stride, Text& text, int8_t* tokens,
-                          int32_t* start) {
-  float largest = largest_magnitude(hidden + text.begin * size, (text.end - text.begin) * size);
+void quantize_text(const float* hidden, int64_t size, int64_t stride, Text& text, int8_t* tokens, int32_t* start) {
   text.finite = true;
-  text.scale = step_size(largest);
-  const __m512 inverse_step = _mm512_set1_ps(1 / text.scale);
-  text.error = text.norm = 0;
+  text.scale = text.error = text.norm = 0;
+  for (int64_t token = text.begin; token < text.end; token++)
+    text.scale = std::max(text.scale, token_step(hidden + token * size, size));
   for (int64_t token = text.begin; token < text.end; token++) {
     const float* row = hidden + token * size;
-    __m512 errors = _mm512_setzero_ps(), norms = _mm512_setzero_ps();
-    __m512i sums = _mm512_setzero_si512();
-    for (int64_t d = 0; d < stride; d += 16) {
-      __mmask16 inside = first_lanes(size - d), kept = first_lanes(stride - d); // the row is padded with zeros
-      __m512 values = _mm512_maskz_loadu_ps(inside, row + d);
-      __m512i codes = _mm512_cvtps_epi32(_mm512_mul_ps(values, inverse_step)); // rounds to nearest
-      __m512 steps = _mm512_cvtepi32_ps(codes);
-      __m512 residual = _mm512_fnmadd_ps(steps, _mm512_set1_ps(text.scale), values);
-      _mm512_mask_cvtepi32_storeu_epi8(tokens + token * stride + d, kept, codes);
-      sums = _mm512_add_epi32(sums, codes);
-      errors = _mm512_fmadd_ps(residual, residual, errors);
-      norms = _mm512_fmadd_ps(steps, steps, norms);
+    Floats errors{}, norms{};
+    Ints sums{};
+    for (int64_t d = 0; d < stride; d += LANES) { // the row is padded with zeros
+      Floats values = load_some(row + d, size - d);
+      Ints codes = nearest(values * splat(1 / text.scale));
+      Floats steps = to_floats(codes), residual = multiply_add(steps, splat(-text.scale), values);
+      store_some(tokens + token * stride + d, __builtin_convertvector(codes, LaneBytes), stride - d);
+      sums += codes;
+      errors = multiply_add(residual, residual, errors);
+      norms = multiply_add(steps, steps, norms);
     }
-    start[token] = -128 * _mm512_reduce_add_epi32(sums);
-    float error = _mm512_reduce_add_ps(errors), norm = _mm512_reduce_add_ps(norms);
+    start[token] = -OFFSET * sum_lanes(sums);
+    float error = sum_lanes(errors), norm = sum_lanes(norms);
     text.finite = text.finite && std::isfinite(error); // a non-finite value has a non-finite residual
     text.error = std::max(text.error, std::sqrt(error));
     text.norm = std::max(text.norm, std::sqrt(norm) * text.scale);
@@ -98,38 +85,29 @@ AVX512 void quantize_text(const float* hidden, int64_t size, int64_t stride, Tex
 
 // Append to `candidates` the terms of a panel whose weight may be above zero: by Cauchy-Schwarz the exact product is at
 // most the quantized one + |token's error| |term| + |quantized token| |term's error|.
-AVX512 void screen_panel(const Projection& p, const Text& text, const int8_t* tokens, const int32_t* start,
-                         int64_t panel, std::vector<int32_t>& candidates) {
+void screen_panel(const Projection& p, const Text& text, const int8_t* tokens, const int32_t* start, int64_t panel,
+                  std::vector<int32_t>& candidates) {
   alignas(64) int32_t best[PANEL];
   std::fill(best, best + PANEL, INT32_MIN);
-  multiply_all(tokens, start, text.begin, text.end, p.packed + panel * p.stride * PANEL, p.stride,
+  multiply_all(tokens, p.stride, start, text.begin, text.end, p.packed + panel * p.stride * PANEL, p.stride,
                [&](int64_t) { return KeepMaximum{best}; });
   constexpr float ROUNDING = 1.0001f; // covers the rounding of the float32 sums in the bound
-  int64_t first = panel * PANEL;
-  int32_t count = int32_t(std::min(PANEL, p.vocabulary - first));
-  for (int32_t j = 0; j < count; j += 16) {
-    __mmask16 inside = first_lanes(count - j);
-    auto load = [&](const float* values) AVX512 { return _mm512_maskz_loadu_ps(inside, values + first + j); };
-    __m512 scale = _mm512_mul_ps(load(p.scale), _mm512_set1_ps(text.scale));
-    __m512 bound = _mm512_mul_ps(_mm512_cvtepi32_ps(_mm512_load_si512(best + j)), scale);
-    if (p.bias) bound = _mm512_add_ps(bound, load(p.bias));
-    __m512 margin = _mm512_mul_ps(load(p.norm), _mm512_set1_ps(text.error * ROUNDING));
-    margin = _mm512_fmadd_ps(load(p.error), _mm512_set1_ps(text.norm * ROUNDING), margin);
-    bound = _mm512_add_ps(bound, _mm512_add_ps(margin, _mm512_set1_ps(1e-4f)));
-    __mmask16 may_be_active = _mm512_mask_cmp_ps_mask(inside, bound, _mm512_setzero_ps(), _CMP_NLE_UQ); // keeps NaN
-    if (!may_be_active) continue;
-    alignas(64) int32_t found[16];
-    __m512i ids = _mm512_add_epi32(_mm512_set1_epi32(int32_t(first) + j),
-                                   _mm512_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15));
-    _mm512_store_si512(found, _mm512_maskz_compress_epi32(may_be_active, ids));
-    candidates.insert(candidates.end(), found, found + __builtin_popcount(may_be_active));
+  int64_t first = panel * PANEL, count = std::min(PANEL, p.vocabulary - first);
+  for (int64_t j = 0; j < count; j += LANES) {
+    auto load_terms = [&](const float* values) { return load_some(values + first + j, count - j); };
+    Floats bound = to_floats(load<Ints>(best + j)) * (load_terms(p.scale) * splat(text.scale));
+    if (p.bias) bound += load_terms(p.bias);
+    bound += load_terms(p.error) * splat(text.norm * ROUNDING) + load_terms(p.norm) * splat(text.error * ROUNDING);
+    Ints may_be_active = ~(bound + splat(1e-4f) <= Floats{}); // keeps NaN
+    if (!any(may_be_active)) continue;
+    for (int64_t lane = 0; lane < std::min(LANES, count - j); lane++)
+      if (may_be_active[lane]) candidates.push_back(int32_t(first + j + lane));
   }
 }
 
 // Compute the candidates' exact weights in float32 and append those above zero to `active`. `gathered` is scratch.
-AVX512 void append_active(const Projection& p, const Text& text, const float* hidden,
-                          const std::vector<int32_t>& candidates, std::vector<float>& gathered,
-                          std::vector<ActiveTerm>& active) {
+void append_active(const Projection& p, const Text& text, const float* hidden, const std::vector<int32_t>& candidates,
+                   std::vector<float>& gathered, std::vector<ActiveTerm>& active) {
   gathered.resize(p.size * PANEL);
   for (size_t begin = 0; begin < candidates.size(); begin += PANEL) {
     int64_t count = std::min<int64_t>(PANEL, candidates.size() - begin);
@@ -141,13 +119,8 @@ AVX512 void append_active(const Projection& p, const Text& text, const float* hi
     alignas(64) float best[PANEL];
     alignas(64) int32_t winner[PANEL] = {};
     std::fill(best, best + PANEL, -INFINITY);
-    int64_t token = text.begin;
-    for (; token + ROWS <= text.end; token += ROWS)
-      multiply<ROWS>(hidden + token * p.size, gathered.data(), p.size, int32_t(token - text.begin), best, winner,
-                     std::make_integer_sequence<int, 4 * ROWS>());
-    for (; token < text.end; token++)
-      multiply<1>(hidden + token * p.size, gathered.data(), p.size, int32_t(token - text.begin), best, winner,
-                  std::make_integer_sequence<int, 4 * 1>());
+    multiply_all(hidden, p.size, nullptr, text.begin, text.end, gathered.data(), p.size,
+                 [&](int64_t token) { return KeepWinner{int32_t(token - text.begin), best, winner}; });
     for (int64_t j = 0; j < count; j++) {
       float logit = best[j] + (p.bias ? p.bias[terms[j]] : 0);
       if (!(logit <= 0)) active.push_back({terms[j], winner[j], std::log1p(logit)});
@@ -159,47 +132,48 @@ AVX512 void append_active(const Projection& p, const Text& text, const float* hi
 
 extern "C" {
 
-// 1 on a processor that runs the kernels, else 0.
-int supported() {
-  return __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") &&
-         __builtin_cpu_supports("avx512dq") && __builtin_cpu_supports("avx512vl") &&
-         __builtin_cpu_supports("avx512vnni") && __builtin_cpu_supports("fma");
-}
+// Rows of weights in a panel, and the unit to which the dimensions of codes are padded.
+int64_t panel_rows() { return PANEL; }
+int64_t code_unit() { return CODE_UNIT; }
 
-// Quantize weight [vocabulary, size] into packed [panels, stride / 4, 64, 4] and, for each row, its step, the norm of
+// Quantize weight [vocabulary, size] into packed [panels, stride / 4, PANEL, 4] and, for each row, its step, the norm of
 // the rounding error and the row's norm.
-AVX512 void pack(const float* weight, int64_t vocabulary, int64_t size, uint8_t* packed, float* scale, float* error,
-                 float* norm, int threads) {
-  int64_t stride = round_up(size, 4);
+void pack_codes(const float* weight, int64_t vocabulary, int64_t size, uint8_t* packed, float* scale, float* error,
+                float* norm, int threads) {
+  int64_t stride = round_up(size, CODE_UNIT);
 #pragma omp parallel for num_threads(threads)
-  for (int64_t panel = 0; panel < round_up(vocabulary, PANEL) / PANEL; panel++) {
+  for (int64_t panel = 0; panel < count_panels(vocabulary); panel++) {
     uint8_t* out = packed + panel * stride * PANEL;
-    std::memset(out, 128, stride * PANEL);
+    std::memset(out, OFFSET, stride * PANEL);
     for (int64_t j = 0; j < std::min(PANEL, vocabulary - panel * PANEL); j++) {
       int64_t term = panel * PANEL + j;
       const float* row = weight + term * size;
-      float largest = 0, squared_error = 0, squared_norm = 0;
-      for (int64_t d = 0; d < size; d++) largest = std::max(largest, std::fabs(row[d]));
-      float step = step_size(largest);
-      for (int64_t d = 0; d < size; d++) {
-        float rounded = std::nearbyint(row[d] / step), residual = row[d] - rounded * step;
-        out[d / 4 * 4 * PANEL + 4 * j + d % 4] = uint8_t(int32_t(rounded) + 128);
-        squared_error += residual * residual;
-        squared_norm += row[d] * row[d];
+      float step = weight_step(largest_magnitude(row, size));
+      Floats errors{}, norms{};
+      for (int64_t d = 0; d < stride; d += LANES) {
+        Floats values = load_some(row + d, size - d);
+        Ints codes = nearest(values * splat(1 / step));
+        Floats residual = multiply_add(to_floats(codes), splat(-step), values);
+        alignas(64) uint8_t bytes[LANES];
+        store(bytes, __builtin_convertvector(codes + OFFSET, LaneBytes));
+        for (int64_t k = 0; k < std::min(LANES, stride - d); k += 4)
+          std::memcpy(out + (d + k) * PANEL + 4 * j, bytes + k, 4);
+        errors = multiply_add(residual, residual, errors);
+        norms = multiply_add(values, values, norms);
       }
       scale[term] = step;
-      error[term] = std::sqrt(squared_error);
-      norm[term] = std::sqrt(squared_norm);
+      error[term] = std::sqrt(sum_lanes(errors));
+      norm[term] = std::sqrt(sum_lanes(norms));
     }
   }
 }
 
 // Find the active terms of texts with states hidden [tokens, size], split by offsets [texts + 1]. Writes their number
 // into counts [texts]; the result is to be passed to `collect`, which writes out the terms and frees it.
-AVX512 Found* find(const float* hidden, const int64_t* offsets, int64_t texts, const float* weight, const float* bias,
+Found* find(const float* hidden, const int64_t* offsets, int64_t texts, const float* weight, const float* bias,
                    const uint8_t* packed, const float* scale, const float* error, const float* norm, int64_t vocabulary,
                    int64_t size, int64_t* counts, int threads) {
-  int64_t stride = round_up(size, 4), panels = round_up(vocabulary, PANEL) / PANEL;
+  int64_t stride = round_up(size, CODE_UNIT), panels = count_panels(vocabulary);
   Projection p{weight, bias, packed, scale, error, norm, vocabulary, size, stride};
   std::vector<Text> all(texts);
   std::vector<int64_t> groups{0}; // first text of each group; last, the number of texts
@@ -267,7 +241,7 @@ void collect(Found* found, const int64_t* starts, int64_t texts, int64_t vocabul
 // Add the gradients to zeroed grad_hidden [tokens, size], grad_weight [vocabulary, size] and grad_bias [vocabulary] (or
 // null). slopes is scratch space, as long as `terms`. Each element is summed by one thread, so results do not depend on
 // the number of threads.
-AVX512 void backward(const float* grad, const float* hidden, const int64_t* offsets, int64_t texts,
+void backward(const float* grad, const float* hidden, const int64_t* offsets, int64_t texts,
                      const float* weight, int64_t vocabulary, int64_t size, const int64_t* starts,
                      const int32_t* terms, const float* weights, const int32_t* winners, float* slopes,
                      float* grad_hidden, float* grad_weight, float* grad_bias, int threads) {

@@ -1,0 +1,209 @@
+"""Tests of linear layers and whole transformer layers in C++, in float32 and in 8 bits."""
+
+import copy
+
+import pytest
+import torch
+from conftest import fails_with_one_line, run
+from test_encoder import FAMILIES, dense, family_model
+from test_head_cpu import needs_library
+from transformers import BertConfig, BertForMaskedLM
+
+from utils.splade import kernels, packing
+from utils.splade.encoder import SpladeEncoder
+from utils.splade.layers_cpu import use_kernels
+
+
+def rounded(rows: torch.Tensor) -> torch.Tensor:
+    """Round each row to multiples of its largest magnitude / 127, as the 8-bit codes do."""
+    step = rows.abs().amax(1, keepdim=True) / 127
+    return (rows / step).round().double() * step.double()
+
+
+SEVEN_BITS = ("avx2", "avx512")  # instruction sets with which weights have 7 bits
+SHAPES = [(1, 37, 70), (7, 64, 64), (200, 30, 130), (97, 128, 1)]  # tokens, size, outputs
+
+
+def factors(tokens, size, outputs, with_bias):
+    torch.manual_seed(0)
+    return torch.randn(tokens, size), torch.randn(outputs, size), torch.randn(outputs) if with_bias else None
+
+
+@pytest.mark.parametrize("shape", SHAPES)
+@pytest.mark.parametrize("with_bias", [True, False])
+def test_the_product_in_float32_is_exact(shape, with_bias, instruction_set):
+    states, weight, bias = factors(*shape, with_bias)
+    expected = states.double() @ weight.double().T + (0 if bias is None else bias)
+    torch.testing.assert_close(kernels.linear(states, weight, bias).double(), expected, rtol=1e-5, atol=1e-5)
+
+
+@pytest.mark.parametrize("shape", SHAPES)
+@pytest.mark.parametrize("with_bias", [True, False])
+def test_the_product_in_8_bits_is_that_of_the_rounded_matrices(shape, with_bias, instruction_set):
+    states, weight, bias = factors(*shape, with_bias)
+    product = kernels.linear(states, weight, bias, int8=True).double()
+    expected = rounded(states) @ rounded(weight).T + (0 if bias is None else bias)
+    if instruction_set in SEVEN_BITS:  # and coarser steps of tokens
+        assert (product - expected).norm() < 0.03 * expected.norm()
+    else:
+        torch.testing.assert_close(product, expected, rtol=1e-4, atol=1e-3)
+
+
+@pytest.mark.parametrize("sign", [1, -1])
+def test_sums_of_codes_do_not_overflow(sign, instruction_set):
+    states, weight = torch.full((5, 768), 3.0), torch.full((40, 768), 2.0 * sign)
+    states[1, 64:] = 0
+    states[2] *= torch.arange(768) % 2
+    states[3, 5:] *= -1
+    product = kernels.linear(states, weight, None, int8=True)
+    torch.testing.assert_close(product, states @ weight.T, rtol=0.02, atol=0)
+
+
+@pytest.mark.parametrize("int8", [True, False])
+def test_a_nan_stays_in_its_row(int8, instruction_set):
+    states = torch.ones(3, 20)
+    states[1, 5] = float("nan")
+    product = kernels.linear(states, torch.ones(4, 20), None, int8)
+    assert product[1].isnan().all() and product[[0, 2]].isfinite().all()
+
+
+def test_vectors_stay_close_to_those_of_float32(tiny, instruction_set):
+    encoder = SpladeEncoder.from_pretrained("splade-tiny", "cpu", precision="int8")
+    texts = ["how do jet engines burn fuel", "the boundary layer of a supersonic wing at high speed"]
+    for vector, exact in zip(encoder.encode(texts), tiny.encode(texts)):
+        a, b = torch.zeros(2, 30522)
+        a[vector.indices.tolist()], b[exact.indices.tolist()] = map(torch.from_numpy, (vector.values, exact.values))
+        assert 0.99 < torch.cosine_similarity(a, b, dim=0) < 1 - 1e-6  # close, but not float32 itself
+
+
+@needs_library
+def test_with_gradients_the_model_runs_in_float32(tiny):
+    encoder = SpladeEncoder.from_pretrained("splade-tiny", "cpu", precision="int8")
+    batch = tiny.pad(tiny.tokenize(["how do jet engines burn fuel"]))
+    torch.testing.assert_close(encoder(**batch), tiny(**batch))
+
+
+def test_a_machine_without_kernels_is_reported_in_one_line(monkeypatch):
+    monkeypatch.setattr(kernels, "available", lambda: False)
+    fails_with_one_line(run("embedder.py", "--model-dir", "splade-tiny", "--text", "a", "--precision", "int8"), "AVX2")
+
+
+def test_training_refuses_int8(tmp_path):
+    from train_splade import SpladeTrainer
+
+    with pytest.raises(ValueError, match="encoding"):
+        SpladeTrainer(model_name="splade-tiny", output_dir=str(tmp_path), precision="int8")
+
+
+@pytest.fixture(scope="module")
+def exact():
+    """Return a layer of BERT with sharp attention."""
+    torch.manual_seed(0)
+    shape = {"hidden_size": 96, "num_attention_heads": 3, "intermediate_size": 200, "num_hidden_layers": 1}
+    model = BertForMaskedLM(BertConfig(**shape, vocab_size=50)).eval()
+    layer = model.bert.encoder.layer[0]
+    with torch.no_grad():
+        for parameter in layer.parameters():
+            parameter.add_(torch.randn_like(parameter) * 0.1)
+        layer.attention.self.query.weight *= 3
+    assert packing.enable_packing(model)
+    return model
+
+
+def in_cpp(model, int8):
+    """Return the layer of a copy of the model that runs in C++."""
+    model = copy.deepcopy(model)
+    use_kernels(model, int8)
+    return model.bert.encoder.layer[0]
+
+
+LENGTHS = [1, 7, 64, 65, 100, 3, 210, 2]  # tokens: below and above a panel (64), a block (96) and a group (192)
+both = pytest.mark.parametrize("int8", [True, False], ids=["int8", "float32"])
+
+
+@both
+def test_a_whole_layer_is_close_to_the_models_own(exact, int8, instruction_set):
+    states = torch.randn(1, sum(LENGTHS), 96, generator=torch.Generator().manual_seed(1))
+    with torch.inference_mode():
+        expected = exact.bert.encoder.layer[0](states, text_lengths=LENGTHS)
+        result = in_cpp(exact, int8)(states, text_lengths=LENGTHS)
+    for a, b in zip(result[0].split(LENGTHS), expected[0].split(LENGTHS)):
+        error = (a - b).norm() / b.norm()
+        assert 1e-4 < error < 0.04 if int8 else 0 < error < 2e-6
+
+
+@both
+def test_attention_keeps_the_many_small_weights_beside_a_large_one(exact, int8, instruction_set):
+    model = copy.deepcopy(exact)
+    module = model.bert.encoder.layer[0]
+    attention = module.attention.self
+    with torch.no_grad():  # the first token scores 5 above the others: each of them has 0.0067 of its weight
+        attention.query.weight.zero_()
+        attention.query.bias.fill_(1)
+        attention.key.weight.zero_()[:, 0] = 5 / 32**0.5
+        module.attention.output.dense.weight *= 5
+    states = torch.randn(1, 400, 96, generator=torch.Generator().manual_seed(3))
+    states[0, :, 0] = 0
+    states[0, 0, 0] = 1
+    states[0, 1:, 1:] += 1
+    with torch.inference_mode():
+        expected = module(states, text_lengths=[400])[0, 1:]
+        result = in_cpp(model, int8)(states, text_lengths=[400])[0, 1:]
+    assert (result - expected).norm() / expected.norm() < (0.04 if int8 else 1e-5)
+
+
+@both
+def test_a_layers_output_for_a_text_depends_on_neither_other_texts_nor_threads(exact, int8, instruction_set):
+    layer = in_cpp(exact, int8)
+    states = torch.randn(1, sum(LENGTHS), 96, generator=torch.Generator().manual_seed(2))
+    threads = torch.get_num_threads()
+    with torch.inference_mode():
+        together = layer(states, text_lengths=LENGTHS)[0].split(LENGTHS)
+        try:
+            torch.set_num_threads(3)
+            alone = [layer(text[None], text_lengths=[len(text)])[0] for text in states[0].split(LENGTHS)]
+        finally:
+            torch.set_num_threads(threads)
+    assert all(torch.equal(a, b) for a, b in zip(together, alone))
+
+
+@both
+def test_a_nan_stays_in_its_text(exact, int8, instruction_set):
+    layer = in_cpp(exact, int8)
+    states = torch.randn(1, 30, 96)
+    states[0, 12, 3] = float("nan")
+    with torch.inference_mode():
+        before, affected, after = layer(states, text_lengths=[10, 10, 10])[0].split(10)
+    assert before.isfinite().all() and affected.isnan().all() and after.isfinite().all()
+
+
+@needs_library
+@both
+def test_where_torch_has_to_run_the_layer_is_the_models_own(exact, int8):
+    layer, own = in_cpp(exact, int8), exact.bert.encoder.layer[0]
+    states = torch.randn(1, 12, 96)
+    assert torch.equal(layer(states, text_lengths=[12]), own(states, text_lengths=[12]))  # with gradients
+    if not int8:
+        with torch.inference_mode(), torch.autocast("cpu", torch.bfloat16):
+            assert torch.equal(layer(states, text_lengths=[12]), own(states, text_lengths=[12]))
+
+
+@needs_library
+@both
+@pytest.mark.parametrize("family", FAMILIES)
+def test_bert_like_layers_run_whole_and_others_by_their_linear_layers(family, int8, monkeypatch):
+    model, tokenizer = family_model(family)
+    with monkeypatch.context() as context:
+        context.setenv("SPLADE_ISA", "torch")
+        encoder = SpladeEncoder(model, tokenizer, precision="float32")
+        exact = dense(encoder.encode(["a b c d e", "f g"]), 64)
+    use_kernels(model, int8)
+    called = []
+    call = kernels.call
+    monkeypatch.setattr(kernels, "call", lambda name, *arguments: (called.append(name), call(name, *arguments))[1])
+    vectors = dense(encoder.encode(["a b c d e", "f g"]), 64)
+    assert called.count("layer") == (0 if family == "ModernBert" else 2) and "linear" in called
+    if int8:
+        assert (torch.cosine_similarity(vectors, exact) > 0.97).all()
+    else:
+        torch.testing.assert_close(vectors, exact, rtol=1e-4, atol=1e-4)

@@ -1,0 +1,324 @@
+// Linear layers and whole layers of a transformer, in float32 and in 8 bits; described in layers_cpu.py.
+
+#include "products.h"
+
+namespace {
+
+constexpr int64_t BLOCK = 16 * ROWS;  // tokens that share a panel while it is in cache
+constexpr int64_t GROUP_TOKENS = 192; // most tokens in a pass through a layer, but for a longer text; keeps it in cache
+
+// Weights of a linear layer; without `scale` in float32, else in 8 bits.
+struct Matrix {
+  const void* packed;
+  const float *scale, *bias; // [outputs]; bias may be null
+  int64_t outputs, size;
+};
+
+// Parameters of a layer normalization.
+struct Norm {
+  const float *weight, *bias;
+  float epsilon;
+};
+
+// The input of products, rows [count, size] in float32.
+struct FloatRows {
+  typedef float Weight;
+  const float* rows;
+  int64_t stride;
+  const int32_t* starts() const { return nullptr; }
+  const float* steps() const { return nullptr; }
+  const float* tokens() const { return rows; }
+  void prepare(const float* from, int64_t, int64_t size) { rows = from, stride = size; }
+  void put(int64_t) {}
+};
+
+// The same in 8 bits, each row with a quantization step of its own.
+struct CodeRows {
+  typedef uint8_t Weight;
+  const float* rows;
+  int64_t size, stride;
+  std::vector<int8_t> codes;  // [count, stride]
+  std::vector<int32_t> start; // [count]: compensates for the OFFSET of the weights' codes
+  std::vector<float> step;    // [count]: NaN for a row with a non-finite value
+  const int32_t* starts() const { return start.data(); }
+  const float* steps() const { return step.data(); }
+  const int8_t* tokens() const { return codes.data(); }
+
+  // Make room for `count` rows; `put` then quantizes each.
+  void prepare(const float* from, int64_t count, int64_t size_) {
+    rows = from, size = size_, stride = round_up(size, CODE_UNIT);
+    codes.resize(count * stride);
+    start.resize(count);
+    step.resize(count);
+  }
+
+  void put(int64_t i) {
+    const float* row = rows + i * size;
+    float scale = token_step(row, size);
+    Ints sum{}, broken{};
+    for (int64_t d = 0; d < stride; d += LANES) {
+      Floats values = load_some(row + d, size - d);
+      Ints code = nearest(values * splat(1 / scale));
+      store_some(codes.data() + i * stride + d, __builtin_convertvector(code, LaneBytes), stride - d);
+      sum += code;
+      broken |= not_finite(values);
+    }
+    start[i] = -OFFSET * sum_lanes(sum);
+    step[i] = any(broken) ? NAN : scale;
+  }
+};
+
+INLINE Floats exponential(Floats x) {
+  x = x < splat(-87.0f) ? splat(-87.0f) : x > splat(88.0f) ? splat(88.0f) : x; // keeps NaN
+  Ints power = nearest(x * splat(1.44269504f));
+  Floats rest = multiply_add(to_floats(power), splat(-0.693145752f), x); // ln 2 in two parts, for precision
+  rest = multiply_add(to_floats(power), splat(-1.42860677e-6f), rest);
+  Floats sum = splat(1.0f / 720); // Taylor series; |rest| is at most ln 2 / 2
+  for (float coefficient : {1.0f / 120, 1.0f / 24, 1.0f / 6, 0.5f, 1.0f, 1.0f}) sum = multiply_add(sum, rest, splat(coefficient));
+  return sum * (Floats)((power + 127) << 23);
+}
+
+// GELU, x Phi(x) with the standard normal distribution function Phi (Hendrycks and Gimpel, arXiv 1606.08415); Phi by
+// formula 7.1.26 of Abramowitz and Stegun, Handbook of Mathematical Functions, within 1e-7.
+INLINE Floats gelu(Floats x) {
+  Floats t = splat(1.0f) / (splat(1.0f) + magnitude(x) * splat(0.3275911f * 0.70710678f)), tail = splat(1.061405429f);
+  for (float coefficient : {-1.453152027f, 1.421413741f, -0.284496736f, 0.254829592f})
+    tail = multiply_add(tail, t, splat(coefficient));
+  tail = tail * t * exponential(x * x * splat(-0.5f)) * splat(0.5f); // 1 - Phi(|x|)
+  return x * (x < Floats{} ? tail : splat(1.0f) - tail);
+}
+
+enum class Epilogue { STORE, GELU };
+
+// Finish function of products: value = sum + bias, with codes sum * token's step * output's step + bias, then the
+// epilogue, for the first `count` outputs of a panel. `row` is the number of floats from one row of `out` to the next.
+template <Epilogue epilogue>
+struct Finish {
+  const float *token_step, *scale, *bias; // bias may be null
+  float* out;
+  int64_t row, count;
+  INLINE Floats value(int, int64_t, Floats sum) const { return sum; }
+  INLINE Floats value(int token, int64_t at, Ints sum) const {
+    return to_floats(sum) * splat(token_step[token]) * load_some(scale + at, count - at);
+  }
+  template <class Sum>
+  INLINE void operator()(int token, int part, Sum sum) const {
+    int64_t at = LANES * part;
+    Floats result = value(token, at, sum);
+    if (bias) result += load_some(bias + at, count - at);
+    if (epilogue == Epilogue::GELU) result = gelu(result);
+    store_some(out + token * row + at, result, count - at);
+  }
+};
+
+// Finish function that stores the sums times a factor of the token, for the first `count` outputs of a panel.
+struct Scale {
+  const float* factor;
+  float* out;
+  int64_t row, count;
+  INLINE void operator()(int token, int part, Floats sum) const {
+    store_some(out + token * row + LANES * part, sum * splat(factor[token]), count - LANES * part);
+  }
+};
+
+// Multiply rows [begin, end) of `in` with one panel of `m`, into out [rows, m.outputs].
+template <Epilogue epilogue, class Rows>
+void multiply_panel(const Rows& in, int64_t begin, int64_t end, const Matrix& m, int64_t panel, float* out) {
+  int64_t first = panel * PANEL;
+  auto weights = static_cast<const typename Rows::Weight*>(m.packed) + first * in.stride;
+  multiply_all(in.tokens(), in.stride, in.starts(), begin, end, weights, in.stride, [&](int64_t token) {
+    return Finish<epilogue>{in.steps() + token, m.scale + first, m.bias ? m.bias + first : nullptr,
+                            out + token * m.outputs + first, m.outputs, m.outputs - first};
+  });
+}
+
+// Buffers for the attention of one head over one text.
+struct Scratch {
+  std::vector<float> keys, values, scores, factor;
+};
+
+// Turn a row of `length` attention scores, with room for `columns`, into softmax weights but for a factor.
+float softmax_row(float* scores, int64_t length, int64_t columns) {
+  std::fill(scores + length, scores + columns, -INFINITY);
+  Floats largest = splat(-INFINITY), sum{};
+  for (int64_t j = 0; j < length; j += LANES) largest = larger(load(scores + j), largest);
+  Floats top = splat(largest_lane(largest));
+  for (int64_t j = 0; j < length; j += LANES) {
+    Floats weight = exponential(load(scores + j) - top);
+    store(scores + j, weight);
+    sum += weight;
+  }
+  return 1 / sum_lanes(sum);
+}
+
+// Attention of one head within one text: query, key, value and out are [length, size] with `row` floats, `out_row` for
+// out, from one token to the next.
+void attend(const float* query, const float* key, const float* value, int64_t row, int64_t length, int64_t size,
+            float* out, int64_t out_row, Scratch& s) {
+  int64_t panels = count_panels(length), columns = panels * PANEL;
+  s.keys.resize(columns * size);
+  for (int64_t j = 0; j < length; j++)
+    for (int64_t d = 0; d < size; d++) s.keys[(j / PANEL * size + d) * PANEL + j % PANEL] = key[j * row + d];
+  s.values.resize(count_panels(size) * length * PANEL);
+  for (int64_t d = 0; d < size; d += PANEL)
+    for (int64_t j = 0; j < length; j++)
+      std::memcpy(s.values.data() + d * length + j * PANEL, value + j * row + d,
+                  std::min(PANEL, size - d) * sizeof(float));
+  for (int64_t begin = 0; begin < length; begin += BLOCK) {
+    int64_t rows = std::min(BLOCK, length - begin);
+    s.scores.resize(rows * columns);
+    s.factor.assign(rows, 1 / std::sqrt(float(size)));
+    for (int64_t panel = 0; panel < panels; panel++)
+      multiply_all(query + begin * row, row, nullptr, 0, rows, s.keys.data() + panel * size * PANEL, size,
+                   [&](int64_t i) {
+        return Scale{s.factor.data() + i, s.scores.data() + i * columns + panel * PANEL, columns, PANEL};
+      });
+    for (int64_t i = 0; i < rows; i++) s.factor[i] = softmax_row(s.scores.data() + i * columns, length, columns);
+    for (int64_t d = 0; d < size; d += PANEL)
+      multiply_all(s.scores.data(), columns, nullptr, 0, rows, s.values.data() + d * length, length, [&](int64_t i) {
+        return Scale{s.factor.data() + i, out + (begin + i) * out_row + d, out_row, size - d};
+      });
+  }
+}
+
+// states = LayerNorm(states + change)
+void add_and_normalize(float* states, const float* change, int64_t size, const Norm& norm) {
+  Floats sums{}, squares{};
+  for (int64_t d = 0; d < size; d += LANES) {
+    Floats value = load_some(states + d, size - d) + load_some(change + d, size - d);
+    store_some(states + d, value, size - d);
+    sums += value;
+  }
+  float mean = sum_lanes(sums) / size;
+  int64_t whole = size / LANES * LANES;
+  for (int64_t d = 0; d < whole; d += LANES) {
+    Floats deviation = load(states + d) - splat(mean);
+    squares = multiply_add(deviation, deviation, squares);
+  }
+  float square = sum_lanes(squares);
+  for (int64_t d = whole; d < size; d++) square += (states[d] - mean) * (states[d] - mean);
+  Floats factor = splat(1 / std::sqrt(square / size + norm.epsilon));
+  for (int64_t d = 0; d < size; d += LANES) {
+    Floats value = (load_some(states + d, size - d) - splat(mean)) * factor;
+    value = multiply_add(value, load_some(norm.weight + d, size - d), load_some(norm.bias + d, size - d));
+    store_some(states + d, value, size - d);
+  }
+}
+
+// See `linear`.
+template <class Rows>
+void run_linear(const float* input, int64_t tokens, const Matrix& m, float* out, int threads) {
+  int64_t panels = count_panels(m.outputs), blocks = round_up(tokens, BLOCK) / BLOCK;
+  Rows rows;
+  rows.prepare(input, tokens, m.size);
+#pragma omp parallel num_threads(threads)
+  {
+#pragma omp for
+    for (int64_t i = 0; i < tokens; i++) rows.put(i);
+#pragma omp for collapse(2) schedule(dynamic)
+    for (int64_t block = 0; block < blocks; block++)
+      for (int64_t panel = 0; panel < panels; panel++)
+        multiply_panel<Epilogue::STORE>(rows, block * BLOCK, std::min(tokens, (block + 1) * BLOCK), m, panel, out);
+  }
+}
+
+// See `layer`.
+template <class Rows>
+void run_layer(float* states, const int64_t* offsets, int64_t texts, int64_t size, int64_t heads, int64_t inner,
+               const Matrix* m, const Norm* norms, int threads) {
+  int64_t panels = count_panels(size), inner_panels = count_panels(inner), head_size = size / heads;
+  Rows input, context_input, inner_input;
+  std::vector<float> projected[3], intermediate;
+  for (int64_t first = 0, last; first < texts; first = last) {
+    last = first + 1;
+    while (last < texts && offsets[last + 1] - offsets[first] <= GROUP_TOKENS) last++;
+    int64_t tokens = offsets[last] - offsets[first];
+    float* group = states + offsets[first] * size;
+    for (auto& values : projected) values.resize(tokens * size);
+    intermediate.resize(tokens * inner);
+    float* context = intermediate.data(); // [tokens, size]: the feed-forward network does not need it yet
+    input.prepare(group, tokens, size);
+    context_input.prepare(context, tokens, size);
+    inner_input.prepare(intermediate.data(), tokens, inner);
+#pragma omp parallel num_threads(threads)
+    {
+      Scratch scratch;
+#pragma omp for
+      for (int64_t i = 0; i < tokens; i++) input.put(i);
+#pragma omp for collapse(2) schedule(dynamic)
+      for (int64_t part = 0; part < 3; part++)
+        for (int64_t panel = 0; panel < panels; panel++)
+          multiply_panel<Epilogue::STORE>(input, 0, tokens, m[part], panel, projected[part].data());
+#pragma omp for collapse(2) schedule(dynamic)
+      for (int64_t text = first; text < last; text++)
+        for (int64_t head = 0; head < heads; head++) {
+          int64_t at = (offsets[text] - offsets[first]) * size + head * head_size;
+          attend(projected[0].data() + at, projected[1].data() + at, projected[2].data() + at, size,
+                 offsets[text + 1] - offsets[text], head_size, context + at, size, scratch);
+        }
+#pragma omp for
+      for (int64_t i = 0; i < tokens; i++) context_input.put(i);
+#pragma omp for schedule(dynamic)
+      for (int64_t panel = 0; panel < panels; panel++)
+        multiply_panel<Epilogue::STORE>(context_input, 0, tokens, m[3], panel, projected[0].data());
+#pragma omp for
+      for (int64_t i = 0; i < tokens; i++) {
+        add_and_normalize(group + i * size, projected[0].data() + i * size, size, norms[0]);
+        input.put(i);
+      }
+#pragma omp for schedule(dynamic)
+      for (int64_t panel = 0; panel < inner_panels; panel++)
+        multiply_panel<Epilogue::GELU>(input, 0, tokens, m[4], panel, intermediate.data());
+#pragma omp for
+      for (int64_t i = 0; i < tokens; i++) inner_input.put(i);
+#pragma omp for schedule(dynamic)
+      for (int64_t panel = 0; panel < panels; panel++)
+        multiply_panel<Epilogue::STORE>(inner_input, 0, tokens, m[5], panel, projected[0].data());
+#pragma omp for
+      for (int64_t i = 0; i < tokens; i++)
+        add_and_normalize(group + i * size, projected[0].data() + i * size, size, norms[1]);
+    }
+  }
+}
+
+} // namespace
+
+extern "C" {
+
+// Copy weight [outputs, size] into packed [panels, size, PANEL], padded with zeros.
+void pack_floats(const float* weight, int64_t outputs, int64_t size, float* packed, int threads) {
+#pragma omp parallel for num_threads(threads)
+  for (int64_t panel = 0; panel < count_panels(outputs); panel++)
+    for (int64_t j = 0; j < PANEL; j++)
+      for (int64_t d = 0; d < size; d++) {
+        int64_t row = panel * PANEL + j;
+        packed[(panel * size + d) * PANEL + j] = row < outputs ? weight[row * size + d] : 0;
+      }
+}
+
+// out [tokens, outputs] = input [tokens, size] times the packed weights, plus bias [outputs] or null. Without `scale` in
+// float32, else in 8 bits, each token with a step of its own.
+void linear(const float* input, int64_t tokens, int64_t size, const void* packed, const float* scale, const float* bias,
+            int64_t outputs, float* out, int threads) {
+  auto run = scale ? run_linear<CodeRows> : run_linear<FloatRows>;
+  run(input, tokens, Matrix{packed, scale, bias, outputs, size}, out, threads);
+}
+
+// Run one transformer layer over states [tokens, size], in place: attention within each text and a feed-forward network
+// with GELU, of width `inner`, each followed by a residual sum and a normalization. offsets [texts + 1]. parameters:
+// packed weights, steps (null for all in float32) and bias of query, key, value, attention output, up and down
+// projection; weight and bias of both normalizations. epsilon [2]: of both normalizations.
+void layer(float* states, const int64_t* offsets, int64_t texts, int64_t size, int64_t heads, int64_t inner,
+           const void* const* parameters, const float* epsilon, int threads) {
+  Matrix m[6];
+  for (int64_t i = 0; i < 6; i++)
+    m[i] = {parameters[3 * i], static_cast<const float*>(parameters[3 * i + 1]),
+            static_cast<const float*>(parameters[3 * i + 2]), i == 4 ? inner : size, i == 5 ? inner : size};
+  Norm norms[2];
+  for (int64_t i = 0; i < 2; i++)
+    norms[i] = {static_cast<const float*>(parameters[18 + 2 * i]),
+                static_cast<const float*>(parameters[19 + 2 * i]), epsilon[i]};
+  auto run = m[0].scale ? run_layer<CodeRows> : run_layer<FloatRows>;
+  run(states, offsets, texts, size, heads, inner, m, norms, threads);
+}
+}

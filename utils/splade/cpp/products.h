@@ -1,0 +1,109 @@
+// Products of tokens and packed weights, shared by the SPLADE head (head.cpp) and the transformer layers (layers.cpp).
+//
+// Layouts. The rows of a weight matrix (terms in the head, outputs in a linear layer) are packed in panels, a few
+// registers wide: in float32 [panel][dimension][row], in 8 bits [panel][dimension / 4][row][4], as dot products of four
+// codes read it. Tokens stay in rows.
+
+#pragma once
+
+#include "simd.h"
+
+#include <utility>
+#include <vector>
+
+namespace {
+
+constexpr int PARTS = 2;                 // registers in a panel
+constexpr int64_t PANEL = PARTS * LANES; // rows of weights side by side
+
+// Tokens at a time: their sums with a panel take three quarters of the registers.
+constexpr int ROWS = REGISTERS * 3 / 4 / PARTS;
+constexpr int CODE_ROWS = LANE_LIMIT ? ROWS / 2 : ROWS; // with sums in 16 bits beside those in 32
+
+int64_t round_up(int64_t n, int64_t unit) { return (n + unit - 1) / unit * unit; }
+int64_t count_panels(int64_t rows) { return round_up(rows, PANEL) / PANEL; }
+
+// Multiply M tokens with a panel and call finish(token, part, sums) for each token and each register of the panel's
+// rows. `row` is the distance from one token to the next, `size` the number of dimensions, for codes padded to
+// CODE_UNIT. The unrolled I = 0 .. M * PARTS - 1 keep all sums in registers.
+
+// Codes: a token's sums begin at start[token], which compensates for the weights' OFFSET.
+template <int M, class Finish, int... I>
+KERNEL void multiply(const int8_t* tokens, int64_t row, const int32_t* start, const uint8_t* panel, int64_t size,
+                     Finish finish, std::integer_sequence<int, I...>) {
+  Ints sum[] = {splat(start[I / PARTS])...};
+  auto weights = [&](int64_t d, int part) { return load<Ints>(panel + d * PANEL + part * REGISTER_BYTES); };
+  auto token = [&](int64_t d, int i) { return broadcast(tokens + i * row + d); };
+  for (int64_t d = 0; d < size; d += CODE_UNIT) {
+#if defined(__AVX2__) && !defined(__AVX512VNNI__) && !defined(__AVXVNNI__)
+    Shorts pairs[sizeof...(I)];
+    (set_pairs(pairs[I], weights(d, I % PARTS), token(d, I / PARTS)), ...);
+#pragma GCC unroll 3
+    for (int64_t next = d + 4; next < d + CODE_UNIT; next += 4)
+      (add_to_pairs(pairs[I], weights(next, I % PARTS), token(next, I / PARTS)), ...);
+    ((sum[I] += add_pairs(pairs[I])), ...);
+#else
+    (add_dot(sum[I], weights(d, I % PARTS), token(d, I / PARTS)), ...);
+#endif
+  }
+  (finish(I / PARTS, I % PARTS, sum[I]), ...);
+}
+
+// Float32; `start` is not used.
+template <int M, class Finish, int... I>
+KERNEL void multiply(const float* tokens, int64_t row, const int32_t*, const float* panel, int64_t size, Finish finish,
+                     std::integer_sequence<int, I...>) {
+  Floats sum[] = {splat(I * 0.0f)...};
+  for (int64_t d = 0; d < size; d++)
+    ((sum[I] = multiply_add(load(panel + d * PANEL + I % PARTS * LANES), splat(tokens[I / PARTS * row + d]), sum[I])),
+     ...);
+  (finish(I / PARTS, I % PARTS, sum[I]), ...);
+}
+
+// Multiply `count` tokens, at most M.
+template <int M, class Token, class Weight, class Finish>
+INLINE void multiply_last(const Token* tokens, int64_t row, const int32_t* start, int64_t count, const Weight* panel,
+                          int64_t size, Finish finish) {
+  if constexpr (M > 0) {
+    if (count == M)
+      multiply<M>(tokens, row, start, panel, size, finish, std::make_integer_sequence<int, PARTS * M>());
+    else
+      multiply_last<M - 1>(tokens, row, start, count, panel, size, finish);
+  }
+}
+
+// Multiply the tokens [token, end) with a panel, as many at a time as fit into the registers; finish(token) returns the
+// function that `multiply` calls, for a block of tokens that begins at `token`.
+template <class Token, class Weight, class Finish>
+void multiply_all(const Token* tokens, int64_t row, const int32_t* start, int64_t token, int64_t end,
+                  const Weight* panel, int64_t size, Finish finish) {
+  constexpr int M = sizeof(Token) == 1 ? CODE_ROWS : ROWS;
+  for (; token < end; token += M)
+    multiply_last<M>(tokens + token * row, row, start + token, std::min<int64_t>(M, end - token), panel, size,
+                     finish(token));
+}
+
+// Largest absolute value.
+INLINE float largest_magnitude(const float* values, int64_t count) {
+  Floats largest{};
+  for (int64_t i = 0; i < count; i += LANES) largest = larger(magnitude(load_some(values + i, count - i)), largest);
+  return largest_lane(largest);
+}
+
+// Quantization step of weights, which maps the largest absolute value to the largest code.
+INLINE float weight_step(float largest) { return largest > 1e-30f ? largest / LARGEST_CODE : 1; }
+
+// Quantization step of a token, with which no code is above 127 and no sum of codes above LANE_LIMIT.
+INLINE float token_step(const float* token, int64_t size) {
+  float largest = largest_magnitude(token, size), sum = 0;
+  for (int64_t first = 0; LANE_LIMIT && first < size; first += CODE_UNIT) {
+    float lanes[4] = {};
+    for (int64_t d = first; d < std::min<int64_t>(first + CODE_UNIT, size); d++) lanes[d % 4] += std::fabs(token[d]);
+    sum = std::max({sum, lanes[0] + lanes[1], lanes[2] + lanes[3]});
+  }
+  constexpr float ROUNDED_UP = 4.1f; // at most, by eight codes
+  float step = std::max(largest / 127, sum / (LANE_LIMIT - ROUNDED_UP));
+  return largest > 1e-30f ? step : 1;
+}
+
+} // namespace

@@ -1,0 +1,180 @@
+// One register of the processor as a vector, by the vector extensions of GCC and Clang, and the few instructions that
+// these cannot express. What the compiler is told of the processor (kernels.py) decides the registers and instructions.
+
+#pragma once
+
+#if defined(__x86_64__)
+#include <immintrin.h>
+#elif defined(__aarch64__)
+#include <arm_neon.h>
+#endif
+
+#include <algorithm>
+#include <cmath>
+#include <cstdint>
+#include <cstring>
+
+#define INLINE __attribute__((always_inline)) inline
+#define KERNEL __attribute__((noinline))
+
+namespace {
+
+#if defined(__AVX512BW__)
+#define REGISTER_BYTES 64
+constexpr int REGISTERS = 32;
+#elif defined(__AVX2__)
+#define REGISTER_BYTES 32
+constexpr int REGISTERS = 16;
+#else
+#define REGISTER_BYTES 16
+constexpr int REGISTERS = 32;
+#endif
+
+constexpr int64_t LANES = REGISTER_BYTES / 4;
+typedef float Floats __attribute__((vector_size(REGISTER_BYTES)));
+typedef int32_t Ints __attribute__((vector_size(REGISTER_BYTES)));
+typedef int8_t LaneBytes __attribute__((vector_size(REGISTER_BYTES / 4))); // a byte for each lane
+
+INLINE Floats splat(float value) { return value - Floats{}; }
+INLINE Ints splat(int32_t value) { return value - Ints{}; }
+
+template <class Vector, class Number>
+INLINE Vector load(const Number* values) {
+  Vector vector;
+  std::memcpy(&vector, values, sizeof vector);
+  return vector;
+}
+
+INLINE Floats load(const float* values) { return load<Floats>(values); }
+
+// The first `count` values; all where there are more, and 0 in the lanes beyond them.
+INLINE Floats load_some(const float* values, int64_t count) {
+  if (count >= LANES) return load(values);
+  Floats vector{};
+  if (count > 0) std::memcpy(&vector, values, count * sizeof(float));
+  return vector;
+}
+
+template <class Vector, class Number>
+INLINE void store(Number* to, Vector vector) {
+  std::memcpy(to, &vector, sizeof vector);
+}
+
+// Store the first `count` lanes, at most all.
+template <class Vector, class Number>
+INLINE void store_some(Number* to, Vector vector, int64_t count) {
+  if (count >= LANES)
+    store(to, vector);
+  else if (count > 0)
+    std::memcpy(to, &vector, count * sizeof(Number));
+}
+
+// The larger of each two lanes; `b` where one is NaN.
+template <class Vector>
+INLINE Vector larger(Vector a, Vector b) {
+  return a > b ? a : b;
+}
+
+INLINE Floats magnitude(Floats values) { return (Floats)((Ints)values & 0x7fffffff); }
+INLINE Ints not_finite(Floats values) { return ((Ints)values & 0x7f800000) == 0x7f800000; } // -1 or 0
+INLINE Floats to_floats(Ints values) { return __builtin_convertvector(values, Floats); }
+
+template <class Vector>
+INLINE auto sum_lanes(Vector values) {
+  auto sum = values[0];
+  for (int64_t i = 1; i < LANES; i++) sum += values[i];
+  return sum;
+}
+
+INLINE float largest_lane(Floats values) {
+  float largest = values[0];
+  for (int64_t i = 1; i < LANES; i++) largest = std::max(largest, values[i]);
+  return largest;
+}
+
+// Whether a comparison holds in any lane.
+INLINE bool any(Ints mask) {
+  uint64_t words[REGISTER_BYTES / 8], all = 0;
+  std::memcpy(words, &mask, sizeof mask);
+  for (uint64_t word : words) all |= word;
+  return all;
+}
+
+// a * b + c, rounded once. Compilers are told not to form it by themselves, so that results do not depend on how.
+INLINE Floats multiply_add(Floats a, Floats b, Floats c) {
+#if defined(__AVX512BW__)
+  return (Floats)_mm512_fmadd_ps((__m512)a, (__m512)b, (__m512)c);
+#elif defined(__AVX2__)
+  return (Floats)_mm256_fmadd_ps((__m256)a, (__m256)b, (__m256)c);
+#else
+  return (Floats)vfmaq_f32((float32x4_t)c, (float32x4_t)a, (float32x4_t)b);
+#endif
+}
+
+// Integers nearest to the values.
+INLINE Ints nearest(Floats values) {
+#if defined(__AVX512BW__)
+  return (Ints)_mm512_cvtps_epi32((__m512)values);
+#elif defined(__AVX2__)
+  return (Ints)_mm256_cvtps_epi32((__m256)values);
+#else
+  return (Ints)vcvtnq_s32_f32((float32x4_t)values);
+#endif
+}
+
+// Dot products of codes. Those of weights are from -LARGEST_CODE to LARGEST_CODE, stored with OFFSET added; those of
+// tokens from -127 to 127. Codes are padded to a multiple of CODE_UNIT dimensions.
+//
+// Without instructions for them, products of codes are added in 16 bits. For these to suffice, weights have 7 bits, and
+// the codes of a token's eight dimensions that meet in one sum add up to at most LANE_LIMIT.
+#if defined(__AVX512VNNI__) || defined(__AVXVNNI__)
+constexpr int32_t LARGEST_CODE = 127, OFFSET = 128, CODE_UNIT = 4, LANE_LIMIT = 0;
+#elif defined(__AVX2__)
+constexpr int32_t LARGEST_CODE = 63, OFFSET = 64, CODE_UNIT = 16, LANE_LIMIT = 32767 / (LARGEST_CODE + OFFSET);
+#else
+constexpr int32_t LARGEST_CODE = 127, OFFSET = 0, CODE_UNIT = 4, LANE_LIMIT = 0;
+#endif
+
+INLINE Ints broadcast(const int8_t* four) {
+  int32_t codes;
+  std::memcpy(&codes, four, 4);
+  return splat(codes);
+}
+
+#if defined(__AVX2__) && !defined(__AVX512VNNI__) && !defined(__AVXVNNI__)
+typedef int16_t Shorts __attribute__((vector_size(REGISTER_BYTES)));
+
+// Multiply a token's four codes with four codes of a row of weights, and sum up two by two. Volatile, because GCC would
+// reorder the products until the registers do not suffice.
+INLINE void set_pairs(Shorts& pairs, Ints weights, Ints token) {
+  asm volatile("vpmaddubsw %2, %1, %0" : "=v"(pairs) : "v"(weights), "v"(token));
+}
+
+INLINE void add_to_pairs(Shorts& pairs, Ints weights, Ints token) {
+  Shorts product;
+  asm volatile("vpmaddubsw %3, %2, %1\n\tvpaddw %1, %0, %0" : "+v"(pairs), "=&v"(product) : "v"(weights), "v"(token));
+}
+
+INLINE Ints add_pairs(Shorts pairs) {
+#if defined(__AVX512BW__)
+  return (Ints)_mm512_madd_epi16((__m512i)pairs, _mm512_set1_epi16(1));
+#else
+  return (Ints)_mm256_madd_epi16((__m256i)pairs, _mm256_set1_epi16(1));
+#endif
+}
+
+#else
+
+// Add to each of the sums the dot product of a token's four codes with four codes of a row of weights.
+INLINE void add_dot(Ints& sum, Ints weights, Ints token) {
+#if defined(__AVX512VNNI__)
+  asm("vpdpbusd %2, %1, %0" : "+v"(sum) : "v"(weights), "v"(token));
+#elif defined(__AVXVNNI__)
+  asm("%{vex%} vpdpbusd %2, %1, %0" : "+x"(sum) : "x"(weights), "x"(token));
+#else
+  sum = (Ints)vdotq_s32((int32x4_t)sum, (int8x16_t)weights, (int8x16_t)token);
+#endif
+}
+#endif
+
+} // namespace

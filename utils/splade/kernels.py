@@ -1,0 +1,157 @@
+"""Products of tokens and packed weights in C++, by the best instructions of this processor: ctypes bindings of cpp/."""
+
+import ctypes
+import functools
+from pathlib import Path
+from typing import NamedTuple
+
+import torch
+from torch.optim.optimizer import Optimizer, register_optimizer_step_post_hook
+from torch.utils.weak import WeakTensorKeyDictionary
+
+from utils.processor import INSTRUCTION_SETS, instruction_sets
+from utils.splade.native import load_library
+
+PRODUCTS_PER_THREAD = 1 << 27  # scalar products for which another thread is woken; about half a millisecond's
+SOURCES = Path(__file__).parent / "cpp"
+
+
+class PackedWeights(NamedTuple):
+    """A float32 weight matrix [rows, size] quantized to 8 bits, in the order in which the kernels read it."""
+
+    codes: torch.Tensor  # uint8, rows padded to panels, size to a unit of dimensions
+    scale: torch.Tensor  # [rows] size of a quantization step
+    error: torch.Tensor  # [rows] norm of the rounding error
+    norm: torch.Tensor  # [rows] norm before rounding
+
+
+class PackedFloats(NamedTuple):
+    """A float32 weight matrix [rows, size] in the order in which the kernels read it."""
+
+    values: torch.Tensor  # float32, rows padded to panels
+    scale: None = None
+
+
+_packed: WeakTensorKeyDictionary = WeakTensorKeyDictionary()
+
+
+def available() -> bool:
+    """Return whether this machine has the processor and the compiler that the kernels need.
+
+    Raises:
+        ValueError: see `utils.processor.instruction_sets`.
+    """
+    return library() is not None
+
+
+def instruction_set() -> str | None:
+    """Return the name of the instruction set that is used, None where the kernels are not available."""
+    return library() and library().instruction_set
+
+
+def library() -> ctypes.CDLL | None:
+    """Return the library for the best instruction set that it compiles for, compiled at its first use."""
+    return _load(instruction_sets())
+
+
+@functools.cache
+def _load(names: tuple[str, ...]) -> ctypes.CDLL | None:
+    for name in names:
+        loaded = load_library(SOURCES, name, INSTRUCTION_SETS[name].flags)
+        if loaded is not None:
+            loaded.instruction_set = name
+            return loaded
+    return None
+
+
+def pack(weight: torch.Tensor) -> PackedWeights:
+    """Quantize weights [rows, size]; the result is cached until the weights change.
+
+    A change is detected by torch's version counter, which does not count in-place changes through `weight.data`; any
+    optimizer's step counts as one too. Inference tensors have no counter and are quantized at each call.
+    """
+    return _cached(weight, PackedWeights, _pack_codes)
+
+
+def pack_floats(weight: torch.Tensor) -> PackedFloats:
+    """Pack weights [rows, size] in float32; cached as in `pack`."""
+    return _cached(weight, PackedFloats, _pack_floats)
+
+
+def _cached(weight, kind, pack):
+    version = None if weight.is_inference() else (weight.data_ptr(), weight._version, kind, instruction_set())
+    cached = _packed.get(weight)
+    if cached and version and cached[0] == version:
+        return cached[1]
+    packed = pack(weight.float().contiguous())
+    _packed[weight] = (version, packed)
+    return packed
+
+
+def _pack_codes(weight: torch.Tensor) -> PackedWeights:
+    rows, size = weight.shape
+    unit = library().code_unit()
+    codes = torch.empty(_padded_rows(rows) * -(-size // unit) * unit, dtype=torch.uint8)
+    packed = PackedWeights(codes, *(torch.empty(rows) for _ in range(3)))
+    call("pack_codes", weight, rows, size, *packed)
+    return packed
+
+
+def _pack_floats(weight: torch.Tensor) -> PackedFloats:
+    rows, size = weight.shape
+    packed = PackedFloats(torch.empty(_padded_rows(rows) * size))
+    call("pack_floats", weight, rows, size, packed.values)
+    return packed
+
+
+def _padded_rows(rows: int) -> int:
+    panel = library().panel_rows()
+    return -(-rows // panel) * panel
+
+
+def _forget_stepped(optimizer: Optimizer, *_: object) -> None:
+    """Drop the packed weights that a step has changed: fused optimizers do not raise the version counter."""
+    for group in optimizer.param_groups:
+        for weight in group["params"]:
+            _packed.pop(weight, None)
+
+
+register_optimizer_step_post_hook(_forget_stepped)
+
+
+def linear(states: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor | None, int8: bool = False) -> torch.Tensor:
+    """Compute states @ weight.T + bias, in float32 or, with `int8`, both factors rounded to 8 bits and summed exactly.
+
+    Args:
+        states: [..., size].
+        weight: [outputs, size].
+        bias: [outputs] or None.
+
+    Returns:
+        [..., outputs], float32.
+    """
+    flat = states.flatten(0, -2).float().contiguous()
+    outputs = len(weight)
+    out = torch.empty(len(flat), outputs)
+    codes, scale = (pack if int8 else pack_floats)(weight)[:2]
+    call("linear", flat, *flat.shape, codes, scale, bias, outputs, out, products=flat.numel() * outputs)
+    return out.view(*states.shape[:-1], outputs)
+
+
+def call(name: str, *arguments: torch.Tensor | int | None, products: int | None = None) -> int | None:
+    """Call a function of the library: tensors become pointers, and the number of threads comes as last argument:
+    torch's, or fewer where there are so few scalar `products` that waking threads takes longer.
+
+    Returns:
+        The result as a pointer, which has a meaning for `find` alone.
+    """
+    values = [
+        ctypes.c_int64(a) if isinstance(a, int) else ctypes.c_void_p(None if a is None else a.data_ptr())
+        for a in arguments
+    ]
+    threads = torch.get_num_threads()
+    if products is not None:
+        threads = min(threads, 1 + products // PRODUCTS_PER_THREAD)
+    function = getattr(library(), name)
+    function.restype = ctypes.c_void_p
+    return function(*values, ctypes.c_int(threads))

@@ -1,0 +1,134 @@
+"""Layers of a transformer on the CPU in C++ (cpp/layers.cpp), for encoding, in float32 and in 8 bits.
+
+Layers as in BERT (attention and feed-forward network, each followed by a residual sum and a normalization) run as a
+whole over packed texts, in groups of texts that stay in cache. Other architectures keep torch's operations, but for
+their linear layers in 8 bits.
+
+In 8 bits each output of a linear layer has its own quantization step, and so has each token, computed at run time
+(LLM.int8(), Dettmers et al., arXiv 2208.07339, without its outlier columns). Sums are exact; rounding changes a layer's
+output by about 1 %, so vectors are close to those in float32, not the same. Attention is in float32.
+"""
+
+import functools
+from itertools import accumulate
+
+import torch
+from transformers import PreTrainedModel
+
+from utils.splade import kernels
+
+# Norm of a layer's error over that of the change that the layer makes; above it, the layer keeps torch's operations.
+MAX_ERROR, MAX_INT8_ERROR = 1e-4, 0.05
+
+
+def use_kernels(model: PreTrainedModel, int8: bool = False) -> None:
+    """Make `model` run in C++ wherever gradients and autocast are off, on the CPU, in float32 or in 8 bits; its weights
+    may change. Where the kernels are not available, float32 stays as it is.
+
+    Raises:
+        ValueError: 8 bits, and the model is not on a CPU, or the kernels are not available on this machine.
+    """
+    if int8 and (model.device.type != "cpu" or not kernels.available()):
+        raise ValueError(
+            "precision 'int8' needs the CPU, one with AVX2 or NEON's dot products, and the compiler g++: use auto"
+        )
+    if not kernels.available():
+        return
+    for module in list(model.modules()):
+        parts = _layer_parts(module, model.config, int8)
+        if parts:
+            module.forward = functools.partial(_layer_forward, module, int8, *parts)
+    projection = model.get_output_embeddings()
+    for module in model.modules():
+        if isinstance(module, torch.nn.Linear) and module is not projection:
+            module.forward = functools.partial(_linear_forward, module, int8)
+
+
+def _runs_in_torch(states: torch.Tensor, int8: bool) -> bool:
+    """Return whether an operation on `states` is left to torch."""
+    other = not int8 and (torch.is_autocast_enabled("cpu") or states.dtype != torch.float32)
+    return torch.is_grad_enabled() or other or states.device.type != "cpu"
+
+
+def _linear_forward(linear: torch.nn.Linear, int8: bool, states: torch.Tensor) -> torch.Tensor:
+    if _runs_in_torch(states, int8):
+        return torch.nn.functional.linear(states, linear.weight, linear.bias)
+    return torch.ops.splade.linear(states, linear.weight, linear.bias, int8)
+
+
+def _layer_forward(module, int8, linears, norms, heads, states, *args, **kwargs) -> torch.Tensor:
+    """Run a whole layer on packed texts, or on one when a forward is traced (`packing.trace_forward`); else, and where
+    torch is to run, the model's own `forward`."""
+    lengths = kwargs.get("text_lengths")
+    if module.training or _runs_in_torch(states, int8) or (lengths is None and not torch.jit.is_tracing()):
+        return type(module).forward(module, states, *args, **kwargs)
+    none = torch.empty(0)
+    parts = [part for own in (*linears, *norms) for part in (own.weight, none if own.bias is None else own.bias)]
+    return torch.ops.splade.layer(states, parts, lengths or [], heads, [norm.eps for norm in norms], int8)
+
+
+def _run_layer(
+    states: torch.Tensor,
+    parts: list[torch.Tensor],
+    lengths: list[int],
+    heads: int,
+    epsilon: list[float],
+    int8: bool,
+) -> torch.Tensor:
+    """Compute a layer's output from states [1, tokens, size] of texts of these `lengths`, by default of one; `parts`
+    are weight and bias, empty for none, of six linear layers and two normalizations."""
+    pack = kernels.pack if int8 else kernels.pack_floats
+    parameters = [part for i in range(0, 12, 2) for part in (*pack(parts[i])[:2], parts[i + 1])] + parts[12:]
+    lengths = lengths or [states.shape[1]]
+    states = states.clone(memory_format=torch.contiguous_format)
+    kernels.call(
+        "layer",
+        states,
+        torch.tensor([0, *accumulate(lengths)]),
+        len(lengths),
+        states.shape[-1],
+        heads,
+        len(parts[8]),
+        torch.tensor([0 if part is None or not len(part) else part.data_ptr() for part in parameters]),
+        torch.tensor(epsilon),
+        products=states.shape[1] * sum(part.numel() for part in parts),
+    )
+    return states
+
+
+# As operations of torch, so that torch.jit can trace what calls them.
+_OPERATIONS = torch.library.Library("splade", "DEF")
+_OPERATIONS.define("linear(Tensor states, Tensor weight, Tensor? bias, bool int8) -> Tensor")
+_OPERATIONS.impl("linear", kernels.linear, "CPU")
+_OPERATIONS.define(
+    "layer(Tensor states, Tensor[] parts, int[] lengths, int heads, float[] epsilon, bool int8) -> Tensor"
+)
+_OPERATIONS.impl("layer", _run_layer, "CPU")
+
+
+def _layer_parts(module, config, int8):
+    """Return the six linear layers, two normalizations and number of heads of a layer that cpp/layers.cpp computes;
+    None if `module` is no such layer, which a run on random states decides."""
+    linears = [part for part in module.modules() if isinstance(part, torch.nn.Linear)]
+    norms = [part for part in module.modules() if isinstance(part, torch.nn.LayerNorm)]
+    heads = getattr(config, "num_attention_heads", 0)
+    if len(linears) != 6 or len(norms) != 2 or any(norm.bias is None for norm in norms) or not heads:
+        return None
+    size, inner = linears[0].in_features, linears[4].out_features
+    head_size = size // heads
+    shapes = [(size, size)] * 4 + [(inner, size), (size, inner)]
+    if [linear.weight.shape for linear in linears] != shapes or head_size * heads != size:
+        return None
+    lengths = [5, 3]
+    states = torch.randn(1, sum(lengths), size, generator=torch.Generator().manual_seed(0))
+    with torch.inference_mode():
+        try:
+            expected = type(module).forward(module, states, text_lengths=lengths)
+        except Exception:  # a module that takes other arguments
+            return None
+        parts = linears, norms, heads
+        result = _layer_forward(module, int8, *parts, states, text_lengths=lengths)
+    if not isinstance(expected, torch.Tensor):
+        return None
+    error, change = (result - expected).norm(), (expected - states).norm()
+    return parts if error < (MAX_INT8_ERROR if int8 else MAX_ERROR) * change else None
