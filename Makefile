@@ -31,6 +31,7 @@ install: .venv/installed
 .venv/installed: requirements.txt requirements-dev.txt constraints.txt
 	$(PYTHON) -m venv .venv
 	$(PIP) -r requirements-dev.txt -c constraints.txt
+	$(PY) -m utils.splade.kernels
 	touch $@
 
 .venv/test-installed: .venv/installed tests/requirements.txt
@@ -38,4 +39,4 @@ install: .venv/installed
 	touch $@
 
 clean:
-	rm -rf build .venv
+	rm -rf build .venv utils/splade/cpp/built

@@ -129,6 +129,7 @@ def report(args: argparse.Namespace, setting: dict[str, Any], rows: list[dict[st
         **setting,
         "rounds": args.rounds,
         "machine": processor(),
+        "instruction set": kernels.instruction_set(),
         "threads": torch.get_num_threads(),
         "torch": torch.__version__,
         "transformers": transformers.__version__,

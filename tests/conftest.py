@@ -108,10 +108,10 @@ def packed(monkeypatch):
 
     call, seen = kernels.call, []
 
-    def record(name, *arguments):
+    def record(name, *arguments, **options):
         if name == "pack_codes":
             seen.append(arguments[0])
-        return call(name, *arguments) if kernels.available() else None
+        return call(name, *arguments, **options) if kernels.available() else None
 
     monkeypatch.setattr(kernels, "call", record)
     return seen

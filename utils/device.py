@@ -9,6 +9,7 @@ from pathlib import Path
 import torch
 
 from utils.arguments import check_positive
+from utils.processor import instruction_sets
 
 OUT_OF_MEMORY = ("out of memory", "can't allocate memory", "not enough memory")  # MPS; the CPU; the CPU on Windows
 PRECISIONS = ("auto", "bfloat16", "float16", "float32", "int8")
@@ -44,8 +45,11 @@ def bfloat16_is_fast(device: torch.device) -> bool:
     if device.type == "cuda":
         return torch.cuda.get_device_capability(device) >= (8, 0)
     if device.type == "cpu" and torch.backends.mkldnn.is_available():  # torch's builds for Apple have no oneDNN
-        return torch.ops.mkldnn._is_mkldnn_bf16_supported() and (
-            torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported()
+        usable = instruction_sets()  # SPLADE_ISA may rule AVX-512 out
+        return (
+            (not usable or "avx512" in usable)
+            and torch.ops.mkldnn._is_mkldnn_bf16_supported()
+            and (torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported())
         )
     return False
 

@@ -70,7 +70,6 @@ class SpladeEncoder(Encoder, torch.nn.Module):
         detach_projection(model, tokenizer)
         self._weight_count = sum(weights.numel() for weights in model.parameters())
         self._can_pack = packing.enable_packing(model)
-        use_kernels(model)
         self._packs_on_cuda: bool | None = None  # not tried yet
         self._traced_forward: Callable[[torch.Tensor], torch.Tensor] | None
         self._graphs: BatchGraphs
@@ -128,8 +127,8 @@ class SpladeEncoder(Encoder, torch.nn.Module):
         encoder.to(device)
         own_codes = config.weights == "int8" and precision == "auto" and device.type == "cpu" and kernels.available()
         if precision == "int8" or own_codes:
-            use_kernels(model, int8=True)
             encoder._in_int8 = True
+            encoder.forget_trace()
         return encoder
 
     @property
@@ -210,15 +209,17 @@ class SpladeEncoder(Encoder, torch.nn.Module):
     def forget_trace(self) -> None:
         """Trace the model anew for the next query, and capture its CUDA graphs anew; to be called when layers have been
         replaced."""
+        use_kernels(self.model, self._in_int8)
         self._traced_forward = None
         limit = _position_limit(self.model, self.tokenizer)
         self._graphs = BatchGraphs(self._weigh_padded, self.tokenizer.pad_token_id or 0, limit)
 
     def _apply(self, *arguments: Any, **options: Any) -> "SpladeEncoder":
         """Move or convert the weights, which graphs would still read where they were."""
-        self.forget_trace()
         self._rounded = {}
-        return super()._apply(*arguments, **options)
+        moved = super()._apply(*arguments, **options)
+        self.forget_trace()
+        return moved
 
     def save_pretrained(self, folder: str | Path) -> None:
         """Write a model folder, see utils.splade.model_folder; its files appear in `folder` once all are complete, in

@@ -2,6 +2,7 @@
 
 import ctypes
 import functools
+from collections.abc import Iterable
 from pathlib import Path
 from typing import NamedTuple
 
@@ -9,8 +10,9 @@ import torch
 from torch.optim.optimizer import Optimizer, register_optimizer_step_post_hook
 from torch.utils.weak import WeakTensorKeyDictionary
 
+from utils.console import print_line
 from utils.processor import INSTRUCTION_SETS, instruction_sets
-from utils.splade.native import load_library
+from utils.splade.native import build_library, load_library
 
 PRODUCTS_PER_THREAD = 1 << 27  # scalar products for which another thread is woken; about half a millisecond's
 SOURCES = Path(__file__).parent / "cpp"
@@ -109,11 +111,16 @@ def _padded_rows(rows: int) -> int:
     return -(-rows // panel) * panel
 
 
+def forget(weights: Iterable[torch.Tensor]) -> None:
+    """Drop what is packed of these weights."""
+    for weight in weights:
+        _packed.pop(weight, None)
+
+
 def _forget_stepped(optimizer: Optimizer, *_: object) -> None:
     """Drop the packed weights that a step has changed: fused optimizers do not raise the version counter."""
     for group in optimizer.param_groups:
-        for weight in group["params"]:
-            _packed.pop(weight, None)
+        forget(group["params"])
 
 
 register_optimizer_step_post_hook(_forget_stepped)
@@ -155,3 +162,19 @@ def call(name: str, *arguments: torch.Tensor | int | None, products: int | None 
     function = getattr(library(), name)
     function.restype = ctypes.c_void_p
     return function(*values, ctypes.c_int(threads))
+
+
+def main() -> None:
+    """Compile the library beside its sources, and say which instructions were chosen."""
+    for name in instruction_sets():
+        try:
+            build_library(SOURCES, name, INSTRUCTION_SETS[name].flags, beside=True)
+            break
+        except (OSError, NotImplementedError) as error:
+            print_line(f"not compiled for {name}: {error}")
+    chosen = instruction_set()
+    print_line(f"kernels in C++ by {chosen}" if chosen else "no kernels in C++, so torch's own operations are used")
+
+
+if __name__ == "__main__":
+    main()

@@ -23,7 +23,8 @@ MAX_ERROR, MAX_INT8_ERROR = 1e-4, 0.05
 
 def use_kernels(model: PreTrainedModel, int8: bool = False) -> None:
     """Make `model` run in C++ wherever gradients and autocast are off, on the CPU, in float32 or in 8 bits; its weights
-    may change. Where the kernels are not available, float32 stays as it is.
+    may change, but once modules of it have been replaced, it is to be called again. Where the kernels are not
+    available, float32 stays as it is.
 
     Raises:
         ValueError: 8 bits, and the model is not on a CPU, or the kernels are not available on this machine.
@@ -32,6 +33,9 @@ def use_kernels(model: PreTrainedModel, int8: bool = False) -> None:
         raise ValueError(
             "precision 'int8' needs the CPU, one with AVX2 or NEON's dot products, and the compiler g++: use auto"
         )
+    for module in model.modules():
+        if getattr(module.__dict__.get("forward"), "func", None) in (_layer_forward, _linear_forward):
+            del module.forward
     if not kernels.available():
         return
     for module in list(model.modules()):
@@ -128,6 +132,7 @@ def _layer_parts(module, config, int8):
             return None
         parts = linears, norms, heads
         result = _layer_forward(module, int8, *parts, states, text_lengths=lengths)
+    kernels.forget(linear.weight for linear in linears)
     if not isinstance(expected, torch.Tensor):
         return None
     error, change = (result - expected).norm(), (expected - states).norm()

@@ -1,4 +1,4 @@
-"""C++ sources of this folder, compiled at their first use into the user's cache folder."""
+"""C++ compiled once: beside its sources when the toolkit is installed, else at its first use, in the user's cache."""
 
 import ctypes
 import functools
@@ -24,8 +24,8 @@ COMPILE_SECONDS = 300  # after which a compiler is given up
 _LOADING = threading.Lock()
 
 
-def load_library(folder: Path, name: str, flags: str = "") -> ctypes.CDLL | None:
-    """Load the library called `name`, built from the *.cpp and *.h in `folder` with these `flags` of the compiler;
+def load_library(sources: Path, name: str, flags: str = "") -> ctypes.CDLL | None:
+    """Load the library called `name`, built from the *.cpp and *.h in `sources` with these `flags` of the compiler;
     compile it if the cache does not have it.
 
     Of several threads and processes one compiles, and the others wait for it.
@@ -35,51 +35,62 @@ def load_library(folder: Path, name: str, flags: str = "") -> ctypes.CDLL | None
         names and its options) or cannot be kept.
     """
     with _LOADING:
-        return _load_once(folder, name, flags)
+        return _load_once(sources, name, flags)
 
 
 @functools.cache
-def _load_once(folder: Path, name: str, flags: str) -> ctypes.CDLL | None:
+def _load_once(sources: Path, name: str, flags: str) -> ctypes.CDLL | None:
     try:
-        return ctypes.CDLL(str(build_library(folder, name, flags)))
+        return ctypes.CDLL(str(build_library(sources, name, flags)))
     except (OSError, NotImplementedError) as error:
         print_line(f"no C++ ({name}), so torch's own operations are used, which are slower: {error}")
         return None
 
 
-def build_library(folder: Path, name: str, flags: str = "") -> Path:
-    """Return the compiled library, from the cache if it is there, whole, and of this user or root alone.
+def build_library(sources: Path, name: str, flags: str = "", beside: bool = False) -> Path:
+    """Return the compiled library: the one beside the sources or in the cache that is whole and of this user or root
+    alone, else a new one, in the cache or, if `beside`, beside the sources.
 
-    Its name tells sources, flags and compiler, and its own contents, so that a damaged file is known before it is
-    loaded.
+    Its name tells sources, flags and CXX, and its own contents, so that a damaged file is known before it is loaded.
 
     Raises:
         OSError: there is no compiler or no folder to write in, or the sources do not compile.
-        NotImplementedError: the cache folder is on a file system without locks.
+        NotImplementedError: the folder is on a file system without locks.
     """
-    compiler = shlex.split(os.environ.get("CXX") or "g++")
-    program = shutil.which(compiler[0])
-    if program is None:
-        raise FileNotFoundError(f"there is no compiler '{compiler[0]}'; install g++, or name another in CXX")
-    options = [*compiler[1:], *FLAGS.split(), *flags.split(), *_openmp()]
-    info = os.stat(program)
-    key = hashlib.sha256(f"{[program, *options]} {info.st_size} {info.st_mtime_ns}".encode())
-    for file in sorted(folder.iterdir()):
+    compiler = os.environ.get("CXX") or "g++"
+    options = [*shlex.split(compiler)[1:], *FLAGS.split(), *flags.split()]
+    key = hashlib.sha256(f"{compiler} {options} {platform.machine()} {platform.system()}".encode())
+    for file in sorted([*sources.glob("*.h"), *sources.glob("*.cpp")]):
         key.update(file.read_bytes())
-    cache, stem = cache_folder(), f"{name}-{key.hexdigest()[:16]}"
-    with FileLock(cache / f"{stem}.lock"):
-        for library in cache.glob(f"{stem}-*.so"):
-            if is_private(library) and library.name == f"{stem}-{_checksum(library)}.so":
-                return library
+    stem, built = f"{name}-{key.hexdigest()[:16]}", sources / "built"
+    if library := _find(built, stem):
+        return library
+    if beside:
+        built.mkdir(exist_ok=True)
+    folder = built if beside else cache_folder()
+    with FileLock(folder / f"{stem}.lock"):
+        if library := _find(folder, stem):
+            return library
+        program = shutil.which(shlex.split(compiler)[0])
+        if program is None:
+            raise FileNotFoundError(
+                f"there is no compiler '{compiler.split()[0]}'; install g++, or name another in CXX"
+            )
         print_line(f"compiling C++ ({name}), once; it takes some seconds")
-        with tempfile.TemporaryDirectory(dir=cache) as unfinished:
+        with tempfile.TemporaryDirectory(dir=folder) as unfinished:
             compiled = Path(unfinished, "library.so")
-            _compile([program, *options, "-o", str(compiled), *map(str, sorted(folder.glob("*.cpp")))])
-            compiled.chmod(0o600)
-            library = cache / f"{stem}-{_checksum(compiled)}.so"
+            _compile([program, *options, *_openmp(), "-o", str(compiled), *map(str, sorted(sources.glob("*.cpp")))])
+            compiled.chmod(0o644 if beside else 0o600)
+            library = folder / f"{stem}-{_checksum(compiled)}.so"
             os.replace(compiled, library)
     print_line(f"compiled -> {library}")
     return library
+
+
+def _find(folder: Path, stem: str) -> Path | None:
+    """Return the library in `folder` whose name begins with `stem`, if it is whole and private."""
+    found = (library for library in folder.glob(f"{stem}-*.so") if is_private(library))
+    return next((library for library in found if library.name == f"{stem}-{_checksum(library)}.so"), None)
 
 
 def _openmp() -> list[str]:
