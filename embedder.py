@@ -89,7 +89,7 @@ class SpladeEmbedder:
             last were longer.
         device: None for the best one here, or cuda, mps, cpu.
         precision: bfloat16 or float32; auto takes bfloat16 where the device is fast at it. int8 is faster still on a
-            CPU with AVX-512 VNNI, and rounds more: measure it with test_evaluate.py.
+            CPU for which the kernels in C++ compile, and rounds more: measure it with test_evaluate.py.
         threads: of the processor; None for OMP_NUM_THREADS, or one a core.
 
     Raises:

@@ -14,7 +14,7 @@ The output folder is a model for all scripts: `test_evaluate.py --compare ./opti
 these documents finds exactly the same. --keep-terms cuts further, down to the heaviest; --prune-inputs cuts the tokens
 that do not occur in them, whose words are then split into smaller ones. --quantize int8 keeps the weights in 8 bits,
 rounded such that the documents of --calibrate or --prune-vocabulary lose least, and computes in 8 bits where the
-processor has AVX-512 VNNI, else in float32. --export onnx writes network and head as one graph: input_ids and
+kernels in C++ run, else in float32. --export onnx writes network and head as one graph: input_ids and
 attention_mask in, the weights of the vocabulary out or, with --top-terms, the indices and values of the heaviest terms.
 """
 

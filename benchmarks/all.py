@@ -20,11 +20,12 @@ from utils.arguments import ScriptParser
 from utils.console import format_table, print_line, progress_bar, run_script
 from utils.processor import FORCE, INSTRUCTION_SETS
 
+AUTO = ["--precisions", "auto"]
 # Module, model, further arguments, column of its table, whether more is better.
 TASKS = [
-    ("encode", "splade-tiny", ["--documents", "100", "--rounds", "3"], "documents/s", True),
-    ("encode", "bert-base", ["--documents", "8", "--rounds", "1"], "documents/s", True),
-    ("encode", "xlm-r-vocabulary", ["--documents", "12", "--rounds", "1"], "documents/s", True),
+    ("encode", "splade-tiny", ["--documents", "64", "--rounds", "2", *AUTO], "documents/s", True),
+    ("encode", "bert-base", ["--documents", "16", "--rounds", "1", *AUTO], "documents/s", True),
+    ("encode", "xlm-r-vocabulary", ["--documents", "16", "--rounds", "1", *AUTO], "documents/s", True),
     ("query", "splade-tiny", ["--documents", "50"], "p50 ms", False),
     ("query", "bert-base", ["--documents", "10", "--rounds", "2"], "p50 ms", False),
     ("train", "splade-tiny", ["--rounds", "2"], "s/step", False),

@@ -21,7 +21,7 @@ from transformers import AutoTokenizer, BertConfig, BertForMaskedLM
 
 from utils.arguments import ScriptParser, positive_int
 from utils.console import format_table, print_line, print_skipped, quiet_libraries
-from utils.device import PRECISIONS, resolve_device
+from utils.device import PRECISIONS, bfloat16_is_fast, resolve_device
 from utils.documents.reading import read_documents
 from utils.models import resolve_model
 from utils.splade import kernels
@@ -68,6 +68,11 @@ def precisions(args: argparse.Namespace) -> list[str]:
     if not kernels.available():
         missing.add("int8")
     return args.precisions or [name for name in PRECISIONS if name not in missing]
+
+
+def peer_dtypes(device: str | None) -> list[torch.dtype]:
+    """Return the precisions that the peer is measured in: float32, and bfloat16 where the device is fast at it."""
+    return [torch.float32, torch.bfloat16] if bfloat16_is_fast(resolve_device(device)) else [torch.float32]
 
 
 def sample(args: argparse.Namespace) -> list[str]:

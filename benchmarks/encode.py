@@ -27,6 +27,7 @@ from benchmarks.common import (
     model_folder,
     open_peer,
     parser,
+    peer_dtypes,
     precisions,
     report,
     sample,
@@ -45,9 +46,10 @@ def main(args: argparse.Namespace) -> None:
             for batch in args.batch_sizes or [None]:
                 name = f"ours, {precision}" + (f", batch {batch}" if batch else "")
                 contestants[name] = functools.partial(encoder.encode, texts, args.max_length, batch)
-        for dtype, chunk in ((torch.float32, None), (torch.bfloat16, None), (torch.bfloat16, CHUNK)):
-            if chunk and encoder.device.type != "cuda":
-                continue
+        settings: list[tuple[torch.dtype, int | None]] = [(dtype, None) for dtype in peer_dtypes(args.device)]
+        if encoder.device.type == "cuda":
+            settings.append((torch.bfloat16, CHUNK))
+        for dtype, chunk in settings:
             peer = open_peer(folder, str(encoder.device), dtype, chunk)
             peer.max_seq_length = args.max_length or encoder.max_length
             for batch in args.peer_batches:
@@ -60,15 +62,14 @@ def main(args: argparse.Namespace) -> None:
     rates = {name: len(texts) / taken for name, taken in seconds.items()}
     best = {
         dtype: max(rate for name, rate in rates.items() if name.startswith(f"{PEER}, {dtype}"))
-        for dtype in ("float32", "bfloat16")
+        for dtype in (str(dtype).removeprefix("torch.") for dtype in peer_dtypes(args.device))
     }
     rows = [
         {
             "": name,
             "documents/s": rate,
-            "times its float32": rate / best["float32"],
-            "times its bfloat16": rate / best["bfloat16"],
         }
+        | {f"times its {dtype}": rate / of_peer for dtype, of_peer in best.items()}
         | ({"peak MiB": peaks[name] / 2**20} if peaks else {})
         for name, rate in rates.items()
     ]

@@ -12,7 +12,7 @@ import time
 
 import torch
 
-from benchmarks.common import PEER, model_folder, open_peer, parser, report, sample
+from benchmarks.common import PEER, model_folder, open_peer, parser, peer_dtypes, report, sample
 from utils.console import run_script
 from utils.splade.encoder import SpladeEncoder
 from utils.splade.opening import open_encoder
@@ -26,7 +26,7 @@ def main(args: argparse.Namespace) -> None:
         idf = SpladeEncoder.from_pretrained(folder, args.device)  # as trained by --query-encoder idf
         idf.query_weights = torch.nn.Parameter(torch.ones(idf.model.config.vocab_size, device=idf.device))
         contestants = {"ours": ours.encode_query, "ours, float32": exact.encode_query, "ours, idf": idf.encode_query}
-        for dtype in (torch.float32, torch.bfloat16):
+        for dtype in peer_dtypes(args.device):
             peer = open_peer(folder, str(ours.device), dtype)
             name = f"{PEER}, {str(dtype).removeprefix('torch.')}"
             contestants[name] = lambda query, peer=peer: peer.encode_query(query, show_progress_bar=False).cpu()

@@ -18,7 +18,18 @@ import torch
 from accelerate.utils import send_to_device
 from sentence_transformers.sparse_encoder.losses import CachedSpladeLoss, SparseMultipleNegativesRankingLoss, SpladeLoss
 
-from benchmarks.common import CHUNK, PEER, contest, model_folder, open_peer, parser, report, resident, sample
+from benchmarks.common import (
+    CHUNK,
+    PEER,
+    contest,
+    model_folder,
+    open_peer,
+    parser,
+    peer_dtypes,
+    report,
+    resident,
+    sample,
+)
 from utils.arguments import positive_int
 from utils.console import run_script
 from utils.device import autocast
@@ -48,7 +59,8 @@ def main(args: argparse.Namespace) -> None:
             "ours, float32": our_step(folder, args, pairs, "float32"),
         }
         contestants[f"{PEER}, float32"] = peer_step(folder, args, pairs, None)
-        contestants[f"{PEER}, bfloat16"] = peer_step(folder, args, pairs, torch.bfloat16)
+        if torch.bfloat16 in peer_dtypes(args.device):
+            contestants[f"{PEER}, bfloat16"] = peer_step(folder, args, pairs, torch.bfloat16)
         if torch.cuda.is_available():
             contestants[f"{PEER}, bfloat16, cached"] = peer_step(folder, args, pairs, torch.bfloat16, cached=True)
         memory: dict[str, list[float]] = {name: [] for name in contestants}
