@@ -89,14 +89,38 @@ def tiny():
     return SpladeEncoder.from_pretrained("splade-tiny", "cpu", precision="float32")
 
 
+@pytest.fixture(scope="session")
+def emulated_library(tmp_path_factory):
+    """A function that returns the library for an instruction set of another processor, which an emulator runs."""
+    from emulator import EmulatedLibrary
+
+    cache = tmp_path_factory.getbasetemp().parent  # which the processes of pytest-xdist share
+    libraries = {}
+
+    def start(name):
+        libraries[name] = libraries.get(name) or EmulatedLibrary(name, cache, tmp_path_factory.mktemp(name))
+        return libraries[name]
+
+    yield start
+    for library in libraries.values():
+        library.close()
+
+
 @pytest.fixture(params=INSTRUCTION_SETS)
-def instruction_set(request, monkeypatch):
-    """Each instruction set that the C++ is compiled for and that this processor has."""
+def instruction_set(request, monkeypatch, emulated_library):
+    """Each instruction set that the C++ is compiled for and that this processor or an emulator has."""
+    from emulator import can_emulate
+
     from utils.splade import kernels
 
-    if request.param not in instruction_sets() or not kernels.available():
-        pytest.skip(f"NOT RUN: this processor has no {request.param}, or there is no C++ compiler")
-    monkeypatch.setenv("SPLADE_ISA", request.param)
+    if request.param in instruction_sets() and kernels.available():
+        monkeypatch.setenv("SPLADE_ISA", request.param)
+    elif can_emulate(request.param):
+        library = emulated_library(request.param)
+        monkeypatch.setattr(kernels, "library", lambda: library)
+        monkeypatch.setattr(kernels, "call", library.call)
+    else:
+        pytest.skip(f"NOT RUN: neither this processor nor an emulator has {request.param}, or there is no C++ compiler")
     assert kernels.instruction_set() == request.param
     return request.param
 

@@ -99,7 +99,7 @@ def test_training_refuses_int8(tmp_path):
 def exact():
     """Return a layer of BERT with sharp attention."""
     torch.manual_seed(0)
-    shape = {"hidden_size": 96, "num_attention_heads": 3, "intermediate_size": 200, "num_hidden_layers": 1}
+    shape = {"hidden_size": 90, "num_attention_heads": 3, "intermediate_size": 203, "num_hidden_layers": 1}
     model = BertForMaskedLM(BertConfig(**shape, vocab_size=50)).eval()
     layer = model.bert.encoder.layer[0]
     with torch.no_grad():
@@ -117,19 +117,19 @@ def in_cpp(model, int8):
     return model.bert.encoder.layer[0]
 
 
-LENGTHS = [1, 7, 64, 65, 100, 3, 210, 2]  # tokens: below and above a panel (64), a block (96) and a group (192)
+LENGTHS = [1, 7, 0, 64, 65, 100, 3, 210, 2]  # tokens: below and above panels (8 to 32), blocks (96, 192), a group (192)
 both = pytest.mark.parametrize("int8", [True, False], ids=["int8", "float32"])
 
 
 @both
 def test_a_whole_layer_is_close_to_the_models_own(exact, int8, instruction_set):
-    states = torch.randn(1, sum(LENGTHS), 96, generator=torch.Generator().manual_seed(1))
+    states = torch.randn(1, sum(LENGTHS), 90, generator=torch.Generator().manual_seed(1))
     with torch.inference_mode():
         expected = exact.bert.encoder.layer[0](states, text_lengths=LENGTHS)
         result = in_cpp(exact, int8)(states, text_lengths=LENGTHS)
     for a, b in zip(result[0].split(LENGTHS), expected[0].split(LENGTHS)):
         error = (a - b).norm() / b.norm()
-        assert 1e-4 < error < 0.04 if int8 else 0 < error < 2e-6
+        assert not len(b) or (1e-4 < error < 0.04 if int8 else 0 < error < 2e-6)
 
 
 @both
@@ -140,22 +140,22 @@ def test_attention_keeps_the_many_small_weights_beside_a_large_one(exact, int8, 
     with torch.no_grad():  # the first token scores 5 above the others: each of them has 0.0067 of its weight
         attention.query.weight.zero_()
         attention.query.bias.fill_(1)
-        attention.key.weight.zero_()[:, 0] = 5 / 32**0.5
+        attention.key.weight.zero_()[:, 0] = 5 / 30**0.5
         module.attention.output.dense.weight *= 5
-    states = torch.randn(1, 400, 96, generator=torch.Generator().manual_seed(3))
+    states = torch.randn(1, 400, 90, generator=torch.Generator().manual_seed(3))
     states[0, :, 0] = 0
     states[0, 0, 0] = 1
     states[0, 1:, 1:] += 1
     with torch.inference_mode():
         expected = module(states, text_lengths=[400])[0, 1:]
         result = in_cpp(model, int8)(states, text_lengths=[400])[0, 1:]
-    assert (result - expected).norm() / expected.norm() < (0.04 if int8 else 1e-5)
+    assert (result - expected).norm() / expected.norm() < (0.06 if int8 else 1e-5)
 
 
 @both
 def test_a_layers_output_for_a_text_depends_on_neither_other_texts_nor_threads(exact, int8, instruction_set):
     layer = in_cpp(exact, int8)
-    states = torch.randn(1, sum(LENGTHS), 96, generator=torch.Generator().manual_seed(2))
+    states = torch.randn(1, sum(LENGTHS), 90, generator=torch.Generator().manual_seed(2))
     threads = torch.get_num_threads()
     with torch.inference_mode():
         together = layer(states, text_lengths=LENGTHS)[0].split(LENGTHS)
@@ -170,7 +170,7 @@ def test_a_layers_output_for_a_text_depends_on_neither_other_texts_nor_threads(e
 @both
 def test_a_nan_stays_in_its_text(exact, int8, instruction_set):
     layer = in_cpp(exact, int8)
-    states = torch.randn(1, 30, 96)
+    states = torch.randn(1, 30, 90)
     states[0, 12, 3] = float("nan")
     with torch.inference_mode():
         before, affected, after = layer(states, text_lengths=[10, 10, 10])[0].split(10)
@@ -181,7 +181,7 @@ def test_a_nan_stays_in_its_text(exact, int8, instruction_set):
 @both
 def test_where_torch_has_to_run_the_layer_is_the_models_own(exact, int8):
     layer, own = in_cpp(exact, int8), exact.bert.encoder.layer[0]
-    states = torch.randn(1, 12, 96)
+    states = torch.randn(1, 12, 90)
     assert torch.equal(layer(states, text_lengths=[12]), own(states, text_lengths=[12]))  # with gradients
     if not int8:
         with torch.inference_mode(), torch.autocast("cpu", torch.bfloat16):

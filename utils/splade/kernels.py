@@ -145,23 +145,32 @@ def linear(states: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor | None
     return out.view(*states.shape[:-1], outputs)
 
 
-def call(name: str, *arguments: torch.Tensor | int | None, products: int | None = None) -> int | None:
-    """Call a function of the library: tensors become pointers, and the number of threads comes as last argument:
-    torch's, or fewer where there are so few scalar `products` that waking threads takes longer.
+def call(name: str, *arguments: torch.Tensor | list | int | None, products: int | None = None) -> int | None:
+    """Call a function of the library: tensors become pointers, lists of tensors arrays of pointers, and the number of
+    threads comes as last argument: torch's, or fewer where there are so few scalar `products` that waking threads takes
+    longer.
 
     Returns:
         The result as a pointer, which has a meaning for `find` alone.
     """
-    values = [
-        ctypes.c_int64(a) if isinstance(a, int) else ctypes.c_void_p(None if a is None else a.data_ptr())
-        for a in arguments
-    ]
+    values = []
+    for argument in arguments:
+        if isinstance(argument, int):
+            values.append(ctypes.c_int64(argument))
+        elif isinstance(argument, list):
+            values.append((ctypes.c_void_p * len(argument))(*map(_address, argument)))
+        else:
+            values.append(ctypes.c_void_p(_address(argument)))
     threads = torch.get_num_threads()
     if products is not None:
         threads = min(threads, 1 + products // PRODUCTS_PER_THREAD)
     function = getattr(library(), name)
     function.restype = ctypes.c_void_p
     return function(*values, ctypes.c_int(threads))
+
+
+def _address(tensor: torch.Tensor | None) -> int | None:
+    return None if tensor is None else tensor.data_ptr()
 
 
 def main() -> None:

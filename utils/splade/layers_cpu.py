@@ -93,7 +93,7 @@ def _run_layer(
         states.shape[-1],
         heads,
         len(parts[8]),
-        torch.tensor([0 if part is None or not len(part) else part.data_ptr() for part in parameters]),
+        [None if part is None or not len(part) else part for part in parameters],
         torch.tensor(epsilon),
         products=states.shape[1] * sum(part.numel() for part in parts),
     )

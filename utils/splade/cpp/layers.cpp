@@ -74,7 +74,8 @@ INLINE Floats exponential(Floats x) {
   Floats rest = multiply_add(to_floats(power), splat(-0.693145752f), x); // ln 2 in two parts, for precision
   rest = multiply_add(to_floats(power), splat(-1.42860677e-6f), rest);
   Floats sum = splat(1.0f / 720); // Taylor series; |rest| is at most ln 2 / 2
-  for (float coefficient : {1.0f / 120, 1.0f / 24, 1.0f / 6, 0.5f, 1.0f, 1.0f}) sum = multiply_add(sum, rest, splat(coefficient));
+  for (float coefficient : {1.0f / 120, 1.0f / 24, 1.0f / 6, 0.5f, 1.0f, 1.0f})
+    sum = multiply_add(sum, rest, splat(coefficient));
   return sum * (Floats)((power + 127) << 23);
 }
 
@@ -296,8 +297,8 @@ void pack_floats(const float* weight, int64_t outputs, int64_t size, float* pack
       }
 }
 
-// out [tokens, outputs] = input [tokens, size] times the packed weights, plus bias [outputs] or null. Without `scale` in
-// float32, else in 8 bits, each token with a step of its own.
+// out [tokens, outputs] = input [tokens, size] times the packed weights, plus bias [outputs] or null. Without `scale`
+// in float32, else in 8 bits, each token with a step of its own.
 void linear(const float* input, int64_t tokens, int64_t size, const void* packed, const float* scale, const float* bias,
             int64_t outputs, float* out, int threads) {
   auto run = scale ? run_linear<CodeRows> : run_linear<FloatRows>;
