@@ -14,7 +14,8 @@ from utils.console import print_line
 from utils.processor import INSTRUCTION_SETS, instruction_sets
 from utils.splade.native import build_library, load_library
 
-PRODUCTS_PER_THREAD = 1 << 27  # scalar products for which another thread is woken; about half a millisecond's
+PRODUCTS_PER_THREAD = 1 << 27  # products of codes for which another thread is woken: .1 ms (VNNI) to .4 ms (AVX2)
+FLOAT_COST = 8  # products of codes that take as long as one of float32
 SOURCES = Path(__file__).parent / "cpp"
 
 
@@ -141,14 +142,15 @@ def linear(states: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor | None
     outputs = len(weight)
     out = torch.empty(len(flat), outputs)
     codes, scale = (pack if int8 else pack_floats)(weight)[:2]
-    call("linear", flat, *flat.shape, codes, scale, bias, outputs, out, products=flat.numel() * outputs)
+    products = flat.numel() * outputs * (1 if int8 else FLOAT_COST)
+    call("linear", flat, *flat.shape, codes, scale, bias, outputs, out, products=products)
     return out.view(*states.shape[:-1], outputs)
 
 
 def call(name: str, *arguments: torch.Tensor | list | int | None, products: int | None = None) -> int | None:
     """Call a function of the library: tensors become pointers, lists of tensors arrays of pointers, and the number of
-    threads comes as last argument: torch's, or fewer where there are so few scalar `products` that waking threads takes
-    longer.
+    threads comes as last argument: torch's, or fewer where there are so few `products` of codes that waking threads
+    takes longer.
 
     Returns:
         The result as a pointer, which has a meaning for `find` alone.

@@ -95,7 +95,7 @@ def _run_layer(
         len(parts[8]),
         [None if part is None or not len(part) else part for part in parameters],
         torch.tensor(epsilon),
-        products=states.shape[1] * sum(part.numel() for part in parts),
+        products=states.shape[1] * sum(part.numel() for part in parts) * (1 if int8 else kernels.FLOAT_COST),
     )
     return states
 
