@@ -200,6 +200,8 @@ class SpladeEncoder(Encoder, torch.nn.Module):
             self.register_buffer("_kept_weight", weight.detach()[terms], persistent=False)
             self.register_buffer("_kept_bias", bias.detach()[terms], persistent=False)
             self._kept_terms = terms.numpy().astype(np.int32)
+        if self.device.type == "cpu":
+            self.encode_query("a")  # traces the model, so that the first query of a user need not
         dtype = compute_dtype(self.device, self.precision)
         if self.device.type == "cuda" and dtype != torch.float32:
             self._rounded = {
