@@ -6,20 +6,25 @@
 The plain formula is log1p(relu(h W^T + b)), mask, max over tokens, on padded batches of 8 texts sorted by length, in
 float32 and bfloat16, eager and under torch.compile. The hidden states are those of real texts. TOP/s count the dense
 product's operations, 2 x tokens x hidden x vocabulary; they are also given as a share of the rate that torch reaches on
-a square float32 product in this process.
+a square float32 product in this process, and of what this processor computes on 8-bit codes in registers (cpp/rate.cpp).
 """
 
 import argparse
+import ctypes
 import functools
 from collections.abc import Callable
+from pathlib import Path
 
 import torch
 from torch.nn.utils.rnn import pad_sequence
 
 from benchmarks.common import contest, model_folder, parser, report, sample
 from utils.console import run_script
+from utils.processor import INSTRUCTION_SETS
+from utils.splade import kernels
 from utils.splade.encoder import SpladeEncoder
 from utils.splade.head import active_terms, splade_head
+from utils.splade.native import build_library
 
 PEER_BATCH = 8  # texts per padded batch of the plain formula
 
@@ -54,7 +59,7 @@ def main(args: argparse.Namespace) -> None:
             )
             forward[name], backward[name] = run, functools.partial(run, backward=True)
     operations = 2 * packed.numel() * len(weight)
-    peak = matrix_rate(encoder.device)
+    peak, codes = matrix_rate(encoder.device), code_rate(encoder.device)
     setting = {"texts": len(texts), "tokens": len(packed), "hidden": packed.shape[1], "vocabulary": len(weight)}
     rows = []
     for stage, contestants in (("forward", forward), ("forward + backward", backward)):
@@ -68,8 +73,21 @@ def main(args: argparse.Namespace) -> None:
             }
             if stage == "forward":
                 row |= {"TOP/s": operations / taken / 1e12, "share of float32 rate": operations / taken / peak}
+                if codes:
+                    row["share of codes' rate"] = operations / taken / codes
             rows.append(row)
-    report(args, {**setting, "float32 TFLOP/s": round(peak / 1e12, 3)}, rows)
+    report(args, {**setting, "float32 TFLOP/s": round(peak / 1e12, 3), "8-bit TOP/s": round(codes / 1e12, 3)}, rows)
+
+
+def code_rate(device: torch.device) -> float:
+    """Return the operations a second on 8-bit codes of all threads together, on the CPU; 0 without kernels."""
+    name = kernels.instruction_set()
+    if device.type != "cpu" or name is None:
+        return 0
+    sources = Path(__file__).parent / "cpp"
+    library = ctypes.CDLL(str(build_library(sources, f"rate-{name}", INSTRUCTION_SETS[name].flags)))
+    library.products_per_second.restype = ctypes.c_double
+    return 2 * torch.get_num_threads() * max(library.products_per_second() for _ in range(3))
 
 
 def plain(hidden: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
