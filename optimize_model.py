@@ -1,10 +1,10 @@
 """Make a tuned model smaller and faster, or a graph that other programs run.
 
     python optimize_model.py --model-dir ./fine_tuned_splade --output-dir ./optimized --quantize int8
-    python optimize_model.py --model-dir ./fine_tuned_splade --output-dir ./optimized --prune-vocabulary ./docs \
+    python optimize_model.py --model-dir ./fine_tuned_splade --output-dir ./optimized --prune-vocabulary ./docs \\
         --quantize int8 --measure --test-file test_data.json
     python optimize_model.py --model-dir ./fine_tuned_splade --output-dir ./graph --export onnx
-    python optimize_model.py --model-dir ./fine_tuned_splade --output-dir ./graph --export onnx --quantize int8 \
+    python optimize_model.py --model-dir ./fine_tuned_splade --output-dir ./graph --export onnx --quantize int8 \\
         --top-terms 256
 
 The output folder is a model for all scripts: `test_evaluate.py --compare ./optimized` says what was lost,

@@ -3,7 +3,7 @@
     python score_training_data.py --train-file training_data.json --output-file scored.json --teacher minilm
     python score_training_data.py --train-file training_data.json --output-file scored.json --teacher minilm bm25=0.5
     python score_training_data.py --train-file training_data.json --output-file mined.json --mine bm25 --negatives 4
-    python score_training_data.py --train-file training_data.json --output-file mined.json --mine ./fine_tuned_splade \
+    python score_training_data.py --train-file training_data.json --output-file mined.json --mine ./fine_tuned_splade \\
         --negatives 4 --teacher cross-encoder/ms-marco-MiniLM-L6-v2
     python train_splade.py --train-file scored.json --loss contrastive=0.5 kl=0.5
 

@@ -5,7 +5,7 @@
     python test_evaluate.py --model-dir ./fine_tuned_splade --test-file beir/ --search splade hybrid --also other_beir/
     python test_evaluate.py --model-dir ./fine_tuned_splade --test-file beir/ --run-file lucene.run --run-dir ./runs
     python test_evaluate.py --model-dir ./fine_tuned_splade --test-file topics.txt --qrels qrels.txt --docs-file ./docs
-    python test_evaluate.py --model-dir ./fine_tuned_splade --test-file beir/ --search hybrid \
+    python test_evaluate.py --model-dir ./fine_tuned_splade --test-file beir/ --search hybrid \\
         --learn-weights validation_data.json
     python test_evaluate.py --model-dir ./fine_tuned_splade --test-file beir/ --baseline bm25 --errors 10
 
