@@ -4,14 +4,18 @@ import ctypes
 import os
 import platform
 import shutil
+import subprocess
+import sys
 import tempfile
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 
 import pytest
 
 from utils.processor import INSTRUCTION_SETS, instruction_sets
 from utils.splade import kernels, native
 
+ROOT = Path(native.__file__).parents[2]
 pytestmark = pytest.mark.skipif(
     shutil.which("g++") is None or (platform.system(), platform.machine()) != ("Linux", "x86_64"),
     reason="NOT RUN: no g++, or not Linux on x86-64",
@@ -87,13 +91,13 @@ def test_without_a_cache_of_ones_own_a_temporary_folder_is_used(cache, folder, t
     assert library.parent.stat().st_mode & 0o777 == 0o700
 
 
-def test_no_folder_that_others_can_write_to_is_used(folder, tmp_path, monkeypatch, capsys):
+def test_no_folder_that_others_can_write_to_is_used(folder, tmp_path, monkeypatch):
     (tmp_path / f"splade-toolkit-{os.getuid()}").mkdir()
     (tmp_path / f"splade-toolkit-{os.getuid()}").chmod(0o777)
     monkeypatch.setenv("XDG_CACHE_HOME", "")
     monkeypatch.setenv("HOME", "/dev/null")
-    assert native.load_library(folder, "answer") is None
-    assert "name one in XDG_CACHE_HOME" in capsys.readouterr().out
+    with pytest.raises(PermissionError, match="name one in XDG_CACHE_HOME"):
+        native.load_library(folder, "answer")
 
 
 def test_the_compiler_may_have_options(folder, monkeypatch):
@@ -102,16 +106,30 @@ def test_the_compiler_may_have_options(folder, monkeypatch):
     assert native.load_library(folder, "answer").answer() == 5
 
 
-def test_what_does_not_compile_is_said_in_a_line_and_leaves_no_file(folder, tmp_path, monkeypatch, capsys):
+def test_what_does_not_compile_is_said_in_a_line_and_leaves_no_file(folder, tmp_path, monkeypatch):
     (folder / "answer.h").write_text('#error "no such luck"\n')
-    assert native.load_library(folder, "answer") is None
-    assert native.load_library(folder, "answer") is None
-    *_, line = lines = capsys.readouterr().out.splitlines()
-    assert len(lines) == 2 and "no such luck" in line and "slower" in line
+    with pytest.raises(native.CompileError, match="no such luck"):
+        native.load_library(folder, "answer")
     assert not list((tmp_path / "cache").rglob("*.so"))
     monkeypatch.setenv("CXX", "no-such-compiler -O2")
     with pytest.raises(OSError, match="no compiler 'no-such-compiler'"):
         native.build_library(folder, "answer")
+
+
+def test_a_library_beside_the_sources_needs_neither_compiler_nor_cache(folder, compilations, tmp_path, monkeypatch):
+    library = native.build_library(folder, "answer", beside=True)
+    assert library.parent == folder / "built" and not (tmp_path / "cache").exists()
+    monkeypatch.setattr(shutil, "which", lambda name: None)
+    assert native.load_library(folder, "answer").answer() == 42
+    os.truncate(library, 100)
+    with pytest.raises(OSError, match="no compiler"):
+        native.build_library(folder, "answer")
+    monkeypatch.undo()
+
+
+def test_where_nothing_can_be_written_beside_the_sources_the_cache_is_used(folder, tmp_path):
+    (folder / "built").write_text("no folder\n")
+    assert native.build_library(folder, "answer", beside=True).parent == tmp_path / "cache" / "splade-toolkit"
 
 
 def test_the_kernels_compile_for_each_instruction_set_of_this_machine(tmp_path, monkeypatch):
@@ -124,7 +142,21 @@ def test_the_kernels_compile_for_each_instruction_set_of_this_machine(tmp_path, 
                 assert getattr(library, function)
 
 
-def test_where_the_compiler_does_not_know_the_best_instructions_the_next_ones_are_used(tmp_path, monkeypatch, capsys):
+@pytest.fixture
+def fresh(tmp_path, monkeypatch):
+    """No kernels are loaded or built yet: their sources are copied."""
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    monkeypatch.setattr(
+        kernels, "SOURCES", shutil.copytree(kernels.SOURCES, tmp_path / "cpp", ignore=lambda *_: ["built"])
+    )
+    kernels._load.cache_clear()
+    yield
+    kernels._load.cache_clear()
+
+
+def test_where_the_compiler_does_not_know_the_best_instructions_the_next_ones_are_used(
+    fresh, tmp_path, monkeypatch, capsys
+):
     here = instruction_sets()
     if len(here) < 2:
         pytest.skip("NOT RUN: this processor has one instruction set alone")
@@ -133,12 +165,24 @@ def test_where_the_compiler_does_not_know_the_best_instructions_the_next_ones_ar
     compiler.write_text(f'#!/bin/sh\ncase "$*" in *"{flag} "*) echo error: {flag} >&2; exit 1;; esac\nexec g++ "$@"\n')
     compiler.chmod(0o755)
     monkeypatch.setenv("CXX", str(compiler))
-    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
-    native._load_once.cache_clear()
-    kernels._load.cache_clear()
-    try:
-        assert kernels.instruction_set() == here[1]
-        assert f"error: {flag}" in capsys.readouterr().out
-    finally:
-        native._load_once.cache_clear()
-        kernels._load.cache_clear()
+    assert kernels.instruction_set() == here[1]
+    first, *_ = capsys.readouterr().out.splitlines()[1:]
+    assert f"error: {flag}" in first and "older instructions" in first
+
+
+def test_without_a_compiler_one_line_says_that_torch_computes(fresh, monkeypatch, capsys):
+    monkeypatch.setenv("CXX", "no-such-compiler")
+    assert not kernels.available() and not kernels.available()
+    (line,) = capsys.readouterr().out.splitlines()
+    assert "torch" in line and "no-such-compiler" in line
+
+
+def test_the_install_says_what_it_chose_and_what_it_cannot_use(tmp_path):
+    def install(**environment):
+        command = [sys.executable, "-m", "utils.splade.kernels"]
+        environment = os.environ | {"XDG_CACHE_HOME": str(tmp_path)} | environment
+        return subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True)
+
+    assert f"kernels in C++ by {kernels.instruction_set()}" in install().stdout
+    wrong = install(SPLADE_ISA="nonsense")
+    assert wrong.returncode == 2 and len(wrong.stderr.splitlines()) == 1 and "nonsense" in wrong.stderr

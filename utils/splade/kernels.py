@@ -1,7 +1,9 @@
 """Products of tokens and packed weights in C++, by the best instructions of this processor: ctypes bindings of cpp/."""
 
+import argparse
 import ctypes
 import functools
+import threading
 from collections.abc import Iterable
 from pathlib import Path
 from typing import NamedTuple
@@ -10,13 +12,15 @@ import torch
 from torch.optim.optimizer import Optimizer, register_optimizer_step_post_hook
 from torch.utils.weak import WeakTensorKeyDictionary
 
-from utils.console import print_line
+from utils.arguments import ScriptParser
+from utils.console import print_line, run_script
 from utils.processor import INSTRUCTION_SETS, instruction_sets
-from utils.splade.native import build_library, load_library
+from utils.splade.native import CompileError, load_library
 
 PRODUCTS_PER_THREAD = 1 << 27  # products of codes for which another thread is woken: .1 ms (VNNI) to .4 ms (AVX2)
 FLOAT_COST = 8  # products of codes that take as long as one of float32
 SOURCES = Path(__file__).parent / "cpp"
+_LOADING = threading.Lock()
 
 
 class PackedWeights(NamedTuple):
@@ -53,17 +57,25 @@ def instruction_set() -> str | None:
 
 
 def library() -> ctypes.CDLL | None:
-    """Return the library for the best instruction set that it compiles for, compiled at its first use."""
-    return _load(instruction_sets())
+    """Return the library for the best instruction set that it compiles for, compiled at its first use; None, after a
+    line that says why, where there is none."""
+    with _LOADING:
+        return _load(instruction_sets())
 
 
 @functools.cache
-def _load(names: tuple[str, ...]) -> ctypes.CDLL | None:
+def _load(names: tuple[str, ...], beside: bool = False) -> ctypes.CDLL | None:
     for name in names:
-        loaded = load_library(SOURCES, name, INSTRUCTION_SETS[name].flags)
-        if loaded is not None:
-            loaded.instruction_set = name
-            return loaded
+        try:
+            loaded = load_library(SOURCES, name, INSTRUCTION_SETS[name].flags, beside)
+        except (OSError, NotImplementedError) as error:
+            if isinstance(error, CompileError) and name != names[-1]:
+                print_line(f"not compiled for {name}, so older instructions are tried: {error}")
+                continue
+            print_line(f"no C++, so torch's own operations are used, which are slower: {error}")
+            return None
+        loaded.instruction_set = name
+        return loaded
     return None
 
 
@@ -175,17 +187,12 @@ def _address(tensor: torch.Tensor | None) -> int | None:
     return None if tensor is None else tensor.data_ptr()
 
 
-def main() -> None:
-    """Compile the library beside its sources, and say which instructions were chosen."""
-    for name in instruction_sets():
-        try:
-            build_library(SOURCES, name, INSTRUCTION_SETS[name].flags, beside=True)
-            break
-        except (OSError, NotImplementedError) as error:
-            print_line(f"not compiled for {name}: {error}")
-    chosen = instruction_set()
-    print_line(f"kernels in C++ by {chosen}" if chosen else "no kernels in C++, so torch's own operations are used")
+def main(args: argparse.Namespace) -> None:
+    if loaded := _load(instruction_sets(), beside=True):
+        print_line(f"kernels in C++ by {loaded.instruction_set}")
 
 
 if __name__ == "__main__":
-    main()
+    run_script(
+        main, ScriptParser("Compile the kernels beside their sources, and say by which instructions.").parse_args()
+    )

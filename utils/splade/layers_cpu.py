@@ -31,7 +31,8 @@ def use_kernels(model: PreTrainedModel, int8: bool = False) -> None:
     """
     if int8 and (model.device.type != "cpu" or not kernels.available()):
         raise ValueError(
-            "precision 'int8' needs the CPU, one with AVX2 or NEON's dot products, and the compiler g++: use auto"
+            "precision 'int8' needs the CPU and the kernels in C++ (AVX2 or NEON's dot products, the compiler g++, and "
+            "not SPLADE_ISA=torch): use auto"
         )
     for module in model.modules():
         if getattr(module.__dict__.get("forward"), "func", None) in (_layer_forward, _linear_forward):

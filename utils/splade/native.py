@@ -1,7 +1,7 @@
 """C++ compiled once: beside its sources when the toolkit is installed, else at its first use, in the user's cache."""
 
+import contextlib
 import ctypes
-import functools
 import hashlib
 import os
 import platform
@@ -9,7 +9,6 @@ import shlex
 import shutil
 import subprocess
 import tempfile
-import threading
 from pathlib import Path
 
 import torch  # loads its OpenMP runtime first, so that the library shares its threads
@@ -21,40 +20,27 @@ from utils.files import cache_folder, is_private
 FLAGS = "-std=c++17 -O3 -ffp-contract=off -fno-math-errno -fno-trapping-math -fno-signed-zeros -fPIC -shared"
 COMPILE_SECONDS = 300  # after which a compiler is given up
 
-_LOADING = threading.Lock()
+
+class CompileError(OSError):
+    """A compiler does not take the sources or the options."""
 
 
-def load_library(sources: Path, name: str, flags: str = "") -> ctypes.CDLL | None:
-    """Load the library called `name`, built from the *.cpp and *.h in `sources` with these `flags` of the compiler;
-    compile it if the cache does not have it.
-
-    Of several threads and processes one compiles, and the others wait for it.
-
-    Returns:
-        None, after a line that says why, where it cannot be compiled with a C++ compiler (g++ or clang++, or what CXX
-        names and its options) or cannot be kept.
-    """
-    with _LOADING:
-        return _load_once(sources, name, flags)
-
-
-@functools.cache
-def _load_once(sources: Path, name: str, flags: str) -> ctypes.CDLL | None:
-    try:
-        return ctypes.CDLL(str(build_library(sources, name, flags)))
-    except (OSError, NotImplementedError) as error:
-        print_line(f"no C++ ({name}), so torch's own operations are used, which are slower: {error}")
-        return None
+def load_library(sources: Path, name: str, flags: str = "", beside: bool = False) -> ctypes.CDLL:
+    """Load the library called `name`; see `build_library`."""
+    return ctypes.CDLL(str(build_library(sources, name, flags, beside)))
 
 
 def build_library(sources: Path, name: str, flags: str = "", beside: bool = False) -> Path:
-    """Return the compiled library: the one beside the sources or in the cache that is whole and of this user or root
-    alone, else a new one, in the cache or, if `beside`, beside the sources.
+    """Return the library compiled from the *.cpp and *.h in `sources` with these `flags` by g++, or by what CXX names
+    with its options: the one beside the sources or in the cache that is whole and of this user or root alone, else a
+    new one, in the cache or, if `beside` and that can be written, beside the sources.
 
-    Its name tells sources, flags and CXX, and its own contents, so that a damaged file is known before it is loaded.
+    Its name tells sources, flags and CXX, and its own contents, so that a damaged file is known before it is loaded. Of
+    several threads and processes one compiles, and the others wait for it.
 
     Raises:
-        OSError: there is no compiler or no folder to write in, or the sources do not compile.
+        CompileError: the sources do not compile.
+        OSError: there is no compiler or no folder to write in.
         NotImplementedError: the folder is on a file system without locks.
     """
     compiler = os.environ.get("CXX") or "g++"
@@ -66,7 +52,9 @@ def build_library(sources: Path, name: str, flags: str = "", beside: bool = Fals
     if library := _find(built, stem):
         return library
     if beside:
-        built.mkdir(exist_ok=True)
+        with contextlib.suppress(OSError):
+            built.mkdir(exist_ok=True)
+        beside = os.access(built, os.W_OK)
     folder = built if beside else cache_folder()
     with FileLock(folder / f"{stem}.lock"):
         if library := _find(folder, stem):
@@ -105,10 +93,10 @@ def _compile(command: list[str]) -> None:
     try:
         done = subprocess.run(command, capture_output=True, text=True, errors="replace", timeout=COMPILE_SECONDS)
     except subprocess.TimeoutExpired:
-        raise OSError(f"{command[0]} has not ended after {COMPILE_SECONDS} seconds") from None
+        raise CompileError(f"{command[0]} has not ended after {COMPILE_SECONDS} seconds") from None
     if done.returncode:
         lines = done.stderr.splitlines() or [f"exit code {done.returncode}"]
-        raise OSError(f"{command[0]}: {next((line for line in lines if 'error' in line), lines[0])}")
+        raise CompileError(f"{command[0]}: {next((line for line in lines if 'error' in line), lines[0])}")
 
 
 def _checksum(file: Path) -> str:
