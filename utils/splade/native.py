@@ -54,7 +54,7 @@ def build_library(sources: Path, name: str, flags: str = "", beside: bool = Fals
     if beside:
         with contextlib.suppress(OSError):
             built.mkdir(exist_ok=True)
-        beside = os.access(built, os.W_OK)
+        beside = built.is_dir() and os.access(built, os.W_OK)
     folder = built if beside else cache_folder()
     with FileLock(folder / f"{stem}.lock"):
         if library := _find(folder, stem):
