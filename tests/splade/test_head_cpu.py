@@ -88,6 +88,12 @@ def test_a_non_finite_value_is_not_hidden_by_the_maximum(bad, instruction_set):
     )
 
 
+def test_a_nan_is_not_hidden_by_a_later_token(instruction_set):
+    hidden, weight = torch.tensor([[0.0, 1.0], [-1.0, 1.0]]), torch.tensor([[float("inf"), 1.0], [1.0, 1.0]])
+    weights = splade_head(hidden, [2], weight, None)  # the products of the first term are NaN and -inf
+    assert weights[0, 0].isnan() and weights[0, 1].isfinite()
+
+
 def test_changed_weights_are_packed_again(instruction_set):
     hidden, weight, bias = inputs([5], 200, 16, -4.0)
     before = splade_head(hidden, [5], weight, bias)

@@ -24,7 +24,7 @@ struct KeepWinner {
   int32_t* winner; // [PANEL]
   INLINE void operator()(int token, int part, Floats sum) const {
     Floats top = load(best + LANES * part);
-    Ints larger = ~(sum <= top); // NaN counts as larger
+    Ints larger = ~(sum <= top) & (top == top); // NaN counts as larger than any number
     store(best + LANES * part, larger ? sum : top);
     store(winner + LANES * part, larger ? splat(first + token) : load<Ints>(winner + LANES * part));
   }
