@@ -188,6 +188,48 @@ def test_where_torch_has_to_run_the_layer_is_the_models_own(exact, int8):
             assert torch.equal(layer(states, text_lengths=[12]), own(states, text_lengths=[12]))
 
 
+def random_layer(**settings):
+    """Return a model of one layer of BERT with random weights, as wide as a small real one."""
+    torch.manual_seed(0)
+    shape = {"hidden_size": 256, "num_attention_heads": 4, "intermediate_size": 1024, "num_hidden_layers": 1}
+    model = BertForMaskedLM(BertConfig(**shape | settings, vocab_size=50)).eval()
+    assert packing.enable_packing(model)
+    return model
+
+
+@both
+def test_a_layer_may_be_narrower_within_than_its_states(int8, instruction_set):
+    model = random_layer(intermediate_size=3)
+    states = torch.randn(1, 190, 256)
+    with torch.inference_mode():
+        expected = model.bert.encoder.layer[0](states, text_lengths=[190])
+        result = in_cpp(model, int8)(states, text_lengths=[190])
+    assert (result - expected).norm() < (0.04 if int8 else 2e-6) * expected.norm()
+
+
+@needs_library
+@both
+@pytest.mark.parametrize("training", [True, False])
+@pytest.mark.parametrize("activation", ["relu", "silu", "quick_gelu", "gelu_new"])
+def test_a_layer_of_another_activation_keeps_its_own_forward(activation, training, int8):
+    model = random_layer(hidden_act=activation, hidden_dropout_prob=0.0, attention_probs_dropout_prob=0.0)
+    assert "forward" not in in_cpp(model.train(training), int8).__dict__
+    assert "forward" in in_cpp(random_layer().train(training), int8).__dict__
+    assert model.training == training
+
+
+@needs_library
+@both
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float64])
+def test_a_model_that_is_converted_after_its_trace_computes_in_float32(dtype, int8):
+    encoder = SpladeEncoder.from_pretrained("splade-tiny", "cpu", precision="int8" if int8 else "float32")
+    query = "how do jet engines burn fuel"
+    before = dense([encoder.encode_query(query)], 30522)
+    encoder.model.to(dtype)
+    for vectors in (encoder.encode([query]), [encoder.encode_query(query)]):
+        assert torch.cosine_similarity(dense(vectors, 30522), before) > 0.99
+
+
 @needs_library
 @both
 @pytest.mark.parametrize("family", FAMILIES)

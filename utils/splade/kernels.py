@@ -148,15 +148,16 @@ def linear(states: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor | None
         bias: [outputs] or None.
 
     Returns:
-        [..., outputs], float32.
+        [..., outputs], of the states' dtype.
     """
     flat = states.flatten(0, -2).float().contiguous()
+    bias = None if bias is None else bias.float().contiguous()
     outputs = len(weight)
     out = torch.empty(len(flat), outputs)
     codes, scale = (pack if int8 else pack_floats)(weight)[:2]
     products = flat.numel() * outputs * (1 if int8 else FLOAT_COST)
     call("linear", flat, *flat.shape, codes, scale, bias, outputs, out, products=products)
-    return out.view(*states.shape[:-1], outputs)
+    return out.view(*states.shape[:-1], outputs).to(states.dtype)
 
 
 def call(name: str, *arguments: torch.Tensor | list | int | None, products: int | None = None) -> int | None:

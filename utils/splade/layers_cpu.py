@@ -18,7 +18,7 @@ from transformers import PreTrainedModel
 from utils.splade import kernels
 
 # Norm of a layer's error over that of the change that the layer makes; above it, the layer keeps torch's operations.
-MAX_ERROR, MAX_INT8_ERROR = 1e-4, 0.05
+MAX_ERROR, MAX_INT8_ERROR = 1e-5, 0.05
 
 
 def use_kernels(model: PreTrainedModel, int8: bool = False) -> None:
@@ -83,9 +83,11 @@ def _run_layer(
     """Compute a layer's output from states [1, tokens, size] of texts of these `lengths`, by default of one; `parts`
     are weight and bias, empty for none, of six linear layers and two normalizations."""
     pack = kernels.pack if int8 else kernels.pack_floats
-    parameters = [part for i in range(0, 12, 2) for part in (*pack(parts[i])[:2], parts[i + 1])] + parts[12:]
+    others = [part.float().contiguous() for part in (*parts[1:12:2], *parts[12:])]  # biases and normalizations
+    parameters = [part for i in range(6) for part in (*pack(parts[2 * i])[:2], others[i])] + others[6:]
     lengths = lengths or [states.shape[1]]
-    states = states.clone(memory_format=torch.contiguous_format)
+    dtype = states.dtype
+    states = states.to(torch.float32, copy=True, memory_format=torch.contiguous_format)
     kernels.call(
         "layer",
         states,
@@ -98,7 +100,7 @@ def _run_layer(
         torch.tensor(epsilon),
         products=states.shape[1] * sum(part.numel() for part in parts) * (1 if int8 else kernels.FLOAT_COST),
     )
-    return states
+    return states.to(dtype)
 
 
 # As operations of torch, so that torch.jit can trace what calls them.
@@ -126,15 +128,25 @@ def _layer_parts(module, config, int8):
         return None
     lengths = [5, 3]
     states = torch.randn(1, sum(lengths), size, generator=torch.Generator().manual_seed(0))
-    with torch.inference_mode():
-        try:
+    parts = linears, norms, heads
+    training = [part for part in module.modules() if part.training]
+    module.eval()
+    try:
+        with torch.inference_mode(), torch.autocast("cpu", enabled=False):
             expected = type(module).forward(module, states, text_lengths=lengths)
-        except Exception:  # a module that takes other arguments
-            return None
-        parts = linears, norms, heads
-        result = _layer_forward(module, int8, *parts, states, text_lengths=lengths)
+            # In float32 first: rounding to 8 bits would hide that a layer is another one, such as by its activation.
+            results = [
+                _layer_forward(module, in_int8, *parts, states, text_lengths=lengths)
+                for in_int8 in (False, True)[: 1 + int8]
+            ]
+    except Exception:  # a module that takes other arguments
+        return None
+    finally:
+        for part in training:
+            part.training = True
     kernels.forget(linear.weight for linear in linears)
     if not isinstance(expected, torch.Tensor):
         return None
-    error, change = (result - expected).norm(), (expected - states).norm()
-    return parts if error < (MAX_INT8_ERROR if int8 else MAX_ERROR) * change else None
+    change = (expected - states).norm()
+    limits = MAX_ERROR, MAX_INT8_ERROR
+    return parts if all((a - expected).norm() < most * change for a, most in zip(results, limits)) else None

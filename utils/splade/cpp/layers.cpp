@@ -236,7 +236,7 @@ void run_layer(float* states, const int64_t* offsets, int64_t texts, int64_t siz
     int64_t tokens = offsets[last] - offsets[first];
     float* group = states + offsets[first] * size;
     for (auto& values : projected) values.resize(tokens * size);
-    intermediate.resize(tokens * inner);
+    intermediate.resize(tokens * std::max(inner, size));
     float* context = intermediate.data(); // [tokens, size]: the feed-forward network does not need it yet
     input.prepare(group, tokens, size);
     context_input.prepare(context, tokens, size);
