@@ -4,6 +4,7 @@ import ctypes
 import os
 import platform
 import shutil
+import signal
 import subprocess
 import sys
 import tempfile
@@ -106,14 +107,39 @@ def test_the_compiler_may_have_options(folder, monkeypatch):
     assert native.load_library(folder, "answer").answer() == 5
 
 
+@pytest.mark.parametrize(
+    "compiler, message", [("g++ '", "CXX=g\\+\\+ '"), ("no-such-compiler -O2", "'no-such-compiler'")]
+)
+def test_a_compiler_that_cannot_be_run_is_an_error_that_names_it(compiler, message, folder, monkeypatch):
+    monkeypatch.setenv("CXX", compiler)
+    with pytest.raises(OSError, match=message):
+        native.build_library(folder, "answer")
+
+
+def test_a_blank_compiler_is_the_default_one(folder, monkeypatch):
+    monkeypatch.setenv("CXX", " ")
+    assert native.load_library(folder, "answer").answer() == 42
+
+
+def test_what_a_killed_compilation_has_left_is_removed(folder, tmp_path, monkeypatch):
+    compiler = tmp_path / "compiler"
+    compiler.write_text("#!/bin/sh\nkill -9 $PPID\n")
+    compiler.chmod(0o755)
+    monkeypatch.setenv("CXX", str(compiler))
+    code = f"import pathlib, utils.splade.native as n; n.build_library(pathlib.Path({str(folder)!r}), 'a')"
+    killed = subprocess.run([sys.executable, "-c", code], cwd=ROOT)
+    cache = tmp_path / "cache" / "splade-toolkit"
+    assert killed.returncode == -signal.SIGKILL and len([path for path in cache.iterdir() if path.is_dir()]) == 1
+    compiler.write_text('#!/bin/sh\nexec g++ "$@"\n')
+    native.build_library(folder, "a")
+    assert not [path for path in cache.iterdir() if path.is_dir()]
+
+
 def test_what_does_not_compile_is_said_in_a_line_and_leaves_no_file(folder, tmp_path, monkeypatch):
     (folder / "answer.h").write_text('#error "no such luck"\n')
     with pytest.raises(native.CompileError, match="no such luck"):
         native.load_library(folder, "answer")
     assert not list((tmp_path / "cache").rglob("*.so"))
-    monkeypatch.setenv("CXX", "no-such-compiler -O2")
-    with pytest.raises(OSError, match="no compiler 'no-such-compiler'"):
-        native.build_library(folder, "answer")
 
 
 def test_a_library_beside_the_sources_needs_neither_compiler_nor_cache(folder, compilations, tmp_path, monkeypatch):

@@ -43,8 +43,12 @@ def build_library(sources: Path, name: str, flags: str = "", beside: bool = Fals
         OSError: there is no compiler or no folder to write in.
         NotImplementedError: the folder is on a file system without locks.
     """
-    compiler = os.environ.get("CXX") or "g++"
-    options = [*shlex.split(compiler)[1:], *FLAGS.split(), *flags.split()]
+    compiler = os.environ.get("CXX", "").strip() or "g++"
+    try:
+        command, *options = shlex.split(compiler)
+    except ValueError as error:
+        raise OSError(f"CXX={compiler}: {error}") from None
+    options += [*FLAGS.split(), *flags.split()]
     key = hashlib.sha256(f"{compiler} {options} {platform.machine()} {platform.system()}".encode())
     for file in sorted([*sources.glob("*.h"), *sources.glob("*.cpp")]):
         key.update(file.read_bytes())
@@ -59,13 +63,13 @@ def build_library(sources: Path, name: str, flags: str = "", beside: bool = Fals
     with FileLock(folder / f"{stem}.lock"):
         if library := _find(folder, stem):
             return library
-        program = shutil.which(shlex.split(compiler)[0])
+        program = shutil.which(command)
         if program is None:
-            raise FileNotFoundError(
-                f"there is no compiler '{compiler.split()[0]}'; install g++, or name another in CXX"
-            )
+            raise FileNotFoundError(f"there is no compiler '{command}'; install g++, or name another in CXX")
         print_line(f"compiling C++ ({name}), once; it takes some seconds")
-        with tempfile.TemporaryDirectory(dir=folder) as unfinished:
+        for killed in folder.glob(f".{stem}-*"):
+            shutil.rmtree(killed, ignore_errors=True)
+        with tempfile.TemporaryDirectory(dir=folder, prefix=f".{stem}-") as unfinished:
             compiled = Path(unfinished, "library.so")
             _compile([program, *options, *_openmp(), "-o", str(compiled), *map(str, sorted(sources.glob("*.cpp")))])
             compiled.chmod(0o644 if beside else 0o600)
