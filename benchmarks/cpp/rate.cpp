@@ -11,7 +11,7 @@ double measure(int64_t rounds, std::integer_sequence<int, I...>) {
   Ints sum[] = {splat(I * 0)...}, weights = splat(0x01010101), token = splat(0x02020202);
   auto started = std::chrono::steady_clock::now();
   for (int64_t i = 0; i < rounds; i++) {
-#if defined(__AVX2__) && !defined(__AVX512VNNI__) && !defined(__AVXVNNI__)
+#if defined(SUMS_IN_16_BITS)
     Shorts pairs[sizeof...(I)];
     (set_pairs(pairs[I], weights, token), ...);
 #pragma GCC unroll 3

@@ -77,6 +77,17 @@ def test_bfloat16_inputs_are_computed_in_float32():
     torch.testing.assert_close(weights.double(), expected, rtol=1e-4, atol=1e-4)
 
 
+@pytest.mark.parametrize("rounded", ["token", "term"])
+def test_the_bound_has_the_rounding_of_both(rounded, instruction_set):
+    """One is all codes, the other has one large number, beside which all of its others are rounded to 0."""
+    whole, lost = torch.ones(64), torch.full((64,), 0.3)
+    whole[0], lost[0] = 0, 127
+    token, term = (lost, whole) if rounded == "token" else (whole, lost)
+    (terms, weights), *_ = active_terms(token[None], [1], term[None], torch.tensor([-10.0]))
+    assert terms.tolist() == [0]
+    torch.testing.assert_close(torch.from_numpy(weights), torch.tensor([9.9]).log())
+
+
 @pytest.mark.parametrize("bad", [float("nan"), float("inf")])
 def test_a_non_finite_value_is_not_hidden_by_the_maximum(bad, instruction_set):
     hidden, weight, bias = inputs([3, 4], 100, 8, 0.0)

@@ -97,6 +97,9 @@ def test_no_folder_that_others_can_write_to_is_used(folder, tmp_path, monkeypatc
     (tmp_path / f"splade-toolkit-{os.getuid()}").chmod(0o777)
     monkeypatch.setenv("XDG_CACHE_HOME", "")
     monkeypatch.setenv("HOME", "/dev/null")
+    assert native.build_library(folder, "answer").parent == folder / "built"
+    shutil.rmtree(folder / "built")
+    (folder / "built").write_text("no folder\n")
     with pytest.raises(PermissionError, match="name one in XDG_CACHE_HOME"):
         native.load_library(folder, "answer")
 

@@ -33,7 +33,7 @@ def load_library(sources: Path, name: str, flags: str = "", beside: bool = False
 def build_library(sources: Path, name: str, flags: str = "", beside: bool = False) -> Path:
     """Return the library compiled from the *.cpp and *.h in `sources` with these `flags` by g++, or by what CXX names
     with its options: the one beside the sources or in the cache that is whole and of this user or root alone, else a
-    new one, in the cache or, if `beside` and that can be written, beside the sources.
+    new one, in the cache or, if `beside` and that can be written, or for want of a cache, beside the sources.
 
     Its name tells sources, flags and CXX, and its own contents, so that a damaged file is known before it is loaded. Of
     several threads and processes one compiles, and the others wait for it.
@@ -59,7 +59,13 @@ def build_library(sources: Path, name: str, flags: str = "", beside: bool = Fals
         with contextlib.suppress(OSError):
             built.mkdir(exist_ok=True)
         beside = built.is_dir() and os.access(built, os.W_OK)
-    folder = built if beside else cache_folder()
+    try:
+        folder = built if beside else cache_folder()
+    except PermissionError:
+        if not os.access(sources, os.W_OK) or (built.exists() and not built.is_dir()):
+            raise
+        built.mkdir(exist_ok=True)
+        folder = built
     with FileLock(folder / f"{stem}.lock"):
         if library := _find(folder, stem):
             return library
@@ -81,7 +87,7 @@ def build_library(sources: Path, name: str, flags: str = "", beside: bool = Fals
 
 def _find(folder: Path, stem: str) -> Path | None:
     """Return the library in `folder` whose name begins with `stem`, if it is whole and private."""
-    found = (library for library in folder.glob(f"{stem}-*.so") if is_private(library))
+    found = (library for library in folder.glob(f"{stem}-*.so") if library.is_file() and is_private(library))
     return next((library for library in found if library.name == f"{stem}-{_checksum(library)}.so"), None)
 
 

@@ -56,7 +56,7 @@ struct Projection {
 };
 
 // Quantize the tokens of a text with one step for all, so that their products compare as integers. start[token]
-// compensates for the 128 that is added to every weight code to make it unsigned.
+// compensates for the OFFSET of the weights' codes.
 void quantize_text(const float* hidden, int64_t size, int64_t stride, Text& text, int8_t* tokens, int32_t* start) {
   text.finite = true;
   text.scale = text.error = text.norm = 0;

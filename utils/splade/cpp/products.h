@@ -35,7 +35,7 @@ KERNEL void multiply(const int8_t* tokens, int64_t row, const int32_t* start, co
   auto weights = [&](int64_t d, int part) { return load<Ints>(panel + d * PANEL + part * REGISTER_BYTES); };
   auto token = [&](int64_t d, int i) { return broadcast(tokens + i * row + d); };
   for (int64_t d = 0; d < size; d += CODE_UNIT) {
-#if defined(__AVX2__) && !defined(__AVX512VNNI__) && !defined(__AVXVNNI__)
+#if defined(SUMS_IN_16_BITS)
     Shorts pairs[sizeof...(I)];
     (set_pairs(pairs[I], weights(d, I % PARTS), token(d, I / PARTS)), ...);
 #pragma GCC unroll 3

@@ -130,6 +130,7 @@ INLINE Ints nearest(Floats values) {
 #if defined(__AVX512VNNI__) || defined(__AVXVNNI__)
 constexpr int32_t LARGEST_CODE = 127, OFFSET = 128, CODE_UNIT = 4, LANE_LIMIT = 0;
 #elif defined(__AVX2__)
+#define SUMS_IN_16_BITS
 constexpr int32_t LARGEST_CODE = 63, OFFSET = 64, CODE_UNIT = 16, LANE_LIMIT = 32767 / (LARGEST_CODE + OFFSET);
 #else
 constexpr int32_t LARGEST_CODE = 127, OFFSET = 0, CODE_UNIT = 4, LANE_LIMIT = 0;
@@ -141,7 +142,7 @@ INLINE Ints broadcast(const int8_t* four) {
   return splat(codes);
 }
 
-#if defined(__AVX2__) && !defined(__AVX512VNNI__) && !defined(__AVXVNNI__)
+#if defined(SUMS_IN_16_BITS)
 typedef int16_t Shorts __attribute__((vector_size(REGISTER_BYTES)));
 
 // Multiply a token's four codes with four codes of a row of weights, and sum up two by two. Volatile, because GCC would
