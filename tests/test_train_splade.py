@@ -498,6 +498,10 @@ def test_the_gradient_with_less_memory_is_that_of_one_pass(data, options):
         )
 
 
+def total_norm(tensors):
+    return torch.stack([tensor.norm() for tensor in tensors.values()]).norm()
+
+
 def test_a_batch_that_does_not_fit_the_memory_goes_in_parts(data):
     """The memory is played: more than 7 texts at a time are refused."""
     forward, sizes = SpladeEncoder.forward, []
@@ -516,8 +520,11 @@ def test_a_batch_that_does_not_fit_the_memory_goes_in_parts(data):
     assert sizes[:4] == [48, 24, 12, 6] and set(sizes[3:]) == {6}
     whole, parts = (load_file(data / name / "model.safetensors") for name in ("model", "little"))
     before = load_file(os.path.join(resolve_model("splade-tiny"), "model.safetensors"))
-    for name in whole:  # Adam makes much of the rounding of single gradients near 0
-        assert (parts[name] - whole[name]).norm() <= 0.02 * (whole[name] - before[name]).norm()
+    # Over all weights: Adam makes steps of the rounding where a gradient is 0, as that of a key's bias.
+    moved, apart = (
+        {name: own[name] - other[name] for name in whole} for own, other in ((whole, before), (parts, whole))
+    )
+    assert total_norm(apart) < 0.01 * total_norm(moved)
 
 
 def test_adapters_alone_are_trained_and_the_saved_model_is_a_plain_one(data):
