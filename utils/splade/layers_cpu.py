@@ -23,8 +23,8 @@ MAX_ERROR, MAX_INT8_ERROR = 1e-5, 0.05
 
 def use_kernels(model: PreTrainedModel, int8: bool = False) -> None:
     """Make `model` run in C++ wherever gradients and autocast are off, on the CPU, in float32 or in 8 bits; its weights
-    may change, but once modules of it have been replaced, it is to be called again. Where the kernels are not
-    available, float32 stays as it is.
+    may change, but once modules of it have been replaced, it is to be called again. On another device, and
+    where the kernels are not available, float32 stays as it is.
 
     Raises:
         ValueError: 8 bits, and the model is not on a CPU, or the kernels are not available on this machine.
@@ -37,7 +37,7 @@ def use_kernels(model: PreTrainedModel, int8: bool = False) -> None:
     for module in model.modules():
         if getattr(module.__dict__.get("forward"), "func", None) in (_layer_forward, _linear_forward):
             del module.forward
-    if not kernels.available():
+    if model.device.type != "cpu" or not kernels.available():
         return
     for module in list(model.modules()):
         parts = _layer_parts(module, model.config, int8)
