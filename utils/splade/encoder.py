@@ -126,7 +126,8 @@ class SpladeEncoder(Encoder, torch.nn.Module):
         )
         encoder.describe(str(name), config)
         encoder._optimized_from = config.fingerprint
-        encoder.to(device)
+        if device != encoder.device:
+            encoder.to(device)
         own_codes = config.weights == "int8" and precision == "auto" and device.type == "cpu" and kernels.available()
         if precision == "int8" or own_codes:
             encoder._in_int8 = True
