@@ -183,7 +183,7 @@ def gather_step(weights: torch.Tensor, batch: dict[str, Any]) -> LossInputs:
         batch: as `collate` made it.
     """
     count, extra = len(batch["queries"]["indices"]), len(batch["siblings"]["indices"])
-    rows = weights[batch["places"]].tensor_split([count, count + extra, 2 * count + extra])
+    rows = weights.index_select(0, batch["places"]).tensor_split([count, count + extra, 2 * count + extra])
     queries, siblings, positives, negatives = rows
     keys, negative_keys = batch["keys"].tensor_split([count])
     document_indices, negative_indices = batch["document_indices"].tensor_split([count])
