@@ -15,6 +15,9 @@ from transformers import AttentionInterface, PreTrainedModel
 from transformers.integrations.sdpa_attention import sdpa_attention_forward
 from transformers.masking_utils import AttentionMaskInterface, sdpa_mask
 
+from utils.splade import kernels
+from utils.splade.attention_cpu import NativeAttention
+
 try:
     from torch.nn.attention.varlen import varlen_attn
 except ImportError:  # torch before 2.10; `packs` finds that it is missing
@@ -124,6 +127,10 @@ def _attend(
     # float32 is as fast on a CPU without AMX; in bfloat16 every text length would leave a compiled kernel in memory.
     dtype, wide = query.dtype, torch.promote_types(query.dtype, torch.float32)
     query, key, value = query.to(wide), key.to(wide), value.to(wide)
+    if wide == torch.float32 and query.device.type == "cpu" and not dropout and kernels.available():
+        parts = (part[0].transpose(0, 1) for part in (query, key, value))
+        scale = query.shape[-1] ** -0.5 if scaling is None else scaling
+        return NativeAttention.apply(*parts, text_lengths, scale)[None].to(dtype), None
     runs = [(length, len(list(run))) for length, run in groupby(text_lengths) if length]
     sizes = [length * count for length, count in runs]
     # Split at once: the gradient of each slice for itself would be a zeroed copy of all tokens' gradients.

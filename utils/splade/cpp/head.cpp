@@ -89,7 +89,7 @@ void screen_panel(const Projection& p, const Text& text, const int8_t* tokens, c
                   std::vector<int32_t>& candidates) {
   alignas(64) int32_t best[PANEL];
   std::fill(best, best + PANEL, INT32_MIN);
-  multiply_all(tokens, p.stride, start, text.begin, text.end, p.packed + panel * p.stride * PANEL, p.stride,
+  multiply_all(CodeTokens{tokens, p.stride, start}, text.begin, text.end, p.packed + panel * p.stride * PANEL, p.stride,
                [&](int64_t) { return KeepMaximum{best}; });
   constexpr float ROUNDING = 1.0001f; // covers the rounding of the float32 sums in the bound
   int64_t first = panel * PANEL, count = std::min(PANEL, p.vocabulary - first);
@@ -119,7 +119,7 @@ void append_active(const Projection& p, const Text& text, const float* hidden, c
     alignas(64) float best[PANEL];
     alignas(64) int32_t winner[PANEL] = {};
     std::fill(best, best + PANEL, -INFINITY);
-    multiply_all(hidden, p.size, nullptr, text.begin, text.end, gathered.data(), p.size,
+    multiply_all(FloatTokens{hidden, p.size}, text.begin, text.end, gathered.data(), p.size,
                  [&](int64_t token) { return KeepWinner{int32_t(token - text.begin), best, winner}; });
     for (int64_t j = 0; j < count; j++) {
       float logit = best[j] + (p.bias ? p.bias[terms[j]] : 0);

@@ -1,10 +1,9 @@
 // Linear layers and whole layers of a transformer, in float32 and in 8 bits; described in layers_cpu.py.
 
-#include "products.h"
+#include "attention.h"
 
 namespace {
 
-constexpr int64_t BLOCK = 16 * ROWS;  // tokens that share a panel while it is in cache
 constexpr int64_t GROUP_TOKENS = 192; // most tokens in a pass through a layer, but for a longer text; keeps it in cache
 
 // Weights of a linear layer; without `scale` in float32, else in 8 bits.
@@ -22,27 +21,23 @@ struct Norm {
 
 // The input of products, rows [count, size] in float32.
 struct FloatRows {
-  typedef float Weight;
   const float* rows;
   int64_t stride;
-  const int32_t* starts() const { return nullptr; }
   const float* steps() const { return nullptr; }
-  const float* tokens() const { return rows; }
+  FloatTokens tokens() const { return {rows, stride}; }
   void prepare(const float* from, int64_t, int64_t size) { rows = from, stride = size; }
   void put(int64_t) {}
 };
 
 // The same in 8 bits, each row with a quantization step of its own.
 struct CodeRows {
-  typedef uint8_t Weight;
   const float* rows;
   int64_t size, stride;
   std::vector<int8_t> codes;  // [count, stride]
   std::vector<int32_t> start; // [count]: compensates for the OFFSET of the weights' codes
   std::vector<float> step;    // [count]: NaN for a row with a non-finite value
-  const int32_t* starts() const { return start.data(); }
   const float* steps() const { return step.data(); }
-  const int8_t* tokens() const { return codes.data(); }
+  CodeTokens tokens() const { return {codes.data(), stride, start.data()}; }
 
   // Make room for `count` rows; `put` then quantizes each.
   void prepare(const float* from, int64_t count, int64_t size_) {
@@ -67,17 +62,6 @@ struct CodeRows {
     step[i] = any(broken) ? NAN : scale;
   }
 };
-
-INLINE Floats exponential(Floats x) {
-  x = x < splat(-87.0f) ? splat(-87.0f) : x > splat(88.0f) ? splat(88.0f) : x; // keeps NaN
-  Ints power = nearest(x * splat(1.44269504f));
-  Floats rest = multiply_add(to_floats(power), splat(-0.693145752f), x); // ln 2 in two parts, for precision
-  rest = multiply_add(to_floats(power), splat(-1.42860677e-6f), rest);
-  Floats sum = splat(1.0f / 720); // Taylor series; |rest| is at most ln 2 / 2
-  for (float coefficient : {1.0f / 120, 1.0f / 24, 1.0f / 6, 0.5f, 1.0f, 1.0f})
-    sum = multiply_add(sum, rest, splat(coefficient));
-  return sum * (Floats)((power + 127) << 23);
-}
 
 // GELU, x Phi(x) with the standard normal distribution function Phi (Hendrycks and Gimpel, arXiv 1606.08415); Phi by
 // formula 7.1.26 of Abramowitz and Stegun, Handbook of Mathematical Functions, within 1e-7.
@@ -112,74 +96,16 @@ struct Finish {
   }
 };
 
-// Finish function that stores the sums times a factor of the token, for the first `count` outputs of a panel.
-struct Scale {
-  const float* factor;
-  float* out;
-  int64_t row, count;
-  INLINE void operator()(int token, int part, Floats sum) const {
-    store_some(out + token * row + LANES * part, sum * splat(factor[token]), count - LANES * part);
-  }
-};
-
 // Multiply rows [begin, end) of `in` with one panel of `m`, into out [rows, m.outputs].
 template <Epilogue epilogue, class Rows>
 void multiply_panel(const Rows& in, int64_t begin, int64_t end, const Matrix& m, int64_t panel, float* out) {
   int64_t first = panel * PANEL;
-  auto weights = static_cast<const typename Rows::Weight*>(m.packed) + first * in.stride;
-  multiply_all(in.tokens(), in.stride, in.starts(), begin, end, weights, in.stride, [&](int64_t token) {
+  auto tokens = in.tokens();
+  auto weights = static_cast<const typename decltype(tokens)::Weight*>(m.packed) + first * in.stride;
+  multiply_all(tokens, begin, end, weights, in.stride, [&](int64_t token) {
     return Finish<epilogue>{in.steps() + token, m.scale + first, m.bias ? m.bias + first : nullptr,
                             out + token * m.outputs + first, m.outputs, m.outputs - first};
   });
-}
-
-// Buffers for the attention of one head over one text.
-struct Scratch {
-  std::vector<float> keys, values, scores, factor;
-};
-
-// Turn a row of `length` attention scores, with room for `columns`, into softmax weights but for a factor.
-float softmax_row(float* scores, int64_t length, int64_t columns) {
-  std::fill(scores + length, scores + columns, -INFINITY);
-  Floats largest = splat(-INFINITY), sum{};
-  for (int64_t j = 0; j < length; j += LANES) largest = larger(load(scores + j), largest);
-  Floats top = splat(largest_lane(largest));
-  for (int64_t j = 0; j < length; j += LANES) {
-    Floats weight = exponential(load(scores + j) - top);
-    store(scores + j, weight);
-    sum += weight;
-  }
-  return 1 / sum_lanes(sum);
-}
-
-// Attention of one head within one text: query, key, value and out are [length, size] with `row` floats, `out_row` for
-// out, from one token to the next.
-void attend(const float* query, const float* key, const float* value, int64_t row, int64_t length, int64_t size,
-            float* out, int64_t out_row, Scratch& s) {
-  int64_t panels = count_panels(length), columns = panels * PANEL;
-  s.keys.resize(columns * size);
-  for (int64_t j = 0; j < length; j++)
-    for (int64_t d = 0; d < size; d++) s.keys[(j / PANEL * size + d) * PANEL + j % PANEL] = key[j * row + d];
-  s.values.resize(count_panels(size) * length * PANEL);
-  for (int64_t d = 0; d < size; d += PANEL)
-    for (int64_t j = 0; j < length; j++)
-      std::memcpy(s.values.data() + d * length + j * PANEL, value + j * row + d,
-                  std::min(PANEL, size - d) * sizeof(float));
-  for (int64_t begin = 0; begin < length; begin += BLOCK) {
-    int64_t rows = std::min(BLOCK, length - begin);
-    s.scores.resize(rows * columns);
-    s.factor.assign(rows, 1 / std::sqrt(float(size)));
-    for (int64_t panel = 0; panel < panels; panel++)
-      multiply_all(query + begin * row, row, nullptr, 0, rows, s.keys.data() + panel * size * PANEL, size,
-                   [&](int64_t i) {
-        return Scale{s.factor.data() + i, s.scores.data() + i * columns + panel * PANEL, columns, PANEL};
-      });
-    for (int64_t i = 0; i < rows; i++) s.factor[i] = softmax_row(s.scores.data() + i * columns, length, columns);
-    for (int64_t d = 0; d < size; d += PANEL)
-      multiply_all(s.scores.data(), columns, nullptr, 0, rows, s.values.data() + d * length, length, [&](int64_t i) {
-        return Scale{s.factor.data() + i, out + (begin + i) * out_row + d, out_row, size - d};
-      });
-  }
 }
 
 // states = LayerNorm(states + change)
@@ -254,8 +180,9 @@ void run_layer(float* states, const int64_t* offsets, int64_t texts, int64_t siz
       for (int64_t text = first; text < last; text++)
         for (int64_t head = 0; head < heads; head++) {
           int64_t at = (offsets[text] - offsets[first]) * size + head * head_size;
-          attend(projected[0].data() + at, projected[1].data() + at, projected[2].data() + at, size,
-                 offsets[text + 1] - offsets[text], head_size, context + at, size, scratch);
+          attend(Head{projected[0].data() + at, projected[1].data() + at, projected[2].data() + at, size,
+                      offsets[text + 1] - offsets[text], head_size, 1 / std::sqrt(float(head_size))},
+                 context + at, nullptr, scratch);
         }
 #pragma omp for
       for (int64_t i = 0; i < tokens; i++) context_input.put(i);

@@ -1,4 +1,4 @@
-// Products of tokens and packed weights, shared by the SPLADE head (head.cpp) and the transformer layers (layers.cpp).
+// Products of tokens and packed weights, shared by the SPLADE head, the transformer layers and attention.
 //
 // Layouts. The rows of a weight matrix (terms in the head, outputs in a linear layer) are packed in panels, a few
 // registers wide: in float32 [panel][dimension][row], in 8 bits [panel][dimension / 4][row][4], as dot products of four
@@ -23,17 +23,35 @@ constexpr int CODE_ROWS = LANE_LIMIT ? ROWS / 2 : ROWS; // with sums in 16 bits 
 int64_t round_up(int64_t n, int64_t unit) { return (n + unit - 1) / unit * unit; }
 int64_t count_panels(int64_t rows) { return round_up(rows, PANEL) / PANEL; }
 
-// Multiply M tokens with a panel and call finish(token, part, sums) for each token and each register of the panel's
-// rows. `row` is the distance from one token to the next, `size` the number of dimensions, for codes padded to
-// CODE_UNIT. The unrolled I = 0 .. M * PARTS - 1 keep all sums in registers.
+// Rows of float32, of which element (i, d) is at[i * row + d * step].
+struct FloatTokens {
+  typedef float Weight;
+  static constexpr int MOST = ROWS; // rows that `multiply` takes at a time
+  const float* at;
+  int64_t row, step = 1;
+  FloatTokens from(int64_t i) const { return {at + i * row, row, step}; }
+};
 
-// Codes: a token's sums begin at start[token], which compensates for the weights' OFFSET.
+// Rows of codes, of which element (i, d) is at[i * row + d]; a row's sums begin at start[i], which compensates for the
+// weights' OFFSET.
+struct CodeTokens {
+  typedef uint8_t Weight;
+  static constexpr int MOST = CODE_ROWS;
+  const int8_t* at;
+  int64_t row;
+  const int32_t* start;
+  CodeTokens from(int64_t i) const { return {at + i * row, row, start + i}; }
+};
+
+// Multiply M tokens with a panel and call finish(token, part, sums) for each token and each register of the panel's
+// rows. `size` is the number of dimensions, for codes padded to CODE_UNIT. The unrolled I = 0 .. M * PARTS - 1 keep all
+// sums in registers.
 template <int M, class Finish, int... I>
-KERNEL void multiply(const int8_t* tokens, int64_t row, const int32_t* start, const uint8_t* panel, int64_t size,
+KERNEL void multiply(const int8_t* at, int64_t row, const int32_t* start, const uint8_t* panel, int64_t size,
                      Finish finish, std::integer_sequence<int, I...>) {
   Ints sum[] = {splat(start[I / PARTS])...};
   auto weights = [&](int64_t d, int part) { return load<Ints>(panel + d * PANEL + part * REGISTER_BYTES); };
-  auto token = [&](int64_t d, int i) { return broadcast(tokens + i * row + d); };
+  auto token = [&](int64_t d, int i) { return broadcast(at + i * row + d); };
   for (int64_t d = 0; d < size; d += CODE_UNIT) {
 #if defined(SUMS_IN_16_BITS)
     Shorts pairs[sizeof...(I)];
@@ -49,38 +67,36 @@ KERNEL void multiply(const int8_t* tokens, int64_t row, const int32_t* start, co
   (finish(I / PARTS, I % PARTS, sum[I]), ...);
 }
 
-// Float32; `start` is not used.
 template <int M, class Finish, int... I>
-KERNEL void multiply(const float* tokens, int64_t row, const int32_t*, const float* panel, int64_t size, Finish finish,
+KERNEL void multiply(const float* at, int64_t row, int64_t step, const float* panel, int64_t size, Finish finish,
                      std::integer_sequence<int, I...>) {
   Floats sum[] = {splat(I * 0.0f)...};
-  for (int64_t d = 0; d < size; d++)
-    ((sum[I] = multiply_add(load(panel + d * PANEL + I % PARTS * LANES), splat(tokens[I / PARTS * row + d]), sum[I])),
-     ...);
+  for (int64_t d = 0; d < size; d++, at += step)
+    ((sum[I] = multiply_add(load(panel + d * PANEL + I % PARTS * LANES), splat(at[I / PARTS * row]), sum[I])), ...);
   (finish(I / PARTS, I % PARTS, sum[I]), ...);
 }
 
-// Multiply `count` tokens, at most M.
-template <int M, class Token, class Weight, class Finish>
-INLINE void multiply_last(const Token* tokens, int64_t row, const int32_t* start, int64_t count, const Weight* panel,
-                          int64_t size, Finish finish) {
+// Multiply the first `count` tokens, at most M.
+template <int M, class Tokens, class Finish>
+INLINE void multiply_last(Tokens tokens, int64_t count, const typename Tokens::Weight* panel, int64_t size,
+                          Finish finish) {
   if constexpr (M > 0) {
+    auto [at, row, step_or_start] = tokens; // a structure would be passed in memory, which takes longer
     if (count == M)
-      multiply<M>(tokens, row, start, panel, size, finish, std::make_integer_sequence<int, PARTS * M>());
+      multiply<M>(at, row, step_or_start, panel, size, finish, std::make_integer_sequence<int, PARTS * M>());
     else
-      multiply_last<M - 1>(tokens, row, start, count, panel, size, finish);
+      multiply_last<M - 1>(tokens, count, panel, size, finish);
   }
 }
 
 // Multiply the tokens [token, end) with a panel, as many at a time as fit into the registers; finish(token) returns the
 // function that `multiply` calls, for a block of tokens that begins at `token`.
-template <class Token, class Weight, class Finish>
-void multiply_all(const Token* tokens, int64_t row, const int32_t* start, int64_t token, int64_t end,
-                  const Weight* panel, int64_t size, Finish finish) {
-  constexpr int M = sizeof(Token) == 1 ? CODE_ROWS : ROWS;
-  for (; token < end; token += M)
-    multiply_last<M>(tokens + token * row, row, start + token, std::min<int64_t>(M, end - token), panel, size,
-                     finish(token));
+template <class Tokens, class Finish>
+void multiply_all(Tokens tokens, int64_t token, int64_t end, const typename Tokens::Weight* panel, int64_t size,
+                  Finish finish) {
+  for (; token < end; token += Tokens::MOST)
+    multiply_last<Tokens::MOST>(tokens.from(token), std::min<int64_t>(Tokens::MOST, end - token), panel, size,
+                                finish(token));
 }
 
 // Largest absolute value.

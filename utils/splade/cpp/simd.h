@@ -122,6 +122,17 @@ INLINE Ints nearest(Floats values) {
 #endif
 }
 
+INLINE Floats exponential(Floats x) {
+  x = x < splat(-87.0f) ? splat(-87.0f) : x > splat(88.0f) ? splat(88.0f) : x; // keeps NaN
+  Ints power = nearest(x * splat(1.44269504f));
+  Floats rest = multiply_add(to_floats(power), splat(-0.693145752f), x); // ln 2 in two parts, for precision
+  rest = multiply_add(to_floats(power), splat(-1.42860677e-6f), rest);
+  Floats sum = splat(1.0f / 720); // Taylor series; |rest| is at most ln 2 / 2
+  for (float coefficient : {1.0f / 120, 1.0f / 24, 1.0f / 6, 0.5f, 1.0f, 1.0f})
+    sum = multiply_add(sum, rest, splat(coefficient));
+  return sum * (Floats)((power + 127) << 23);
+}
+
 // Dot products of codes. Those of weights are from -LARGEST_CODE to LARGEST_CODE, stored with OFFSET added; those of
 // tokens from -127 to 127. Codes are padded to a multiple of CODE_UNIT dimensions.
 //

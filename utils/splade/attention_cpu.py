@@ -1,0 +1,55 @@
+"""Attention within each text on the CPU in C++ (cpp/attention.cpp), in float32, with its gradient.
+
+One head over one text is a task of one thread, whose scores stay in cache. The forward pass keeps the logarithms of the
+softmax's sums, from which the backward pass computes the weights again, as in FlashAttention (Dao et al., arXiv
+2205.14135): no [tokens, tokens] matrix is ever kept.
+"""
+
+from itertools import accumulate
+
+import torch
+
+from utils.splade import kernels
+
+
+class NativeAttention(torch.autograd.Function):
+    """(query, key, value [tokens, heads, size] float32, lengths of the texts, factor of the scores) -> the same shape.
+
+    Its gradient has no gradient.
+    """
+
+    @staticmethod
+    def forward(ctx, query, key, value, lengths, scale):
+        ctx.lengths, ctx.scale = lengths, scale
+        query, key, value = query.contiguous(), key.contiguous(), value.contiguous()
+        tokens, heads, _ = query.shape
+        out, log_sums = torch.empty_like(query), torch.empty(heads, tokens)
+        _call("attention", query, key, value, lengths, scale, out, log_sums)
+        ctx.save_for_backward(query, key, value, out, log_sums)
+        return out
+
+    @staticmethod
+    @torch.autograd.function.once_differentiable
+    def backward(ctx, grad):
+        query, key, value, out, log_sums = ctx.saved_tensors
+        grads = [torch.empty_like(part) for part in (query, key, value)]
+        _call("attention_backward", query, key, value, ctx.lengths, ctx.scale, out, log_sums, grad.contiguous(), *grads)
+        return *grads, None, None
+
+
+def _call(name, query, key, value, lengths, scale, *others):
+    _, heads, size = query.shape
+    products = 2 * heads * size * sum(length * length for length in lengths)
+    kernels.call(
+        name,
+        query,
+        key,
+        value,
+        torch.tensor([0, *accumulate(lengths)]),
+        len(lengths),
+        heads,
+        size,
+        torch.tensor([scale]),
+        *others,
+        products=products * kernels.FLOAT_COST,
+    )

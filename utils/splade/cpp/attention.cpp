@@ -1,0 +1,131 @@
+// Attention within each text and its gradient, in float32; described in attention_cpu.py.
+
+#include "attention.h"
+
+namespace {
+
+// Buffers of the gradient, kept from one call to the next.
+struct GradientScratch {
+  std::vector<float> keys, values, key_columns, query_columns, grad_columns, weights, slopes, dots;
+};
+
+// Finish function of scores: the softmax's weights, from the logarithms of the rows' sums.
+struct Weigh {
+  const float* log_sums;
+  float scale;
+  float* out;
+  int64_t row;
+  INLINE void operator()(int token, int part, Floats sum) const {
+    store(out + token * row + LANES * part, exponential(sum * splat(scale) - splat(log_sums[token])));
+  }
+};
+
+// Finish function of the gradient of the softmax's weights: that of the scores, d s = w (d w - sum of w d w), where the
+// sum is the dot product of the row's result and the result's gradient, times the scores' factor.
+struct Slope {
+  const float *weights, *dots;
+  float scale;
+  float* out;
+  int64_t row;
+  INLINE void operator()(int token, int part, Floats sum) const {
+    int64_t at = token * row + LANES * part;
+    store(out + at, load(weights + at) * (sum - splat(dots[token])) * splat(scale));
+  }
+};
+
+// Finish function that adds to, or stores if `first`, the first `count` columns of a panel.
+struct Add {
+  bool first;
+  float* out;
+  int64_t row, count;
+  INLINE void operator()(int token, int part, Floats sum) const {
+    float* at = out + token * row + LANES * part;
+    int64_t own = count - LANES * part;
+    store_some(at, first ? sum : sum + load_some(at, own), own);
+  }
+};
+
+// Gradients of one head within one text, laid out as query, key and value are, from `out` and log_sums of `attend` and
+// the gradient of `out`.
+void attend_backward(const Head& head, const float* out, const float* log_sums, const float* grad, float* grad_query,
+                     float* grad_key, float* grad_value, GradientScratch& s) {
+  int64_t row = head.row, length = head.length, size = head.size, columns = round_up(length, PANEL);
+  pack_rows(head.key, row, length, size, s.keys);
+  pack_rows(head.value, row, length, size, s.values);
+  pack_columns(head.key, row, length, size, s.key_columns);
+  for (int64_t begin = 0; begin < length; begin += BLOCK) {
+    int64_t rows = std::min(BLOCK, length - begin);
+    const float *query = head.query + begin * row, *own_grad = grad + begin * row, *own_out = out + begin * row;
+    s.weights.resize(rows * columns);
+    s.slopes.resize(rows * columns);
+    s.dots.resize(rows);
+    for (int64_t i = 0; i < rows; i++) {
+      Floats sum{};
+      for (int64_t d = 0; d < size; d += LANES)
+        sum = multiply_add(load_some(own_out + i * row + d, size - d), load_some(own_grad + i * row + d, size - d), sum);
+      s.dots[i] = sum_lanes(sum);
+    }
+    for (int64_t first = 0; first < length; first += PANEL) {
+      auto at = [&](std::vector<float>& values, int64_t i) { return values.data() + i * columns + first; };
+      multiply_all(FloatTokens{query, row}, 0, rows, s.keys.data() + first * size, size, [&](int64_t i) {
+        return Weigh{log_sums + begin + i, head.scale, at(s.weights, i), columns};
+      });
+      multiply_all(FloatTokens{own_grad, row}, 0, rows, s.values.data() + first * size, size, [&](int64_t i) {
+        return Slope{at(s.weights, i), s.dots.data() + i, head.scale, at(s.slopes, i), columns};
+      });
+    }
+    pack_columns(query, row, rows, size, s.query_columns);
+    pack_columns(own_grad, row, rows, size, s.grad_columns);
+    for (int64_t d = 0; d < size; d += PANEL) {
+      // Rows of queries times columns of keys, then rows of keys, which are columns of the block, times those of queries.
+      multiply_all(FloatTokens{s.slopes.data(), columns}, 0, rows, s.key_columns.data() + d * length, length,
+                   [&](int64_t i) { return Add{true, grad_query + (begin + i) * row + d, row, size - d}; });
+      multiply_all(FloatTokens{s.slopes.data(), 1, columns}, 0, length, s.query_columns.data() + d * rows, rows,
+                   [&](int64_t j) { return Add{begin == 0, grad_key + j * row + d, row, size - d}; });
+      multiply_all(FloatTokens{s.weights.data(), 1, columns}, 0, length, s.grad_columns.data() + d * rows, rows,
+                   [&](int64_t j) { return Add{begin == 0, grad_value + j * row + d, row, size - d}; });
+    }
+  }
+}
+
+} // namespace
+
+extern "C" {
+
+// Attention within texts, split by offsets [texts + 1]: query, key, value and out are [tokens, heads, size]; log_sums
+// [heads, tokens] receives the logarithm of each softmax's sum; scale [1]: factor of the scores.
+void attention(const float* query, const float* key, const float* value, const int64_t* offsets, int64_t texts,
+               int64_t heads, int64_t size, const float* scale, float* out, float* log_sums, int threads) {
+  int64_t row = heads * size;
+#pragma omp parallel num_threads(threads)
+  {
+    Scratch scratch;
+#pragma omp for collapse(2) schedule(dynamic)
+    for (int64_t i = 0; i < texts; i++)
+      for (int64_t head = 0; head < heads; head++) {
+        int64_t first = offsets[i], at = first * row + head * size;
+        attend(Head{query + at, key + at, value + at, row, offsets[i + 1] - first, size, *scale}, out + at,
+               log_sums + head * offsets[texts] + first, scratch);
+      }
+  }
+}
+
+// The gradients of query, key and value from grad, that of out.
+void attention_backward(const float* query, const float* key, const float* value, const int64_t* offsets, int64_t texts,
+                        int64_t heads, int64_t size, const float* scale, const float* out, const float* log_sums,
+                        const float* grad, float* grad_query, float* grad_key, float* grad_value, int threads) {
+  int64_t row = heads * size;
+#pragma omp parallel num_threads(threads)
+  {
+    GradientScratch scratch;
+#pragma omp for collapse(2) schedule(dynamic)
+    for (int64_t i = 0; i < texts; i++)
+      for (int64_t head = 0; head < heads; head++) {
+        int64_t first = offsets[i], at = first * row + head * size;
+        attend_backward(Head{query + at, key + at, value + at, row, offsets[i + 1] - first, size, *scale}, out + at,
+                        log_sums + head * offsets[texts] + first, grad + at, grad_query + at, grad_key + at,
+                        grad_value + at, scratch);
+      }
+  }
+}
+}
