@@ -176,7 +176,7 @@ class SpladeEncoder(Encoder, torch.nn.Module):
         hidden, lengths = self._hidden_states(input_ids, attention_mask)
         projection, bias = self._projection
         if terms is not None:
-            projection, bias = projection[terms], None if bias is None else bias[terms]
+            projection, bias = (None if part is None else part.index_select(0, terms) for part in (projection, bias))
         if self.pooling == "sum":
             weights = sum_head(hidden, lengths, projection, bias, self._logarithms)
         else:

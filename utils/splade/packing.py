@@ -128,7 +128,7 @@ def _attend(
     dtype, wide = query.dtype, torch.promote_types(query.dtype, torch.float32)
     query, key, value = query.to(wide), key.to(wide), value.to(wide)
     if wide == torch.float32 and query.device.type == "cpu" and not dropout and kernels.available():
-        parts = (part[0].transpose(0, 1) for part in (query, key, value))
+        parts = (part.squeeze(0).transpose(0, 1) for part in (query, key, value))
         scale = query.shape[-1] ** -0.5 if scaling is None else scaling
         return NativeAttention.apply(*parts, text_lengths, scale)[None].to(dtype), None
     runs = [(length, len(list(run))) for length, run in groupby(text_lengths) if length]
