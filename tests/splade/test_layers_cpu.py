@@ -1,6 +1,8 @@
 """Tests of linear layers and whole transformer layers in C++, in float32 and in 8 bits."""
 
 import copy
+import gc
+import weakref
 
 import pytest
 import torch
@@ -207,6 +209,41 @@ def test_a_layer_may_be_narrower_within_than_its_states(int8, instruction_set):
         expected = model.bert.encoder.layer[0](states, text_lengths=[190])
         result = in_cpp(model, int8)(states, text_lengths=[190])
     assert (result - expected).norm() < (0.04 if int8 else 2e-6) * expected.norm()
+
+
+@both
+@pytest.mark.parametrize("part", ["attention.self.value.weight", "output.dense.bias", "output.LayerNorm.bias"])
+@pytest.mark.parametrize("change", ["in place", "by a fused optimizer", "exchanged"])
+def test_a_layer_follows_each_of_its_parameters(part, change, int8, instruction_set):
+    layer = in_cpp(random_layer(), int8)
+    states, parameter = torch.randn(1, 9, 256), layer.get_parameter(part)
+    with torch.inference_mode():
+        before = layer(states, text_lengths=[9])
+    if change == "in place":
+        with torch.no_grad():
+            parameter += torch.randn_like(parameter)
+    elif change == "exchanged":
+        parameter.data = torch.randn_like(parameter)
+    else:
+        parameter.grad = torch.randn_like(parameter)
+        torch.optim.AdamW([parameter], lr=1.0, fused=True).step()
+    with torch.inference_mode():
+        result = layer(states, text_lengths=[9])
+        expected = type(layer).forward(layer, states, text_lengths=[9])
+    assert (result - expected).norm() < (0.04 if int8 else 2e-6) * expected.norm()
+    assert (result - before).norm() > 0.1 * expected.norm()
+
+
+@both
+def test_what_is_packed_of_a_layer_goes_with_it(int8, instruction_set):
+    layer = in_cpp(random_layer(), int8)
+    with torch.inference_mode():
+        layer(torch.randn(1, 9, 256), text_lengths=[9])
+    kept = [weakref.ref(parameter) for parameter in layer.parameters()]
+    assert all(ref() in kernels._kept for ref in kept if ref().dim() == 2)
+    del layer
+    gc.collect()
+    assert all(ref() is None for ref in kept)
 
 
 @needs_library

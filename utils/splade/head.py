@@ -14,6 +14,7 @@ and, for encoding alone, the head of SPLADE's first version, which sums over the
 """
 
 from collections.abc import Callable
+from itertools import pairwise
 
 import numpy as np
 import torch
@@ -61,8 +62,8 @@ def active_terms(
     """
     if _use_native_head(hidden):
         active = head_cpu.active_terms(hidden, lengths, weight, bias)
-        borders = active.offsets[1:-1].numpy()
-        return list(zip(np.split(active.terms.numpy(), borders), np.split(active.weights.numpy(), borders)))
+        terms, weights = active.terms.numpy(), active.weights.numpy()
+        return [(terms[start:end], weights[start:end]) for start, end in pairwise(active.offsets.tolist())]
     return nonzero_terms(splade_head(hidden, lengths, weight, bias))
 
 

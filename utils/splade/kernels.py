@@ -4,9 +4,9 @@ import argparse
 import ctypes
 import functools
 import threading
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
-from typing import NamedTuple
+from typing import NamedTuple, TypeVar
 
 import torch
 from torch.optim.optimizer import Optimizer, register_optimizer_step_post_hook
@@ -39,7 +39,8 @@ class PackedFloats(NamedTuple):
     scale: None = None
 
 
-_packed: WeakTensorKeyDictionary = WeakTensorKeyDictionary()
+_Made = TypeVar("_Made")
+_kept: WeakTensorKeyDictionary = WeakTensorKeyDictionary()  # by weight, then by kind: [versions, what was made]
 
 
 def available() -> bool:
@@ -53,7 +54,7 @@ def available() -> bool:
 
 def instruction_set() -> str | None:
     """Return the name of the instruction set that is used, None where the kernels are not available."""
-    return library() and library().instruction_set
+    return (loaded := library()) and loaded.instruction_set
 
 
 def library() -> ctypes.CDLL | None:
@@ -80,27 +81,32 @@ def _load(names: tuple[str, ...], beside: bool = False) -> ctypes.CDLL | None:
 
 
 def pack(weight: torch.Tensor) -> PackedWeights:
-    """Quantize weights [rows, size]; the result is cached until the weights change.
-
-    A change is detected by torch's version counter, which does not count in-place changes through `weight.data`; any
-    optimizer's step counts as one too. Inference tensors have no counter and are quantized at each call.
-    """
-    return _cached(weight, PackedWeights, _pack_codes)
+    """Quantize weights [rows, size]; the result is kept until they change, see `keep`."""
+    return keep([weight], "codes", lambda: _pack_codes(weight.float().contiguous()))
 
 
 def pack_floats(weight: torch.Tensor) -> PackedFloats:
-    """Pack weights [rows, size] in float32; cached as in `pack`."""
-    return _cached(weight, PackedFloats, _pack_floats)
+    """Pack weights [rows, size] in float32; the result is kept until they change, see `keep`."""
+    return keep([weight], "floats", lambda: _pack_floats(weight.float().contiguous()))
 
 
-def _cached(weight, kind, pack):
-    version = None if weight.is_inference() else (weight.data_ptr(), weight._version, kind, instruction_set())
-    cached = _packed.get(weight)
-    if cached and version and cached[0] == version:
-        return cached[1]
-    packed = pack(weight.float().contiguous())
-    _packed[weight] = (version, packed)
-    return packed
+def keep(weights: Sequence[torch.Tensor], kind: str, make: Callable[[], _Made]) -> _Made:
+    """Return what `make` does of these weights for the instruction set in use; kept until one of them changes or
+    is gone, so it must not refer to them.
+
+    A change is detected by torch's version counter, which does not count in-place changes through `weight.data`; any
+    optimizer's step counts as one too. Inference tensors have no counter, and nothing is kept of them.
+    """
+    if any(weight.is_inference() for weight in weights):
+        return make()
+    versions = [instruction_set(), *((weight.data_ptr(), weight._version) for weight in weights)]
+    kept = _kept.get(weights[0], {}).get(kind)
+    if kept and kept[0] == versions:
+        return kept[1]
+    kept = [versions, make()]
+    for weight in weights:
+        _kept.setdefault(weight, {})[kind] = kept
+    return kept[1]
 
 
 def _pack_codes(weight: torch.Tensor) -> PackedWeights:
@@ -125,13 +131,14 @@ def _padded_rows(rows: int) -> int:
 
 
 def forget(weights: Iterable[torch.Tensor]) -> None:
-    """Drop what is packed of these weights."""
+    """Drop what is kept of these weights."""
     for weight in weights:
-        _packed.pop(weight, None)
+        for kept in _kept.pop(weight, {}).values():
+            kept[:] = None, None  # other weights may have it too
 
 
 def _forget_stepped(optimizer: Optimizer, *_: object) -> None:
-    """Drop the packed weights that a step has changed: fused optimizers do not raise the version counter."""
+    """Drop what is kept of weights that a step has changed: fused optimizers do not raise the version counter."""
     for group in optimizer.param_groups:
         forget(group["params"])
 

@@ -82,9 +82,9 @@ def _run_layer(
 ) -> torch.Tensor:
     """Compute a layer's output from states [1, tokens, size] of texts of these `lengths`, by default of one; `parts`
     are weight and bias, empty for none, of six linear layers and two normalizations."""
-    pack = kernels.pack if int8 else kernels.pack_floats
-    others = [part.float().contiguous() for part in (*parts[1:12:2], *parts[12:])]  # biases and normalizations
-    parameters = [part for i in range(6) for part in (*pack(parts[2 * i])[:2], others[i])] + others[6:]
+    own = [part for part in parts if part.numel()]
+    kind = "layer, int8" if int8 else "layer, float32"
+    parameters, products = kernels.keep(own, kind, lambda: _parameters(parts, int8))
     lengths = lengths or [states.shape[1]]
     dtype = states.dtype
     states = states.to(torch.float32, copy=True, memory_format=torch.contiguous_format)
@@ -95,12 +95,22 @@ def _run_layer(
         len(lengths),
         states.shape[-1],
         heads,
-        len(parts[8]),
-        [None if part is None or not len(part) else part for part in parameters],
+        parts[8].shape[0],
+        parameters,
         torch.tensor(epsilon),
-        products=states.shape[1] * sum(part.numel() for part in parts) * (1 if int8 else kernels.FLOAT_COST),
+        products=states.shape[1] * products,
     )
     return states.to(dtype)
+
+
+def _parameters(parts: list[torch.Tensor], int8: bool) -> tuple[list[torch.Tensor | None], int]:
+    """Return the arguments of the layer in C++ that are made of `parts`, and how many products of codes take as long as
+    the layer does for a token."""
+    pack = kernels.pack if int8 else kernels.pack_floats
+    others = [part.detach().float().contiguous() for part in (*parts[1:12:2], *parts[12:])]  # biases and normalizations
+    arguments = [part for i in range(6) for part in (*pack(parts[2 * i])[:2], others[i])] + others[6:]
+    products = sum(part.numel() for part in parts) * (1 if int8 else kernels.FLOAT_COST)
+    return [None if part is None or not len(part) else part for part in arguments], products
 
 
 # As operations of torch, so that torch.jit can trace what calls them.
