@@ -13,7 +13,8 @@ from utils.processor import INSTRUCTION_SETS
 from utils.splade import kernels, native
 
 # A compiler, and a command that runs what it makes.
-TOOLS = {"neon": ("aarch64-linux-gnu-g++", ["qemu-aarch64", "-L", "/usr/aarch64-linux-gnu"])}
+QEMU = ["qemu-aarch64", "-cpu", "max", "-L", "/usr/aarch64-linux-gnu"]
+TOOLS = dict.fromkeys(["neon_i8mm", "neon"], ("aarch64-linux-gnu-g++", QEMU))
 NUMBER, MEMORY, LIST = range(3)  # kinds of arguments, as in kernel_driver.cpp
 
 

@@ -3,6 +3,7 @@
 import functools
 import os
 import platform
+import subprocess
 from pathlib import Path
 from typing import NamedTuple
 
@@ -25,6 +26,7 @@ INSTRUCTION_SETS = {
     "avx_vnni": InstructionSet("x86_64", _AVX2 | {"avx_vnni"}, "-mavx2 -mfma -mavxvnni"),
     "avx512": InstructionSet("x86_64", _AVX512, _AVX512_FLAGS),
     "avx2": InstructionSet("x86_64", _AVX2, "-mavx2 -mfma"),
+    "neon_i8mm": InstructionSet("aarch64", frozenset(["asimddp", "i8mm"]), "-march=armv8.2-a+dotprod+i8mm"),
     "neon": InstructionSet("aarch64", frozenset(["asimddp"]), "-march=armv8.2-a+dotprod"),
 }
 
@@ -59,11 +61,21 @@ def _machine() -> str:
 
 def _features() -> frozenset[str]:
     """Return what the processor can do, by its names in Linux's /proc/cpuinfo."""
-    if platform.system() == "Darwin":  # all processors of Apple have dot products
-        return frozenset(["asimddp"] if _machine() == "aarch64" else [])
+    if platform.system() == "Darwin":
+        return _features_of_apple() if _machine() == "aarch64" else frozenset()
     try:
         lines = Path("/proc/cpuinfo").read_text().splitlines()
     except OSError:
         return frozenset()
     listed = next((line for line in lines if line.startswith(("flags", "Features"))), "")
     return frozenset(listed.partition(":")[2].split())
+
+
+def _features_of_apple() -> frozenset[str]:
+    """Return what a processor of Apple can do, by Linux's names: all have dot products."""
+    command = ["sysctl", "-n", "hw.optional.arm.FEAT_I8MM"]
+    try:
+        has_products = subprocess.run(command, capture_output=True, text=True).stdout.strip() == "1"
+    except OSError:
+        has_products = False
+    return frozenset(["asimddp", "i8mm"] if has_products else ["asimddp"])

@@ -136,7 +136,7 @@ extern "C" {
 int64_t panel_rows() { return PANEL; }
 int64_t code_unit() { return CODE_UNIT; }
 
-// Quantize weight [vocabulary, size] into packed [panels, stride / 4, PANEL, 4] and, for each row, its step, the norm
+// Quantize weight [vocabulary, size] into packed [panels, stride / CODE_GROUP, PANEL, CODE_GROUP] and, for each row, its step, the norm
 // of the rounding error and the row's norm.
 void pack_codes(const float* weight, int64_t vocabulary, int64_t size, uint8_t* packed, float* scale, float* error,
                 float* norm, int threads) {
@@ -156,8 +156,10 @@ void pack_codes(const float* weight, int64_t vocabulary, int64_t size, uint8_t* 
         Floats residual = multiply_add(to_floats(codes), splat(-step), values);
         alignas(64) uint8_t bytes[LANES];
         store(bytes, __builtin_convertvector(codes + OFFSET, LaneBytes));
-        for (int64_t k = 0; k < std::min(LANES, stride - d); k += 4)
-          std::memcpy(out + (d + k) * PANEL + 4 * j, bytes + k, 4);
+        for (int64_t k = 0; k < std::min(LANES, stride - d); k += 4) {
+          int64_t within = (d + k) % CODE_GROUP, group = d + k - within;
+          std::memcpy(out + group * PANEL + CODE_GROUP * j + within, bytes + k, 4);
+        }
         errors = multiply_add(residual, residual, errors);
         norms = multiply_add(values, values, norms);
       }

@@ -1,8 +1,8 @@
 // Products of tokens and packed weights, shared by the SPLADE head, the transformer layers and attention.
 //
 // Layouts. The rows of a weight matrix (terms in the head, outputs in a linear layer) are packed in panels, a few
-// registers wide: in float32 [panel][dimension][row], in 8 bits [panel][dimension / 4][row][4], as dot products of four
-// codes read it. Tokens stay in rows.
+// registers wide: in float32 [panel][dimension][row], in 8 bits [panel][dimension / CODE_GROUP][row][CODE_GROUP]. Tokens
+// stay in rows.
 
 #pragma once
 
@@ -18,7 +18,13 @@ constexpr int64_t PANEL = PARTS * LANES; // rows of weights side by side
 
 // Tokens at a time: their sums with a panel take three quarters of the registers.
 constexpr int ROWS = REGISTERS * 3 / 4 / PARTS;
-constexpr int CODE_ROWS = LANE_LIMIT ? ROWS / 2 : ROWS; // with sums in 16 bits beside those in 32
+#if defined(SUMS_IN_16_BITS)
+constexpr int CODE_ROWS = ROWS / 2; // sums in 16 bits beside those in 32
+#elif defined(PRODUCTS_OF_PAIRS)
+constexpr int CODE_ROWS = ROWS - 2; // as the codes of a pair are put together in a register
+#else
+constexpr int CODE_ROWS = ROWS;
+#endif
 
 int64_t round_up(int64_t n, int64_t unit) { return (n + unit - 1) / unit * unit; }
 int64_t count_panels(int64_t rows) { return round_up(rows, PANEL) / PANEL; }
@@ -49,6 +55,20 @@ struct CodeTokens {
 template <int M, class Finish, int... I>
 KERNEL void multiply(const int8_t* at, int64_t row, const int32_t* start, const uint8_t* panel, int64_t size,
                      Finish finish, std::integer_sequence<int, I...>) {
+#if defined(PRODUCTS_OF_PAIRS)
+  Ints sum[(M + 1) / 2][PANEL / 2] = {}; // of pairs of tokens and pairs of rows; they begin at 0, as OFFSET is 0
+  for (int64_t d = 0; d < size; d += CODE_UNIT)
+#pragma GCC unroll 8
+    for (int pair = 0; pair < (M + 1) / 2; pair++) {
+      Ints tokens = load_pair(at + 2 * pair * row + d, at + std::min(2 * pair + 1, M - 1) * row + d);
+#pragma GCC unroll 8
+      for (int rows = 0; rows < PANEL / 2; rows++)
+        add_products(sum[pair][rows], tokens, load<Ints>(panel + d * PANEL + rows * REGISTER_BYTES));
+    }
+  (finish(I / PARTS, I % PARTS,
+          one_of_pair(sum[I / PARTS / 2][I % PARTS * 2], sum[I / PARTS / 2][I % PARTS * 2 + 1], I / PARTS % 2)),
+   ...);
+#else
   Ints sum[] = {splat(start[I / PARTS])...};
   auto weights = [&](int64_t d, int part) { return load<Ints>(panel + d * PANEL + part * REGISTER_BYTES); };
   auto token = [&](int64_t d, int i) { return broadcast(at + i * row + d); };
@@ -65,6 +85,7 @@ KERNEL void multiply(const int8_t* at, int64_t row, const int32_t* start, const 
 #endif
   }
   (finish(I / PARTS, I % PARTS, sum[I]), ...);
+#endif
 }
 
 template <int M, class Finish, int... I>

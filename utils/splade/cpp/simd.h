@@ -133,19 +133,44 @@ INLINE Floats exponential(Floats x) {
   return sum * (Floats)((power + 127) << 23);
 }
 
-// Dot products of codes. Those of weights are from -LARGEST_CODE to LARGEST_CODE, stored with OFFSET added; those of
-// tokens from -127 to 127. Codes are padded to a multiple of CODE_UNIT dimensions.
+// Products of codes. Those of weights are from -LARGEST_CODE to LARGEST_CODE, stored with OFFSET added; those of tokens
+// from -127 to 127. Codes are padded to a multiple of CODE_UNIT dimensions, and CODE_GROUP dimensions of a row of weights
+// are read together.
 //
 // Without instructions for them, products of codes are added in 16 bits. For these to suffice, weights have 7 bits, and
 // the codes of a token's eight dimensions that meet in one sum add up to at most LANE_LIMIT.
 #if defined(__AVX512VNNI__) || defined(__AVXVNNI__)
-constexpr int32_t LARGEST_CODE = 127, OFFSET = 128, CODE_UNIT = 4, LANE_LIMIT = 0;
+constexpr int32_t LARGEST_CODE = 127, OFFSET = 128, CODE_UNIT = 4, CODE_GROUP = 4, LANE_LIMIT = 0;
 #elif defined(__AVX2__)
 #define SUMS_IN_16_BITS
-constexpr int32_t LARGEST_CODE = 63, OFFSET = 64, CODE_UNIT = 16, LANE_LIMIT = 32767 / (LARGEST_CODE + OFFSET);
+constexpr int32_t LARGEST_CODE = 63, OFFSET = 64, CODE_UNIT = 16, CODE_GROUP = 4;
+constexpr int32_t LANE_LIMIT = 32767 / (LARGEST_CODE + OFFSET);
+#elif defined(__ARM_FEATURE_MATMUL_INT8)
+#define PRODUCTS_OF_PAIRS
+constexpr int32_t LARGEST_CODE = 127, OFFSET = 0, CODE_UNIT = 8, CODE_GROUP = 8, LANE_LIMIT = 0;
 #else
-constexpr int32_t LARGEST_CODE = 127, OFFSET = 0, CODE_UNIT = 4, LANE_LIMIT = 0;
+constexpr int32_t LARGEST_CODE = 127, OFFSET = 0, CODE_UNIT = 4, CODE_GROUP = 4, LANE_LIMIT = 0;
 #endif
+
+#if defined(PRODUCTS_OF_PAIRS)
+
+// Eight codes of each of two tokens.
+INLINE Ints load_pair(const int8_t* first, const int8_t* second) {
+  return (Ints)vcombine_s8(vld1_s8(first), vld1_s8(second));
+}
+
+// Add to sums the four dot products of two tokens' codes with those of two rows of weights: the first token's with both
+// rows, then the second's.
+INLINE void add_products(Ints& sums, Ints tokens, Ints weights) {
+  sums = (Ints)vmmlaq_s32((int32x4_t)sums, (int8x16_t)tokens, (int8x16_t)weights);
+}
+
+// One token's sums with four rows, from the sums of its pair with the first two and the last two.
+INLINE Ints one_of_pair(Ints first, Ints last, bool second) {
+  return (Ints)(second ? vzip2q_s64((int64x2_t)first, (int64x2_t)last) : vzip1q_s64((int64x2_t)first, (int64x2_t)last));
+}
+
+#else
 
 INLINE Ints broadcast(const int8_t* four) {
   int32_t codes;
@@ -187,6 +212,7 @@ INLINE void add_dot(Ints& sum, Ints weights, Ints token) {
   sum = (Ints)vdotq_s32((int32x4_t)sum, (int8x16_t)weights, (int8x16_t)token);
 #endif
 }
+#endif
 #endif
 
 } // namespace
