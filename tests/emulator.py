@@ -48,6 +48,9 @@ class EmulatedLibrary:
     def code_unit(self) -> int:
         return self.call("code_unit")
 
+    def has_bfloat16(self) -> int:
+        return self.call("has_bfloat16")
+
     def call(self, name: str, *arguments: torch.Tensor | list | int | None, products: int | None = None) -> int:
         """See `kernels.call`."""
         name = torch.tensor([*name.encode(), 0], dtype=torch.uint8)

@@ -27,6 +27,11 @@ AVX512 = "avx2 fma avx512f avx512bw avx512dq avx512vl"
 @pytest.mark.parametrize(
     "kind, features, expected",
     [
+        (
+            "x86_64",
+            f"{AVX512} avx512_vnni avx512_bf16 avx_vnni",
+            ("avx512_bf16", "avx512_vnni", "avx_vnni", "avx512", "avx2"),
+        ),
         ("x86_64", f"{AVX512} avx512_vnni avx_vnni", ("avx512_vnni", "avx_vnni", "avx512", "avx2")),
         ("x86_64", f"{AVX512} avx512_vnni", ("avx512_vnni", "avx512", "avx2")),
         ("x86_64", AVX512, ("avx512", "avx2")),

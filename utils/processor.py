@@ -22,6 +22,9 @@ _AVX512_FLAGS = "-mavx2 -mfma -mavx512f -mavx512bw -mavx512dq -mavx512vl"
 
 # The best first.
 INSTRUCTION_SETS = {
+    "avx512_bf16": InstructionSet(
+        "x86_64", _AVX512 | {"avx512_vnni", "avx512_bf16"}, f"{_AVX512_FLAGS} -mavx512vnni -mavx512bf16"
+    ),
     "avx512_vnni": InstructionSet("x86_64", _AVX512 | {"avx512_vnni"}, f"{_AVX512_FLAGS} -mavx512vnni"),
     "avx_vnni": InstructionSet("x86_64", _AVX2 | {"avx_vnni"}, "-mavx2 -mfma -mavxvnni"),
     "avx512": InstructionSet("x86_64", _AVX512, _AVX512_FLAGS),

@@ -1,4 +1,4 @@
-"""Tests of linear layers and whole transformer layers in C++, in float32 and in 8 bits."""
+"""Tests of linear layers and whole transformer layers in C++, in float32, bfloat16 and 8 bits."""
 
 import copy
 import gc
@@ -11,6 +11,7 @@ from test_encoder import FAMILIES, dense, family_model
 from test_head_cpu import needs_library
 from transformers import BertConfig, BertForMaskedLM
 
+from utils.processor import INSTRUCTION_SETS
 from utils.splade import kernels, packing
 from utils.splade.encoder import SpladeEncoder
 from utils.splade.layers_cpu import use_kernels
@@ -23,6 +24,15 @@ def rounded(rows: torch.Tensor) -> torch.Tensor:
 
 
 SEVEN_BITS = ("avx2", "avx512")  # instruction sets with which weights have 7 bits
+# Errors of a layer's output, as a share of it, of which one is exceeded by a wrong product and none by rounding.
+ERRORS = {"float32": 2e-6, "bfloat16": 0.01, "int8": 0.04}
+ROUNDED_BELOW = {"float32": 0, "bfloat16": 1e-4, "int8": 1e-4}
+each = pytest.mark.parametrize(  # precision that an instruction set has
+    "precision, instruction_set",
+    [(name, own) for own in INSTRUCTION_SETS for name in ERRORS if name != "bfloat16" or own == "avx512_bf16"],
+    indirect=["instruction_set"],
+)
+here = pytest.mark.parametrize("precision", [name for name in ERRORS if name != "bfloat16" or kernels.has_bfloat16()])
 SHAPES = [(1, 37, 70), (7, 64, 64), (200, 30, 130), (97, 128, 1)]  # tokens, size, outputs
 
 
@@ -43,12 +53,22 @@ def test_the_product_in_float32_is_exact(shape, with_bias, instruction_set):
 @pytest.mark.parametrize("with_bias", [True, False])
 def test_the_product_in_8_bits_is_that_of_the_rounded_matrices(shape, with_bias, instruction_set):
     states, weight, bias = factors(*shape, with_bias)
-    product = kernels.linear(states, weight, bias, int8=True).double()
+    product = kernels.linear(states, weight, bias, "int8").double()
     expected = rounded(states) @ rounded(weight).T + (0 if bias is None else bias)
     if instruction_set in SEVEN_BITS:  # and coarser steps of tokens
         assert (product - expected).norm() < 0.03 * expected.norm()
     else:
         torch.testing.assert_close(product, expected, rtol=1e-4, atol=1e-3)
+
+
+@pytest.mark.parametrize("shape", SHAPES)
+@pytest.mark.parametrize("with_bias", [True, False])
+@pytest.mark.parametrize("instruction_set", ["avx512_bf16"], indirect=True)
+def test_the_product_in_bfloat16_is_that_of_the_rounded_matrices(shape, with_bias, instruction_set):
+    states, weight, bias = factors(*shape, with_bias)
+    expected = states.bfloat16().double() @ weight.bfloat16().double().T + (0 if bias is None else bias)
+    product = kernels.linear(states, weight, bias, "bfloat16").double()
+    torch.testing.assert_close(product, expected, rtol=1e-5, atol=1e-5)
 
 
 @pytest.mark.parametrize("sign", [1, -1])
@@ -57,15 +77,15 @@ def test_sums_of_codes_do_not_overflow(sign, instruction_set):
     states[1, 64:] = 0
     states[2] *= torch.arange(768) % 2
     states[3, 5:] *= -1
-    product = kernels.linear(states, weight, None, int8=True)
+    product = kernels.linear(states, weight, None, "int8")
     torch.testing.assert_close(product, states @ weight.T, rtol=0.02, atol=0)
 
 
-@pytest.mark.parametrize("int8", [True, False])
-def test_a_nan_stays_in_its_row(int8, instruction_set):
+@each
+def test_a_nan_stays_in_its_row(precision, instruction_set):
     states = torch.ones(3, 20)
     states[1, 5] = float("nan")
-    product = kernels.linear(states, torch.ones(4, 20), None, int8)
+    product = kernels.linear(states, torch.ones(4, 20), None, precision)
     assert product[1].isnan().all() and product[[0, 2]].isfinite().all()
 
 
@@ -112,32 +132,31 @@ def exact():
     return model
 
 
-def in_cpp(model, int8):
+def in_cpp(model, precision):
     """Return the layer of a copy of the model that runs in C++."""
     model = copy.deepcopy(model)
-    use_kernels(model, int8)
+    use_kernels(model, precision)
     layer = model.bert.encoder.layer[0]
     assert "forward" in layer.__dict__  # a layer that fails the check of `use_kernels` would run in torch
     return layer
 
 
 LENGTHS = [1, 7, 0, 64, 65, 100, 3, 210, 2]  # tokens: below and above panels (8 to 32), blocks (96, 192), a group (192)
-both = pytest.mark.parametrize("int8", [True, False], ids=["int8", "float32"])
 
 
-@both
-def test_a_whole_layer_is_close_to_the_models_own(exact, int8, instruction_set):
+@each
+def test_a_whole_layer_is_close_to_the_models_own(exact, precision, instruction_set):
     states = torch.randn(1, sum(LENGTHS), 90, generator=torch.Generator().manual_seed(1))
     with torch.inference_mode():
         expected = exact.bert.encoder.layer[0](states, text_lengths=LENGTHS)
-        result = in_cpp(exact, int8)(states, text_lengths=LENGTHS)
+        result = in_cpp(exact, precision)(states, text_lengths=LENGTHS)
     for a, b in zip(result[0].split(LENGTHS), expected[0].split(LENGTHS)):
         error = (a - b).norm() / b.norm()
-        assert not len(b) or (1e-4 < error < 0.04 if int8 else 0 < error < 2e-6)
+        assert not len(b) or ROUNDED_BELOW[precision] < error < ERRORS[precision]
 
 
-@both
-def test_attention_keeps_the_many_small_weights_beside_a_large_one(exact, int8, instruction_set):
+@each
+def test_attention_keeps_the_many_small_weights_beside_a_large_one(exact, precision, instruction_set):
     model = copy.deepcopy(exact)
     module = model.bert.encoder.layer[0]
     attention = module.attention.self
@@ -152,13 +171,13 @@ def test_attention_keeps_the_many_small_weights_beside_a_large_one(exact, int8, 
     states[0, 1:, 1:] += 1
     with torch.inference_mode():
         expected = module(states, text_lengths=[400])[0, 1:]
-        result = in_cpp(model, int8)(states, text_lengths=[400])[0, 1:]
-    assert (result - expected).norm() / expected.norm() < (0.06 if int8 else 1e-5)
+        result = in_cpp(model, precision)(states, text_lengths=[400])[0, 1:]
+    assert (result - expected).norm() / expected.norm() < (1e-5 if precision == "float32" else 0.06)
 
 
-@both
-def test_a_layers_output_for_a_text_depends_on_neither_other_texts_nor_threads(exact, int8, instruction_set):
-    layer = in_cpp(exact, int8)
+@each
+def test_a_layers_output_for_a_text_depends_on_neither_other_texts_nor_threads(exact, precision, instruction_set):
+    layer = in_cpp(exact, precision)
     states = torch.randn(1, sum(LENGTHS), 90, generator=torch.Generator().manual_seed(2))
     threads = torch.get_num_threads()
     with torch.inference_mode():
@@ -171,9 +190,9 @@ def test_a_layers_output_for_a_text_depends_on_neither_other_texts_nor_threads(e
     assert all(torch.equal(a, b) for a, b in zip(together, alone))
 
 
-@both
-def test_a_nan_stays_in_its_text(exact, int8, instruction_set):
-    layer = in_cpp(exact, int8)
+@each
+def test_a_nan_stays_in_its_text(exact, precision, instruction_set):
+    layer = in_cpp(exact, precision)
     states = torch.randn(1, 30, 90)
     states[0, 12, 3] = float("nan")
     with torch.inference_mode():
@@ -182,12 +201,12 @@ def test_a_nan_stays_in_its_text(exact, int8, instruction_set):
 
 
 @needs_library
-@both
-def test_where_torch_has_to_run_the_layer_is_the_models_own(exact, int8):
-    layer, own = in_cpp(exact, int8), exact.bert.encoder.layer[0]
+@here
+def test_where_torch_has_to_run_the_layer_is_the_models_own(exact, precision):
+    layer, own = in_cpp(exact, precision), exact.bert.encoder.layer[0]
     states = torch.randn(1, 12, 90)
     assert torch.equal(layer(states, text_lengths=[12]), own(states, text_lengths=[12]))  # with gradients
-    if not int8:
+    if precision != "int8":
         with torch.inference_mode(), torch.autocast("cpu", torch.bfloat16):
             assert torch.equal(layer(states, text_lengths=[12]), own(states, text_lengths=[12]))
 
@@ -201,21 +220,21 @@ def random_layer(**settings):
     return model
 
 
-@both
-def test_a_layer_may_be_narrower_within_than_its_states(int8, instruction_set):
+@each
+def test_a_layer_may_be_narrower_within_than_its_states(precision, instruction_set):
     model = random_layer(intermediate_size=3)
     states = torch.randn(1, 190, 256)
     with torch.inference_mode():
         expected = model.bert.encoder.layer[0](states, text_lengths=[190])
-        result = in_cpp(model, int8)(states, text_lengths=[190])
-    assert (result - expected).norm() < (0.04 if int8 else 2e-6) * expected.norm()
+        result = in_cpp(model, precision)(states, text_lengths=[190])
+    assert (result - expected).norm() < ERRORS[precision] * expected.norm()
 
 
-@both
+@each
 @pytest.mark.parametrize("part", ["attention.self.value.weight", "output.dense.bias", "output.LayerNorm.bias"])
 @pytest.mark.parametrize("change", ["in place", "by a fused optimizer", "exchanged"])
-def test_a_layer_follows_each_of_its_parameters(part, change, int8, instruction_set):
-    layer = in_cpp(random_layer(), int8)
+def test_a_layer_follows_each_of_its_parameters(part, change, precision, instruction_set):
+    layer = in_cpp(random_layer(), precision)
     states, parameter = torch.randn(1, 9, 256), layer.get_parameter(part)
     with torch.inference_mode():
         before = layer(states, text_lengths=[9])
@@ -230,13 +249,13 @@ def test_a_layer_follows_each_of_its_parameters(part, change, int8, instruction_
     with torch.inference_mode():
         result = layer(states, text_lengths=[9])
         expected = type(layer).forward(layer, states, text_lengths=[9])
-    assert (result - expected).norm() < (0.04 if int8 else 2e-6) * expected.norm()
+    assert (result - expected).norm() < ERRORS[precision] * expected.norm()
     assert (result - before).norm() > 0.1 * expected.norm()
 
 
-@both
-def test_what_is_packed_of_a_layer_goes_with_it(int8, instruction_set):
-    layer = in_cpp(random_layer(), int8)
+@each
+def test_what_is_packed_of_a_layer_goes_with_it(precision, instruction_set):
+    layer = in_cpp(random_layer(), precision)
     with torch.inference_mode():
         layer(torch.randn(1, 9, 256), text_lengths=[9])
     kept = [weakref.ref(parameter) for parameter in layer.parameters()]
@@ -247,22 +266,22 @@ def test_what_is_packed_of_a_layer_goes_with_it(int8, instruction_set):
 
 
 @needs_library
-@both
+@here
 @pytest.mark.parametrize("training", [True, False])
 @pytest.mark.parametrize("activation", ["relu", "silu", "quick_gelu", "gelu_new"])
-def test_a_layer_of_another_activation_keeps_its_own_forward(activation, training, int8):
+def test_a_layer_of_another_activation_keeps_its_own_forward(activation, training, precision):
     model = random_layer(hidden_act=activation, hidden_dropout_prob=0.0, attention_probs_dropout_prob=0.0)
-    use_kernels(model.train(training), int8)
+    use_kernels(model.train(training), precision)
     assert "forward" not in model.bert.encoder.layer[0].__dict__
-    in_cpp(random_layer().train(training), int8)
+    in_cpp(random_layer().train(training), precision)
     assert model.training == training
 
 
 @needs_library
-@both
+@here
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float64])
-def test_a_model_that_is_converted_after_its_trace_computes_in_float32(dtype, int8):
-    encoder = SpladeEncoder.from_pretrained("splade-tiny", "cpu", precision="int8" if int8 else "float32")
+def test_a_model_that_is_converted_after_its_trace_computes_in_float32(dtype, precision):
+    encoder = SpladeEncoder.from_pretrained("splade-tiny", "cpu", precision=precision)
     query = "how do jet engines burn fuel"
     before = dense([encoder.encode_query(query)], 30522)
     encoder.model.to(dtype)
@@ -271,15 +290,15 @@ def test_a_model_that_is_converted_after_its_trace_computes_in_float32(dtype, in
 
 
 @needs_library
-@both
+@here
 @pytest.mark.parametrize("family", FAMILIES)
-def test_bert_like_layers_run_whole_and_others_by_their_linear_layers(family, int8, monkeypatch):
+def test_bert_like_layers_run_whole_and_others_by_their_linear_layers(family, precision, monkeypatch):
     model, tokenizer = family_model(family)
     with monkeypatch.context() as context:
         context.setenv("SPLADE_ISA", "torch")
         encoder = SpladeEncoder(model, tokenizer, precision="float32")
         exact = dense(encoder.encode(["a b c d e", "f g"]), 64)
-    use_kernels(model, int8)
+    use_kernels(model, precision)
     called = []
     call = kernels.call
     monkeypatch.setattr(
@@ -287,7 +306,7 @@ def test_bert_like_layers_run_whole_and_others_by_their_linear_layers(family, in
     )
     vectors = dense(encoder.encode(["a b c d e", "f g"]), 64)
     assert called.count("layer") == (0 if family == "ModernBert" else 2) and "linear" in called
-    if int8:
+    if precision != "float32":
         assert (torch.cosine_similarity(vectors, exact) > 0.97).all()
     else:
         torch.testing.assert_close(vectors, exact, rtol=1e-4, atol=1e-4)

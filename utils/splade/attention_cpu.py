@@ -51,5 +51,5 @@ def _call(name, query, key, value, lengths, scale, *others):
         size,
         torch.tensor([scale]),
         *others,
-        products=products * kernels.FLOAT_COST,
+        products=products * kernels.COSTS["float32"],
     )

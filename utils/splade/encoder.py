@@ -214,7 +214,7 @@ class SpladeEncoder(Encoder, torch.nn.Module):
     def forget_trace(self) -> None:
         """Trace the model anew for the next query, and capture its CUDA graphs anew; to be called when layers have been
         replaced."""
-        use_kernels(self.model, self._in_int8)
+        use_kernels(self.model, self._layer_precision)
         self._traced_forward = None
         limit = _position_limit(self.model, self.tokenizer)
         self._graphs = BatchGraphs(self._weigh_padded, self.tokenizer.pad_token_id or 0, limit)
@@ -244,7 +244,7 @@ class SpladeEncoder(Encoder, torch.nn.Module):
         if (
             not self._can_pack
             or self.device.type != "cpu"
-            or not (self._in_int8 or self.precision in TRACED_PRECISIONS)
+            or not (self._layer_precision != "float32" or self.precision in TRACED_PRECISIONS)
             or self.model.training
         ):
             return super()._encode_single(tokens)
@@ -270,10 +270,21 @@ class SpladeEncoder(Encoder, torch.nn.Module):
             return self._sparse_vectors(*self._hidden_states(**batch))
 
     @property
-    def _encoding_precision(self) -> str:
-        """The precision of batches: in auto, a small model's layers are faster in C++ in float32 than in bfloat16."""
+    def _layer_precision(self) -> str:
+        """The precision of layers in C++. In auto, a small model's are in float32, which is hardly slower there."""
         if self._in_int8:
             return "int8"
+        small = getattr(self.model.config, "hidden_size", sys.maxsize) <= SMALL_HIDDEN
+        if self.device.type != "cpu" or not kernels.has_bfloat16() or (self.precision == "auto" and small):
+            return "float32"
+        return "bfloat16" if compute_dtype(self.device, self.precision) == torch.bfloat16 else "float32"
+
+    @property
+    def _encoding_precision(self) -> str:
+        """The precision of torch's operations in batches: in auto, a small model's layers are faster in C++ in float32
+        than in torch's bfloat16."""
+        if self._layer_precision != "float32":
+            return "float32"
         small = getattr(self.model.config, "hidden_size", sys.maxsize) <= SMALL_HIDDEN
         if self.precision == "auto" and self.device.type == "cpu" and small and kernels.available():
             return "auto" if torch.cpu._is_amx_tile_supported() else "float32"

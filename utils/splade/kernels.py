@@ -18,7 +18,7 @@ from utils.processor import INSTRUCTION_SETS, instruction_sets
 from utils.splade.native import CompileError, load_library
 
 PRODUCTS_PER_THREAD = 1 << 27  # products of codes for which another thread is woken: .1 ms (VNNI) to .4 ms (AVX2)
-FLOAT_COST = 8  # products of codes that take as long as one of float32
+COSTS = {"float32": 8, "bfloat16": 4, "int8": 1}  # products of codes that take as long as one, by precision
 SOURCES = Path(__file__).parent / "cpp"
 _LOADING = threading.Lock()
 
@@ -33,9 +33,9 @@ class PackedWeights(NamedTuple):
 
 
 class PackedFloats(NamedTuple):
-    """A float32 weight matrix [rows, size] in the order in which the kernels read it."""
+    """A weight matrix [rows, size] in float32 or bfloat16, in the order in which the kernels read it."""
 
-    values: torch.Tensor  # float32, rows padded to panels
+    values: torch.Tensor  # rows padded to panels, size in bfloat16 to pairs
     scale: None = None
 
 
@@ -55,6 +55,11 @@ def available() -> bool:
 def instruction_set() -> str | None:
     """Return the name of the instruction set that is used, None where the kernels are not available."""
     return (loaded := library()) and loaded.instruction_set
+
+
+def has_bfloat16() -> bool:
+    """Return whether the kernels multiply in bfloat16, and nothing here is faster: torch uses AMX."""
+    return available() and bool(library().has_bfloat16()) and not torch.cpu._is_amx_tile_supported()
 
 
 def library() -> ctypes.CDLL | None:
@@ -88,6 +93,14 @@ def pack(weight: torch.Tensor) -> PackedWeights:
 def pack_floats(weight: torch.Tensor) -> PackedFloats:
     """Pack weights [rows, size] in float32; the result is kept until they change, see `keep`."""
     return keep([weight], "floats", lambda: _pack_floats(weight.float().contiguous()))
+
+
+def pack_bfloats(weight: torch.Tensor) -> PackedFloats:
+    """Round weights [rows, size] to bfloat16; the result is kept until they change, see `keep`."""
+    return keep([weight], "bfloats", lambda: _pack_bfloats(weight.float().contiguous()))
+
+
+PACKERS = {"float32": pack_floats, "bfloat16": pack_bfloats, "int8": pack}
 
 
 def keep(weights: Sequence[torch.Tensor], kind: str, make: Callable[[], _Made]) -> _Made:
@@ -125,6 +138,13 @@ def _pack_floats(weight: torch.Tensor) -> PackedFloats:
     return packed
 
 
+def _pack_bfloats(weight: torch.Tensor) -> PackedFloats:
+    rows, size = weight.shape
+    packed = PackedFloats(torch.empty(_padded_rows(rows) * -(-size // 2) * 2, dtype=torch.bfloat16))
+    call("pack_bfloats", weight, rows, size, packed.values)
+    return packed
+
+
 def _padded_rows(rows: int) -> int:
     panel = library().panel_rows()
     return -(-rows // panel) * panel
@@ -146,13 +166,16 @@ def _forget_stepped(optimizer: Optimizer, *_: object) -> None:
 register_optimizer_step_post_hook(_forget_stepped)
 
 
-def linear(states: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor | None, int8: bool = False) -> torch.Tensor:
-    """Compute states @ weight.T + bias, in float32 or, with `int8`, both factors rounded to 8 bits and summed exactly.
+def linear(
+    states: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor | None, precision: str = "float32"
+) -> torch.Tensor:
+    """Compute states @ weight.T + bias.
 
     Args:
         states: [..., size].
         weight: [outputs, size].
         bias: [outputs] or None.
+        precision: a name in COSTS, to which both factors are rounded; sums are in float32, of codes exact.
 
     Returns:
         [..., outputs], of the states' dtype.
@@ -161,10 +184,15 @@ def linear(states: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor | None
     bias = None if bias is None else bias.float().contiguous()
     outputs = len(weight)
     out = torch.empty(len(flat), outputs)
-    codes, scale = (pack if int8 else pack_floats)(weight)[:2]
-    products = flat.numel() * outputs * (1 if int8 else FLOAT_COST)
-    call("linear", flat, *flat.shape, codes, scale, bias, outputs, out, products=products)
+    packed, scale = PACKERS[precision](weight)[:2]
+    arguments = flat, *flat.shape, packed, scale, bias, outputs, out, precision_number(precision)
+    call("linear", *arguments, products=flat.numel() * outputs * COSTS[precision])
     return out.view(*states.shape[:-1], outputs).to(states.dtype)
+
+
+def precision_number(precision: str) -> int:
+    """Return the number by which cpp/layers.cpp knows a precision."""
+    return list(COSTS).index(precision)
 
 
 def call(name: str, *arguments: torch.Tensor | list | int | None, products: int | None = None) -> int | None:

@@ -1,4 +1,4 @@
-// Linear layers and whole layers of a transformer, in float32 and in 8 bits; described in layers_cpu.py.
+// Linear layers and whole layers of a transformer, in float32, bfloat16 and 8 bits; described in layers_cpu.py.
 
 #include "attention.h"
 
@@ -6,7 +6,10 @@ namespace {
 
 constexpr int64_t GROUP_TOKENS = 192; // most tokens in a pass through a layer, but for a longer text; keeps it in cache
 
-// Weights of a linear layer; without `scale` in float32, else in 8 bits.
+// Precisions of products, as kernels.py numbers them.
+constexpr int64_t BFLOAT16 = 1, INT8 = 2;
+
+// Weights of a linear layer; `scale` in 8 bits alone.
 struct Matrix {
   const void* packed;
   const float *scale, *bias; // [outputs]; bias may be null
@@ -28,6 +31,27 @@ struct FloatRows {
   void prepare(const float* from, int64_t, int64_t size) { rows = from, stride = size; }
   void put(int64_t) {}
 };
+
+#if defined(PRODUCTS_IN_BFLOAT16)
+// The same in bfloat16.
+struct BfloatRows {
+  const float* rows;
+  int64_t size, stride;
+  std::vector<uint16_t> rounded; // [count, stride]
+  const float* steps() const { return nullptr; }
+  BfloatTokens tokens() const { return {rounded.data(), stride}; }
+
+  void prepare(const float* from, int64_t count, int64_t size_) {
+    rows = from, size = size_, stride = round_up(size, 2);
+    rounded.resize(count * stride);
+  }
+
+  void put(int64_t i) {
+    for (int64_t d = 0; d < stride; d += LANES)
+      store_some(rounded.data() + i * stride + d, to_bfloats(load_some(rows + i * size + d, size - d)), stride - d);
+  }
+};
+#endif
 
 // The same in 8 bits, each row with a quantization step of its own.
 struct CodeRows {
@@ -224,20 +248,49 @@ void pack_floats(const float* weight, int64_t outputs, int64_t size, float* pack
       }
 }
 
-// out [tokens, outputs] = input [tokens, size] times the packed weights, plus bias [outputs] or null. Without `scale`
-// in float32, else in 8 bits, each token with a step of its own.
+// Whether products in bfloat16 are compiled.
+int64_t has_bfloat16() {
+#if defined(PRODUCTS_IN_BFLOAT16)
+  return 1;
+#else
+  return 0;
+#endif
+}
+
+#if defined(PRODUCTS_IN_BFLOAT16)
+// Round weight [outputs, size] to bfloat16 into packed [panels, size / 2, PANEL, 2], padded with zeros.
+void pack_bfloats(const float* weight, int64_t outputs, int64_t size, uint16_t* packed, int threads) {
+  int64_t stride = round_up(size, 2);
+#pragma omp parallel for num_threads(threads)
+  for (int64_t panel = 0; panel < count_panels(outputs); panel++) {
+    uint16_t* out = packed + panel * stride * PANEL;
+    std::memset(out, 0, stride * PANEL * sizeof *out);
+    for (int64_t j = 0; j < std::min(PANEL, outputs - panel * PANEL); j++)
+      for (int64_t d = 0; d < stride; d += LANES) {
+        LaneBfloats values = to_bfloats(load_some(weight + (panel * PANEL + j) * size + d, size - d));
+        for (int64_t k = 0; k < std::min(LANES, stride - d); k++) out[(d + k) / 2 * 2 * PANEL + 2 * j + k % 2] = values[k];
+      }
+  }
+}
+#endif
+
+// out [tokens, outputs] = input [tokens, size] times the packed weights, plus bias [outputs] or null. In 8 bits, with
+// scale [outputs], each token has a step of its own.
 void linear(const float* input, int64_t tokens, int64_t size, const void* packed, const float* scale, const float* bias,
-            int64_t outputs, float* out, int threads) {
-  auto run = scale ? run_linear<CodeRows> : run_linear<FloatRows>;
+            int64_t outputs, float* out, int64_t precision, int threads) {
+  auto run = precision == INT8 ? run_linear<CodeRows> : run_linear<FloatRows>;
+#if defined(PRODUCTS_IN_BFLOAT16)
+  if (precision == BFLOAT16) run = run_linear<BfloatRows>;
+#endif
   run(input, tokens, Matrix{packed, scale, bias, outputs, size}, out, threads);
 }
 
 // Run one transformer layer over states [tokens, size], in place: attention within each text and a feed-forward network
 // with GELU, of width `inner`, each followed by a residual sum and a normalization. offsets [texts + 1]. parameters:
-// packed weights, steps (null for all in float32) and bias of query, key, value, attention output, up and down
+// packed weights, steps (of codes, else null) and bias of query, key, value, attention output, up and down
 // projection; weight and bias of both normalizations. epsilon [2]: of both normalizations.
 void layer(float* states, const int64_t* offsets, int64_t texts, int64_t size, int64_t heads, int64_t inner,
-           const void* const* parameters, const float* epsilon, int threads) {
+           const void* const* parameters, const float* epsilon, int64_t precision, int threads) {
   Matrix m[6];
   for (int64_t i = 0; i < 6; i++)
     m[i] = {parameters[3 * i], static_cast<const float*>(parameters[3 * i + 1]),
@@ -246,7 +299,10 @@ void layer(float* states, const int64_t* offsets, int64_t texts, int64_t size, i
   for (int64_t i = 0; i < 2; i++)
     norms[i] = {static_cast<const float*>(parameters[18 + 2 * i]),
                 static_cast<const float*>(parameters[19 + 2 * i]), epsilon[i]};
-  auto run = m[0].scale ? run_layer<CodeRows> : run_layer<FloatRows>;
+  auto run = precision == INT8 ? run_layer<CodeRows> : run_layer<FloatRows>;
+#if defined(PRODUCTS_IN_BFLOAT16)
+  if (precision == BFLOAT16) run = run_layer<BfloatRows>;
+#endif
   run(states, offsets, texts, size, heads, inner, m, norms, threads);
 }
 }

@@ -1,8 +1,8 @@
 // Products of tokens and packed weights, shared by the SPLADE head, the transformer layers and attention.
 //
 // Layouts. The rows of a weight matrix (terms in the head, outputs in a linear layer) are packed in panels, a few
-// registers wide: in float32 [panel][dimension][row], in 8 bits [panel][dimension / CODE_GROUP][row][CODE_GROUP]. Tokens
-// stay in rows.
+// registers wide: in float32 [panel][dimension][row], in bfloat16 [panel][dimension / 2][row][2], in 8 bits
+// [panel][dimension / CODE_GROUP][row][CODE_GROUP]. Tokens stay in rows.
 
 #pragma once
 
@@ -49,8 +49,19 @@ struct CodeTokens {
   CodeTokens from(int64_t i) const { return {at + i * row, row, start + i}; }
 };
 
+#if defined(PRODUCTS_IN_BFLOAT16)
+// Rows of bfloat16, of which element (i, d) is at[i * row + d]; `step` is 1.
+struct BfloatTokens {
+  typedef uint16_t Weight;
+  static constexpr int MOST = ROWS;
+  const uint16_t* at;
+  int64_t row, step = 1;
+  BfloatTokens from(int64_t i) const { return {at + i * row, row, step}; }
+};
+#endif
+
 // Multiply M tokens with a panel and call finish(token, part, sums) for each token and each register of the panel's
-// rows. `size` is the number of dimensions, for codes padded to CODE_UNIT. The unrolled I = 0 .. M * PARTS - 1 keep all
+// rows. `size` is the number of dimensions, for codes padded to CODE_UNIT, for bfloat16 to 2. The unrolled I = 0 .. M * PARTS - 1 keep all
 // sums in registers.
 template <int M, class Finish, int... I>
 KERNEL void multiply(const int8_t* at, int64_t row, const int32_t* start, const uint8_t* panel, int64_t size,
@@ -96,6 +107,17 @@ KERNEL void multiply(const float* at, int64_t row, int64_t step, const float* pa
     ((sum[I] = multiply_add(load(panel + d * PANEL + I % PARTS * LANES), splat(at[I / PARTS * row]), sum[I])), ...);
   (finish(I / PARTS, I % PARTS, sum[I]), ...);
 }
+
+#if defined(PRODUCTS_IN_BFLOAT16)
+template <int M, class Finish, int... I>
+KERNEL void multiply(const uint16_t* at, int64_t row, int64_t, const uint16_t* panel, int64_t size, Finish finish,
+                     std::integer_sequence<int, I...>) {
+  Floats sum[] = {splat(I * 0.0f)...};
+  for (int64_t d = 0; d < size; d += 2)
+    (add_dot(sum[I], load<Ints>(panel + d * PANEL + I % PARTS * 2 * LANES), broadcast(at + I / PARTS * row + d)), ...);
+  (finish(I / PARTS, I % PARTS, sum[I]), ...);
+}
+#endif
 
 // Multiply the first `count` tokens, at most M.
 template <int M, class Tokens, class Finish>

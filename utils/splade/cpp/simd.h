@@ -172,10 +172,11 @@ INLINE Ints one_of_pair(Ints first, Ints last, bool second) {
 
 #else
 
-INLINE Ints broadcast(const int8_t* four) {
-  int32_t codes;
-  std::memcpy(&codes, four, 4);
-  return splat(codes);
+// Four bytes of a token in each lane.
+INLINE Ints broadcast(const void* four) {
+  int32_t bytes;
+  std::memcpy(&bytes, four, 4);
+  return splat(bytes);
 }
 
 #if defined(SUMS_IN_16_BITS)
@@ -213,6 +214,19 @@ INLINE void add_dot(Ints& sum, Ints weights, Ints token) {
 #endif
 }
 #endif
+#endif
+
+#if defined(__AVX512BF16__)
+#define PRODUCTS_IN_BFLOAT16
+typedef uint16_t LaneBfloats __attribute__((vector_size(REGISTER_BYTES / 2))); // a bfloat16 for each lane
+
+// Values rounded to bfloat16.
+INLINE LaneBfloats to_bfloats(Floats values) { return (LaneBfloats)_mm512_cvtneps_pbh((__m512)values); }
+
+// Add to each of the sums the dot product of two bfloat16 of a token with two of a row of weights.
+INLINE void add_dot(Floats& sum, Ints weights, Ints token) {
+  sum = (Floats)_mm512_dpbf16_ps((__m512)sum, (__m512bh)weights, (__m512bh)token);
+}
 #endif
 
 } // namespace
