@@ -90,7 +90,8 @@ def trace_forward(model: PreTrainedModel) -> Callable[[torch.Tensor], torch.Tens
 
         def forward(self, ids: torch.Tensor) -> torch.Tensor:
             positions = torch.arange(ids.shape[0]) + self.first  # len() would be traced as a constant
-            return self.model(input_ids=ids[None], position_ids=positions[None]).logits[0]
+            lengths = None if torch.jit.is_tracing() else [len(ids)]
+            return self.model(input_ids=ids[None], position_ids=positions[None], text_lengths=lengths).logits[0]
 
     eager = SingleText().eval()
     short, long = (torch.arange(length) % 3 + 5 for length in (4, 17))
@@ -98,7 +99,9 @@ def trace_forward(model: PreTrainedModel) -> Callable[[torch.Tensor], torch.Tens
         with torch.inference_mode(), warnings.catch_warnings():
             warnings.simplefilter("ignore")
             traced = torch.jit.trace(eager, short, check_trace=False)
-            same = torch.allclose(traced(long), eager(long), rtol=1e-4, atol=1e-5)
+            expected = eager(long)
+            # In 8 bits, attention's last digits may change a few codes.
+            same = bool((traced(long) - expected).norm() <= 1e-3 * expected.norm())
     except Exception:  # a model's code may fail under the tracer in any way; the eager model takes over
         same = False
     return (lambda ids: traced(ids)) if same else (lambda ids: eager(ids))  # lambdas do not register as submodules
