@@ -88,9 +88,8 @@ class SpladeEmbedder:
             folder says, 512 where it says none. `encoder.truncated` is how many of the texts that this thread encoded
             last were longer.
         device: None for the best one here, or cuda, mps, cpu.
-        precision: bfloat16 or float32; auto takes bfloat16 where the device is fast at it, but for small models on a
-            CPU. int8 is faster still on a CPU for which the kernels in C++ compile, and rounds more: measure it with
-            test_evaluate.py.
+        precision: bfloat16 or float32; auto takes bfloat16 where the device is fast at it. int8 is faster still on a
+            CPU for which the kernels in C++ compile, and rounds more: measure it with test_evaluate.py.
         threads: of the processor; None for OMP_NUM_THREADS, or one a core.
 
     Raises:

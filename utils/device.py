@@ -45,9 +45,9 @@ def bfloat16_is_fast(device: torch.device) -> bool:
     if device.type == "cuda":
         return torch.cuda.get_device_capability(device) >= (8, 0)
     if device.type == "cpu" and torch.backends.mkldnn.is_available():  # torch's builds for Apple have no oneDNN
-        usable = instruction_sets()  # SPLADE_ISA may rule AVX-512 out
+        usable = instruction_sets()  # SPLADE_ISA may rule bfloat16 out
         return (
-            (not usable or "avx512" in usable)
+            (not usable or "avx512_bf16" in usable)
             and torch.ops.mkldnn._is_mkldnn_bf16_supported()
             and (torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported())
         )

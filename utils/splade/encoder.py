@@ -2,7 +2,6 @@
 
 import contextlib
 import hashlib
-import sys
 import threading
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -31,8 +30,7 @@ from utils.splade.vectors import SparseVector
 
 FINGERPRINT_SAMPLES = 1000  # numbers of each weight matrix that the fingerprint is made of
 HALF_TOLERANCE = 0.05  # share of the largest hidden state that rounding may change in half precision
-SMALL_HIDDEN = 256  # hidden size up to which float32 encodes faster than bfloat16 on a CPU without AMX
-TRACED_PRECISIONS = ("auto", "float32")  # precisions in which encode_query runs a traced float32 forward on the CPU
+TRACED_PRECISIONS = ("auto", "float32")  # precisions in which encode_query runs without autocast on the CPU
 
 _TRACE_LOCK = threading.Lock()  # torch.jit.trace keeps what it does in variables of its module
 
@@ -271,24 +269,16 @@ class SpladeEncoder(Encoder, torch.nn.Module):
 
     @property
     def _layer_precision(self) -> str:
-        """The precision of layers in C++. In auto, a small model's are in float32, which is hardly slower there."""
+        """The precision of layers in C++, on the CPU."""
         if self._in_int8:
             return "int8"
-        small = getattr(self.model.config, "hidden_size", sys.maxsize) <= SMALL_HIDDEN
-        if self.device.type != "cpu" or not kernels.has_bfloat16() or (self.precision == "auto" and small):
-            return "float32"
-        return "bfloat16" if compute_dtype(self.device, self.precision) == torch.bfloat16 else "float32"
+        in_bfloat16 = compute_dtype(self.device, self.precision) == torch.bfloat16 and kernels.has_bfloat16()
+        return "bfloat16" if in_bfloat16 and self.device.type == "cpu" else "float32"
 
     @property
     def _encoding_precision(self) -> str:
-        """The precision of torch's operations in batches: in auto, a small model's layers are faster in C++ in float32
-        than in torch's bfloat16."""
-        if self._layer_precision != "float32":
-            return "float32"
-        small = getattr(self.model.config, "hidden_size", sys.maxsize) <= SMALL_HIDDEN
-        if self.precision == "auto" and self.device.type == "cpu" and small and kernels.available():
-            return "auto" if torch.cpu._is_amx_tile_supported() else "float32"
-        return self.precision
+        """The precision of torch's operations in batches."""
+        return self.precision if self._layer_precision == "float32" else "float32"
 
     def _graphs_run(self) -> bool:
         """Return whether small batches may run as CUDA graphs."""
