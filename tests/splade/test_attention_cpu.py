@@ -58,13 +58,16 @@ def test_a_nan_stays_within_its_text(instruction_set):
     assert result[20:25].isfinite().all() and result[26:40].isfinite().all()
 
 
-def test_gradients_do_not_depend_on_the_number_of_threads(instruction_set):
+def test_gradients_do_not_depend_on_the_number_of_threads(instruction_set, monkeypatch):
+    monkeypatch.setattr(kernels, "PRODUCTS_PER_THREAD", 1)
+    before = torch.get_num_threads()
     tensors, upstream = inputs(250, 2, 24)
     results = []
     for count in (1, 2):
         torch.set_num_threads(count)
         leaves = [tensor.detach().requires_grad_() for tensor in tensors]
         results.append(torch.autograd.grad(NativeAttention.apply(*leaves, [230, 20], 0.2), leaves, upstream))
+    torch.set_num_threads(before)
     for one, two in zip(*results):
         assert torch.equal(one, two)
 
@@ -93,3 +96,20 @@ def test_dropout_of_attention_is_torchs():
         packing._attend(torch.nn.Module(), query, key, value, None, [17, 13], dropout=p)[0] for p in (0.0, 0.5)
     )
     assert not torch.allclose(without, dropped, atol=0.1)
+
+
+@pytest.mark.parametrize("key_heads, value_size, lengths", [(1, 16, [17, 13]), (2, 8, [17, 13]), (2, 16, [17, 14])])
+def test_nothing_is_read_behind_the_tensors(key_heads, value_size, lengths):
+    query, key, value = torch.zeros(30, 2, 16), torch.zeros(30, key_heads, 16), torch.zeros(30, key_heads, value_size)
+    with pytest.raises(ValueError, match="must have one shape"):
+        NativeAttention.apply(query, key, value, lengths, 0.25)
+
+
+@needs_library
+def test_values_of_another_size_are_left_to_torch(monkeypatch):
+    torch.manual_seed(0)
+    query, key, value = torch.randn(1, 2, 30, 16), torch.randn(1, 2, 30, 16), torch.randn(1, 2, 30, 8)
+    run = lambda: packing._attend(torch.nn.Module(), query, key, value, None, [17, 13])[0]  # noqa: E731
+    ours = run()
+    monkeypatch.setenv("SPLADE_ISA", "torch")
+    assert torch.equal(ours, run())

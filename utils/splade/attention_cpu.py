@@ -16,10 +16,18 @@ class NativeAttention(torch.autograd.Function):
     """(query, key, value [tokens, heads, size] float32, lengths of the texts, factor of the scores) -> the same shape.
 
     Its gradient has no gradient.
+
+    Raises:
+        ValueError: query, key and value differ in shape, or are not of so many tokens as the texts.
     """
 
     @staticmethod
     def forward(ctx, query, key, value, lengths, scale):
+        if not query.shape == key.shape == value.shape or len(query) != sum(lengths):
+            shapes = ", ".join(str(tuple(part.shape)) for part in (query, key, value))
+            raise ValueError(
+                f"attention of {shapes} over {sum(lengths)} tokens: all must have one shape, of these tokens"
+            )
         ctx.lengths, ctx.scale = lengths, scale
         query, key, value = query.contiguous(), key.contiguous(), value.contiguous()
         tokens, heads, _ = query.shape
