@@ -60,9 +60,10 @@ void attend_backward(const Head& head, const float* out, const float* log_sums, 
     s.slopes.resize(rows * columns);
     s.dots.resize(rows);
     for (int64_t i = 0; i < rows; i++) {
+      const float *a = own_out + i * row, *b = own_grad + i * row;
       Floats sum{};
       for (int64_t d = 0; d < size; d += LANES)
-        sum = multiply_add(load_some(own_out + i * row + d, size - d), load_some(own_grad + i * row + d, size - d), sum);
+        sum = multiply_add(load_some(a + d, size - d), load_some(b + d, size - d), sum);
       s.dots[i] = sum_lanes(sum);
     }
     for (int64_t first = 0; first < length; first += PANEL) {
@@ -77,7 +78,7 @@ void attend_backward(const Head& head, const float* out, const float* log_sums, 
     pack_columns(query, row, rows, size, s.query_columns);
     pack_columns(own_grad, row, rows, size, s.grad_columns);
     for (int64_t d = 0; d < size; d += PANEL) {
-      // Rows of queries times columns of keys, then rows of keys, which are columns of the block, times those of queries.
+      // Queries times columns of keys; then keys, which are columns of the block, times columns of queries.
       multiply_all(FloatTokens{s.slopes.data(), columns}, 0, rows, s.key_columns.data() + d * length, length,
                    [&](int64_t i) { return Add{true, grad_query + (begin + i) * row + d, row, size - d}; });
       multiply_all(FloatTokens{s.slopes.data(), 1, columns}, 0, length, s.query_columns.data() + d * rows, rows,

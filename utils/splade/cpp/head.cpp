@@ -136,8 +136,8 @@ extern "C" {
 int64_t panel_rows() { return PANEL; }
 int64_t code_unit() { return CODE_UNIT; }
 
-// Quantize weight [vocabulary, size] into packed [panels, stride / CODE_GROUP, PANEL, CODE_GROUP] and, for each row, its step, the norm
-// of the rounding error and the row's norm.
+// Quantize weight [vocabulary, size] into packed [panels, stride / CODE_GROUP, PANEL, CODE_GROUP] and, for each row,
+// its step, the norm of the rounding error and the row's norm.
 void pack_codes(const float* weight, int64_t vocabulary, int64_t size, uint8_t* packed, float* scale, float* error,
                 float* norm, int threads) {
   int64_t stride = round_up(size, CODE_UNIT);

@@ -268,7 +268,8 @@ void pack_bfloats(const float* weight, int64_t outputs, int64_t size, uint16_t* 
     for (int64_t j = 0; j < std::min(PANEL, outputs - panel * PANEL); j++)
       for (int64_t d = 0; d < stride; d += LANES) {
         LaneBfloats values = to_bfloats(load_some(weight + (panel * PANEL + j) * size + d, size - d));
-        for (int64_t k = 0; k < std::min(LANES, stride - d); k++) out[(d + k) / 2 * 2 * PANEL + 2 * j + k % 2] = values[k];
+        for (int64_t k = 0; k < std::min(LANES, stride - d); k++)
+          out[(d + k) / 2 * 2 * PANEL + 2 * j + k % 2] = values[k];
       }
   }
 }

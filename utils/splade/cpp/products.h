@@ -61,8 +61,8 @@ struct BfloatTokens {
 #endif
 
 // Multiply M tokens with a panel and call finish(token, part, sums) for each token and each register of the panel's
-// rows. `size` is the number of dimensions, for codes padded to CODE_UNIT, for bfloat16 to 2. The unrolled I = 0 .. M * PARTS - 1 keep all
-// sums in registers.
+// rows. `size` is the number of dimensions, for codes padded to CODE_UNIT, for bfloat16 to 2. The unrolled
+// I = 0 .. M * PARTS - 1 keep all sums in registers.
 template <int M, class Finish, int... I>
 KERNEL void multiply(const int8_t* at, int64_t row, const int32_t* start, const uint8_t* panel, int64_t size,
                      Finish finish, std::integer_sequence<int, I...>) {

@@ -134,8 +134,8 @@ INLINE Floats exponential(Floats x) {
 }
 
 // Products of codes. Those of weights are from -LARGEST_CODE to LARGEST_CODE, stored with OFFSET added; those of tokens
-// from -127 to 127. Codes are padded to a multiple of CODE_UNIT dimensions, and CODE_GROUP dimensions of a row of weights
-// are read together.
+// from -127 to 127. Codes are padded to a multiple of CODE_UNIT dimensions, of which CODE_GROUP of a row of weights are
+// read together.
 //
 // Without instructions for them, products of codes are added in 16 bits. For these to suffice, weights have 7 bits, and
 // the codes of a token's eight dimensions that meet in one sum add up to at most LANE_LIMIT.
