@@ -135,6 +135,35 @@ def test_weights_of_any_layout_and_dtype_are_packed_from_their_rows_in_float32(p
 
 
 @needs_library
+def test_nothing_is_kept_of_a_weight_that_stands_where_another_stood():
+    storage, first = torch.randn(8), torch.nn.Parameter(torch.randn(50, 8))
+    for value in (1.0, 2.0):
+        second = torch.nn.Parameter(storage)  # the address of the one before, and its version
+        assert kernels.keep([first, second], "value", lambda value=value: value) == value
+
+
+@needs_library
+def test_what_is_forgotten_meanwhile_is_returned_all_the_same():
+    class Forgotten(list):  # by another thread, while it is compared
+        def __eq__(self, other):
+            kernels.forget([weight])
+            return super().__eq__(other)
+
+    weight = torch.nn.Parameter(torch.randn(50, 8))
+    assert kernels.keep([weight], "value", lambda: 1) == 1
+    kept = kernels._kept[weight]["value"]
+    kept[0] = Forgotten(kept[0])
+    assert kernels.keep([weight], "value", lambda: 2) == 1
+
+
+@needs_library
+def test_what_is_made_of_weights_that_are_forgotten_meanwhile_is_not_kept():
+    weight = torch.nn.Parameter(torch.randn(50, 8))
+    assert kernels.keep([weight], "value", lambda: (kernels.forget([weight]), 1)[1]) == 1
+    assert kernels.keep([weight], "value", lambda: 2) == 2
+
+
+@needs_library
 @pytest.mark.parametrize("fused", [True, False])
 def test_the_head_follows_the_steps_of_an_optimizer(fused):
     hidden, weight, bias = inputs([5, 9], 300, 16, -8.0)
@@ -149,12 +178,15 @@ def test_the_head_follows_the_steps_of_an_optimizer(fused):
         optimizer.step()
 
 
-def test_gradients_do_not_depend_on_the_number_of_threads(instruction_set):
+def test_gradients_do_not_depend_on_the_number_of_threads(instruction_set, monkeypatch):
+    monkeypatch.setattr(kernels, "PRODUCTS_PER_THREAD", 1)
+    before = torch.get_num_threads()
     results = []
     for count in (1, 2):
         torch.set_num_threads(count)
         leaves = [t.requires_grad_() for t in inputs([9, 40, 3], 500, 32, -8.0)]
         results.append(torch.autograd.grad(splade_head(leaves[0], [9, 40, 3], *leaves[1:]).square().sum(), leaves))
+    torch.set_num_threads(before)
     for one, two in zip(*results):
         assert torch.equal(one, two)
 

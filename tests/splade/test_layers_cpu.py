@@ -176,13 +176,17 @@ def test_attention_keeps_the_many_small_weights_beside_a_large_one(exact, precis
 
 
 @each
-def test_a_layers_output_for_a_text_depends_on_neither_other_texts_nor_threads(exact, precision, instruction_set):
+def test_a_layers_output_for_a_text_depends_on_neither_other_texts_nor_threads(
+    exact, precision, instruction_set, monkeypatch
+):
+    monkeypatch.setattr(kernels, "PRODUCTS_PER_THREAD", 1)
     layer = in_cpp(exact, precision)
     states = torch.randn(1, sum(LENGTHS), 90, generator=torch.Generator().manual_seed(2))
     threads = torch.get_num_threads()
     with torch.inference_mode():
-        together = layer(states, text_lengths=LENGTHS)[0].split(LENGTHS)
+        torch.set_num_threads(1)
         try:
+            together = layer(states, text_lengths=LENGTHS)[0].split(LENGTHS)
             torch.set_num_threads(3)
             alone = [layer(text[None], text_lengths=[len(text)])[0] for text in states[0].split(LENGTHS)]
         finally:
@@ -251,6 +255,20 @@ def test_a_layer_follows_each_of_its_parameters(part, change, precision, instruc
         expected = type(layer).forward(layer, states, text_lengths=[9])
     assert (result - expected).norm() < ERRORS[precision] * expected.norm()
     assert (result - before).norm() > 0.1 * expected.norm()
+
+
+@needs_library
+@here
+@pytest.mark.parametrize("by_keyword", [True, False])
+def test_one_text_that_has_a_mask_runs_by_the_models_own_forward(by_keyword, exact, precision):
+    layer, own = in_cpp(exact, precision), exact.bert.encoder.layer[0]
+    states, mask = torch.randn(1, 12, 90), torch.zeros(1, 1, 12, 12)
+    mask[..., 7:] = float("-inf")
+    run = lambda part: part(states, attention_mask=mask) if by_keyword else part(states, mask)  # noqa: E731
+    with torch.inference_mode():
+        result, expected, unmasked = run(layer), run(own), own(states)
+    assert (result - expected).norm() < ERRORS[precision] * expected.norm()
+    assert (result - unmasked).norm() > 0.1 * expected.norm()
 
 
 @each

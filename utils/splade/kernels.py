@@ -4,6 +4,7 @@ import argparse
 import ctypes
 import functools
 import threading
+import weakref
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import NamedTuple, TypeVar
@@ -40,7 +41,9 @@ class PackedFloats(NamedTuple):
 
 
 _Made = TypeVar("_Made")
-_kept: WeakTensorKeyDictionary = WeakTensorKeyDictionary()  # by weight, then by kind: [versions, what was made]
+# By weight, then by kind: [versions of all weights that it was made of, references to them, what was made].
+_kept: WeakTensorKeyDictionary = WeakTensorKeyDictionary()
+_forgotten = 0  # how many times something was
 
 
 def available() -> bool:
@@ -113,13 +116,17 @@ def keep(weights: Sequence[torch.Tensor], kind: str, make: Callable[[], _Made]) 
     if any(weight.is_inference() for weight in weights):
         return make()
     versions = [instruction_set(), *((weight.data_ptr(), weight._version) for weight in weights)]
-    kept = _kept.get(weights[0], {}).get(kind)
-    if kept and kept[0] == versions:
-        return kept[1]
-    kept = [versions, make()]
-    for weight in weights:
-        _kept.setdefault(weight, {})[kind] = kept
-    return kept[1]
+    # Read at once, because another thread may forget it; a new weight may stand where one that is gone stood.
+    known, owners, made = _kept.get(weights[0], {}).get(kind) or (None, None, None)
+    if known == versions and all(owner() is weight for owner, weight in zip(owners, weights)):
+        return made
+    before = _forgotten
+    made = make()
+    if before == _forgotten:  # else another thread may have changed the weights since
+        kept = [versions, [weakref.ref(weight) for weight in weights], made]
+        for weight in weights:
+            _kept.setdefault(weight, {})[kind] = kept
+    return made
 
 
 def _pack_codes(weight: torch.Tensor) -> PackedWeights:
@@ -152,9 +159,11 @@ def _padded_rows(rows: int) -> int:
 
 def forget(weights: Iterable[torch.Tensor]) -> None:
     """Drop what is kept of these weights."""
+    global _forgotten
+    _forgotten += 1
     for weight in weights:
         for kept in _kept.pop(weight, {}).values():
-            kept[:] = None, None  # other weights may have it too
+            kept[:] = None, None, None  # other weights may have it too
 
 
 def _forget_stepped(optimizer: Optimizer, *_: object) -> None:
