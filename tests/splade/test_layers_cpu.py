@@ -11,6 +11,7 @@ from test_encoder import FAMILIES, dense, family_model
 from test_head_cpu import needs_library
 from transformers import BertConfig, BertForMaskedLM
 
+from utils import device
 from utils.processor import INSTRUCTION_SETS
 from utils.splade import kernels, packing
 from utils.splade.encoder import SpladeEncoder
@@ -334,3 +335,28 @@ def test_bert_like_layers_run_whole_and_others_by_their_linear_layers(family, pr
         assert (torch.cosine_similarity(vectors, exact) > 0.97).all()
     else:
         torch.testing.assert_close(vectors, exact, rtol=1e-4, atol=1e-4)
+
+
+@pytest.mark.parametrize(
+    "precision, is_fast, has_kernels, expected",
+    [
+        ("auto", True, True, ("bfloat16", "float32")),
+        ("auto", True, False, ("float32", "auto")),  # in torch's autocast
+        ("auto", False, True, ("float32", "auto")),
+        ("bfloat16", False, True, ("bfloat16", "float32")),
+        ("bfloat16", False, False, ("float32", "bfloat16")),
+        ("float32", True, True, ("float32", "float32")),
+    ],
+)
+def test_layers_are_in_bfloat16_where_it_is_asked_for_or_fast(precision, is_fast, has_kernels, expected, monkeypatch):
+    encoder = SpladeEncoder.from_pretrained("splade-tiny", "cpu", precision="float32")
+    monkeypatch.setattr(device, "bfloat16_is_fast", lambda _: is_fast)
+    monkeypatch.setattr(kernels, "has_bfloat16", lambda: has_kernels)
+    encoder.precision = precision
+    assert (encoder._layer_precision, encoder._encoding_precision) == expected
+
+
+@needs_library
+def test_amx_is_left_to_torch(monkeypatch):
+    monkeypatch.setattr(torch.cpu, "_is_amx_tile_supported", lambda: True)
+    assert not kernels.has_bfloat16()
