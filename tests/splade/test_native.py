@@ -215,3 +215,4 @@ def test_the_install_says_what_it_chose_and_what_it_cannot_use(tmp_path):
     assert f"kernels in C++ by {kernels.instruction_set()}" in install().stdout
     wrong = install(SPLADE_ISA="nonsense")
     assert wrong.returncode == 2 and len(wrong.stderr.splitlines()) == 1 and "nonsense" in wrong.stderr
+    assert "torch's own operations" in install(SPLADE_ISA="torch").stdout

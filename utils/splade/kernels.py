@@ -233,8 +233,11 @@ def _address(tensor: torch.Tensor | None) -> int | None:
 
 
 def main(args: argparse.Namespace) -> None:
-    if loaded := _load(instruction_sets(), beside=True):
+    names = instruction_sets()
+    if loaded := _load(names, beside=True):
         print_line(f"kernels in C++ by {loaded.instruction_set}")
+    elif not names:  # by this processor, or SPLADE_ISA=torch
+        print_line("no kernels in C++ for what is in use here, so torch's own operations are used, which are slower")
 
 
 if __name__ == "__main__":
