@@ -242,7 +242,7 @@ class SpladeEncoder(Encoder, torch.nn.Module):
         if (
             not self._can_pack
             or self.device.type != "cpu"
-            or not (self._layer_precision != "float32" or self.precision in TRACED_PRECISIONS)
+            or (self._layer_precision == "float32" and self.precision not in TRACED_PRECISIONS)
             or self.model.training
         ):
             return super()._encode_single(tokens)
