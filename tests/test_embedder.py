@@ -12,6 +12,7 @@ from conftest import fails_with_one_line, run
 
 from embedder import HybridEmbedder, SpladeEmbedder, add_documents, open_documents
 from utils.search.document_index import DocumentIndex
+from utils.splade.opening import open_encoder
 
 SCRIPT = "embedder.py"
 
@@ -115,11 +116,11 @@ def test_bad_input_is_one_line(arguments, message, tmp_path):
     assert not list(tmp_path.iterdir())
 
 
-def test_queries_are_encoded_as_search_does(tiny):
-    embedder = SpladeEmbedder("splade-tiny", device="cpu")
+def test_queries_are_encoded_as_search_does():
+    embedder, encoder = SpladeEmbedder("splade-tiny", device="cpu"), open_encoder("splade-tiny", "cpu")
     found = embedder.generate_query_embeddings(["red fruit", "word " * 500, ""])
     for query, row in zip(["red fruit", "word " * 500, ""], found, strict=True):
-        expected = tiny.encode_query(query)
+        expected = encoder.encode_query(query)
         assert row["indices"] == expected.indices.tolist()
         assert row["values"] == pytest.approx(expected.values.tolist())
     with pytest.raises(TypeError, match="list of strings"):
