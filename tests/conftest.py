@@ -125,6 +125,14 @@ def instruction_set(request, monkeypatch, emulated_library):
     return request.param
 
 
+@pytest.fixture(params=[1, 2], ids=["one thread", "two threads"])
+def threads(request):
+    before = torch.get_num_threads()
+    torch.set_num_threads(request.param)
+    yield
+    torch.set_num_threads(before)
+
+
 @pytest.fixture
 def packed(monkeypatch):
     """The matrices that are packed, one after the other; where the library cannot run, its calls do nothing."""

@@ -2,7 +2,7 @@
 
 import pytest
 import torch
-from test_head_cpu import needs_library, threads  # noqa: F401 - a fixture
+from test_head_cpu import needs_library
 
 from utils.splade import kernels, packing
 from utils.splade.attention_cpu import NativeAttention
@@ -29,7 +29,7 @@ def formula(query, key, value, lengths, scale):
 
 
 @pytest.mark.parametrize("lengths, heads, size", CASES.values(), ids=CASES.keys())
-def test_attention_and_its_gradients_are_those_of_the_formula(lengths, heads, size, threads, instruction_set):  # noqa: F811
+def test_attention_and_its_gradients_are_those_of_the_formula(lengths, heads, size, threads, instruction_set):
     tensors, upstream = inputs(sum(lengths), heads, size)
     ours = [tensor.requires_grad_() for tensor in tensors]
     exact = [tensor.detach().double().requires_grad_() for tensor in tensors]
@@ -78,7 +78,10 @@ def test_gradients_do_not_depend_on_the_number_of_threads(instruction_set, monke
 def test_packed_texts_attend_as_torch_does(scaling, dtype, monkeypatch):
     torch.manual_seed(0)
     query, key, value = (torch.randn(1, 2, 30, 16, dtype=dtype) for _ in range(3))
-    run = lambda: packing._attend(torch.nn.Module(), query, key, value, None, [17, 13], scaling=scaling)[0]  # noqa: E731
+
+    def run():
+        return packing._attend(torch.nn.Module(), query, key, value, None, [17, 13], scaling=scaling)[0]
+
     calls, call = [], kernels.call
     monkeypatch.setattr(kernels, "call", lambda name, *a, **k: (calls.append(name), call(name, *a, **k))[1])
     ours = run()
@@ -109,7 +112,10 @@ def test_nothing_is_read_behind_the_tensors(key_heads, value_size, lengths):
 def test_values_of_another_size_are_left_to_torch(monkeypatch):
     torch.manual_seed(0)
     query, key, value = torch.randn(1, 2, 30, 16), torch.randn(1, 2, 30, 16), torch.randn(1, 2, 30, 8)
-    run = lambda: packing._attend(torch.nn.Module(), query, key, value, None, [17, 13])[0]  # noqa: E731
+
+    def run():
+        return packing._attend(torch.nn.Module(), query, key, value, None, [17, 13])[0]
+
     ours = run()
     monkeypatch.setenv("SPLADE_ISA", "torch")
     assert torch.equal(ours, run())

@@ -26,14 +26,6 @@ def inputs(lengths, vocabulary, size, shift, seed=0):
     return torch.randn(sum(lengths), size), torch.randn(vocabulary, size), bias
 
 
-@pytest.fixture(params=[1, 2], ids=["one thread", "two threads"])
-def threads(request):
-    before = torch.get_num_threads()
-    torch.set_num_threads(request.param)
-    yield
-    torch.set_num_threads(before)
-
-
 @pytest.mark.parametrize("lengths", CASES.values(), ids=CASES.keys())
 @pytest.mark.parametrize("vocabulary, size, shift", [(1000, 37, -12.0), (50, 8, 0.0), (3001, 128, -30.0)])
 @pytest.mark.parametrize("with_bias", [True, False])

@@ -265,7 +265,10 @@ def test_one_text_that_has_a_mask_runs_by_the_models_own_forward(by_keyword, exa
     layer, own = in_cpp(exact, precision), exact.bert.encoder.layer[0]
     states, mask = torch.randn(1, 12, 90), torch.zeros(1, 1, 12, 12)
     mask[..., 7:] = float("-inf")
-    run = lambda part: part(states, attention_mask=mask) if by_keyword else part(states, mask)  # noqa: E731
+
+    def run(part):
+        return part(states, attention_mask=mask) if by_keyword else part(states, mask)
+
     with torch.inference_mode():
         result, expected, unmasked = run(layer), run(own), own(states)
     assert (result - expected).norm() < ERRORS[precision] * expected.norm()

@@ -77,7 +77,7 @@ def _load(names: tuple[str, ...], beside: bool = False) -> ctypes.CDLL | None:
     for name in names:
         try:
             loaded = load_library(SOURCES, name, INSTRUCTION_SETS[name].flags, beside)
-        except (OSError, NotImplementedError) as error:  # the second: a file system without locks
+        except (OSError, NotImplementedError) as error:  # filelock raises the second where a file system has no locks
             if isinstance(error, CompileError) and name != names[-1]:
                 print_line(f"not compiled for {name}, so older instructions are tried: {error}")
                 continue

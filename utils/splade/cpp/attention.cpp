@@ -89,6 +89,21 @@ void attend_backward(const Head& head, const float* out, const float* log_sums, 
   }
 }
 
+// Call run(buffers, at, log_at, length) for each head of each text: `at` is where it begins in [tokens, heads, size],
+// `log_at` in [heads, tokens]; each thread has buffers of its own.
+template <class Buffers, class Run>
+void for_each_head(const int64_t* offsets, int64_t texts, int64_t heads, int64_t size, int threads, Run run) {
+#pragma omp parallel num_threads(threads)
+  {
+    Buffers buffers;
+#pragma omp for collapse(2) schedule(dynamic)
+    for (int64_t i = 0; i < texts; i++)
+      for (int64_t head = 0; head < heads; head++)
+        run(buffers, (offsets[i] * heads + head) * size, head * offsets[texts] + offsets[i],
+            offsets[i + 1] - offsets[i]);
+  }
+}
+
 } // namespace
 
 extern "C" {
@@ -97,36 +112,22 @@ extern "C" {
 // [heads, tokens] receives the logarithm of each softmax's sum; scale [1]: factor of the scores.
 void attention(const float* query, const float* key, const float* value, const int64_t* offsets, int64_t texts,
                int64_t heads, int64_t size, const float* scale, float* out, float* log_sums, int threads) {
-  int64_t row = heads * size;
-#pragma omp parallel num_threads(threads)
-  {
-    Scratch scratch;
-#pragma omp for collapse(2) schedule(dynamic)
-    for (int64_t i = 0; i < texts; i++)
-      for (int64_t head = 0; head < heads; head++) {
-        int64_t first = offsets[i], at = first * row + head * size;
-        attend(Head{query + at, key + at, value + at, row, offsets[i + 1] - first, size, *scale}, out + at,
-               log_sums + head * offsets[texts] + first, scratch);
-      }
-  }
+  for_each_head<Scratch>(offsets, texts, heads, size, threads,
+                         [&](Scratch& scratch, int64_t at, int64_t log_at, int64_t length) {
+    Head head{query + at, key + at, value + at, heads * size, length, size, *scale};
+    attend(head, out + at, log_sums + log_at, scratch);
+  });
 }
 
 // The gradients of query, key and value from grad, that of out.
 void attention_backward(const float* query, const float* key, const float* value, const int64_t* offsets, int64_t texts,
                         int64_t heads, int64_t size, const float* scale, const float* out, const float* log_sums,
                         const float* grad, float* grad_query, float* grad_key, float* grad_value, int threads) {
-  int64_t row = heads * size;
-#pragma omp parallel num_threads(threads)
-  {
-    GradientScratch scratch;
-#pragma omp for collapse(2) schedule(dynamic)
-    for (int64_t i = 0; i < texts; i++)
-      for (int64_t head = 0; head < heads; head++) {
-        int64_t first = offsets[i], at = first * row + head * size;
-        attend_backward(Head{query + at, key + at, value + at, row, offsets[i + 1] - first, size, *scale}, out + at,
-                        log_sums + head * offsets[texts] + first, grad + at, grad_query + at, grad_key + at,
-                        grad_value + at, scratch);
-      }
-  }
+  for_each_head<GradientScratch>(offsets, texts, heads, size, threads,
+                                 [&](GradientScratch& scratch, int64_t at, int64_t log_at, int64_t length) {
+    Head head{query + at, key + at, value + at, heads * size, length, size, *scale};
+    attend_backward(head, out + at, log_sums + log_at, grad + at, grad_query + at, grad_key + at, grad_value + at,
+                    scratch);
+  });
 }
 }
