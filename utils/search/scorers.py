@@ -279,12 +279,13 @@ def splade_scorer(name: str, encoder: Encoder, queries: Sequence[str], documents
     """Encode queries and documents with a loaded SPLADE model, and return their scorer."""
     encoder.eval()
     if encoder.query_weights is None:
-        query_vectors = encoder.encode(queries, encoder.query_max_length, show_progress=True)
+        query_vectors = encoder.encode_stream(queries, encoder.query_max_length, show_progress=True)
     else:
-        query_vectors = [encoder.encode_query(query) for query in queries]
-    document_vectors = encoder.encode(documents, show_progress=True)
-    size = encoder.vocabulary_size
-    return VectorScorer(name, to_csr(query_vectors, size), to_csr(document_vectors, size))
+        query_vectors = map(encoder.encode_query, queries)
+    document_vectors = encoder.encode_stream(documents, show_progress=True)
+    return VectorScorer(
+        name, *(to_csr(vectors, encoder.vocabulary_size) for vectors in (query_vectors, document_vectors))
+    )
 
 
 def _identity(logits):

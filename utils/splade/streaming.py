@@ -16,7 +16,7 @@ from utils.arguments import check_positive
 from utils.console import progress_bar
 from utils.device import is_out_of_memory
 from utils.splade.tokenization import check_texts
-from utils.splade.vectors import EMPTY_VECTOR, SparseVector
+from utils.splade.vectors import EMPTY_VECTOR, SparseVector, join_memory
 
 SORT_WINDOW = 2048  # texts tokenized and sorted by length together; more means less padding, and more memory
 CPU_BATCH_TOKENS = 2048  # most tokens in a batch on the CPU, padding included
@@ -120,7 +120,7 @@ class BatchEncoder:
             for i, vector in zip(batch, batch_vectors):
                 vectors[i] = vector
             bar.update(len(batch))
-        return vectors
+        return join_memory(vectors)
 
     def _encode_batches(self, batches: list[list[list[int]]], device: torch.device) -> Iterator[list[SparseVector]]:
         """Yield the vectors of each batch. On the CPU every thread encodes a batch of its own, which scales better than

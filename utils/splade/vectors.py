@@ -1,6 +1,8 @@
 """Sparse vectors over a vocabulary, and the matrices made of them, SciPy's or torch's."""
 
-from collections.abc import Sequence
+from array import array
+from collections.abc import Iterable, Sequence
+from itertools import pairwise
 from typing import NamedTuple
 
 import numpy as np
@@ -27,18 +29,29 @@ class SparseVector(NamedTuple):
 EMPTY_VECTOR = SparseVector(np.empty(0, np.int32), np.empty(0, np.float32))
 
 
+def join_memory(vectors: Sequence[SparseVector]) -> list[SparseVector]:
+    """Return the vectors as parts of one array of ids and one of weights. Allocated a batch at a time, they lie between
+    the batches' states, whose memory is then not used again: ten times their own size for as long as they are kept."""
+    starts = np.cumsum([0, *(len(vector.indices) for vector in vectors)]).tolist()
+    indices, values = (np.concatenate([EMPTY_VECTOR[part], *(vector[part] for vector in vectors)]) for part in (0, 1))
+    return [SparseVector(indices[start:end], values[start:end]) for start, end in pairwise(starts)]
+
+
 def mean_terms(vectors: Sequence[SparseVector]) -> float:
     """Return the mean number of active terms."""
     return float(np.mean([len(vector.indices) for vector in vectors]))
 
 
-def to_csr(vectors: Sequence[SparseVector], vocabulary: int) -> scipy.sparse.csr_array:
-    """Return the vectors as the rows of a [vectors, vocabulary] CSR matrix."""
-    starts = np.cumsum([0, *(len(vector.indices) for vector in vectors)])
-    parts = [
-        np.concatenate([getattr(vector, name) for vector in (EMPTY_VECTOR, *vectors)]) for name in ("values", "indices")
-    ]
-    return scipy.sparse.csr_array((*parts, starts), shape=(len(vectors), vocabulary))
+def to_csr(vectors: Iterable[SparseVector], vocabulary: int) -> scipy.sparse.csr_array:
+    """Return the vectors as the rows of a [vectors, vocabulary] CSR matrix. Those of a stream are in memory once."""
+    values, indices, starts = array("f"), array("i"), array("q", [0])
+    for vector in vectors:
+        values.frombytes(vector.values.tobytes())
+        indices.frombytes(vector.indices.tobytes())
+        starts.append(len(indices))
+    index_type = np.int32 if len(indices) <= np.iinfo(np.int32).max else np.int64  # SciPy has one type for both
+    columns, rows = (np.frombuffer(part, part.typecode).astype(index_type, copy=False) for part in (indices, starts))
+    return scipy.sparse.csr_array((np.frombuffer(values, "f"), columns, rows), (len(starts) - 1, vocabulary))
 
 
 def to_sparse_tensor(matrix: scipy.sparse.csr_array) -> torch.Tensor:
