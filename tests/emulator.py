@@ -48,6 +48,9 @@ class EmulatedLibrary:
     def code_unit(self) -> int:
         return self.call("code_unit")
 
+    def code_group(self) -> int:
+        return self.call("code_group")
+
     def has_bfloat16(self) -> int:
         return self.call("has_bfloat16")
 

@@ -138,6 +138,13 @@ def _pack_codes(weight: torch.Tensor) -> PackedWeights:
     return packed
 
 
+def unpack_codes(packed: PackedWeights, shape: Sequence[int]) -> torch.Tensor:
+    """Return the codes of weights of this shape as they are packed, but in rows: [rows, size padded to a unit]."""
+    group, panel = library().code_group(), library().panel_rows()
+    panels = packed.codes.view(_padded_rows(shape[0]) // panel, -1, panel, group)
+    return panels.transpose(1, 2).flatten(0, 1).flatten(1)[: shape[0]].contiguous()
+
+
 def _pack_floats(weight: torch.Tensor) -> PackedFloats:
     rows, size = weight.shape
     packed = PackedFloats(torch.empty(_padded_rows(rows) * size))

@@ -16,6 +16,7 @@ from utils.splade.encoder import SpladeEncoder
 from utils.training.tokenization import TokenizedExamples
 
 UNTUNED = "untuned"  # name of the model that the training begins with, among the teachers
+BLOCK_IDS = 1 << 20  # gone through at a time; bounds memory, int64 [ids]
 TEACHER_DEVIATION = 2.0  # standard deviation that a teacher's scores are scaled to: how peaked its softmax is
 
 
@@ -69,13 +70,14 @@ class BatchTeacher:
             weights = {UNTUNED: 1.0} | weights
         if not weights:
             raise ValueError(f"teacher '{UNTUNED}': the model makes no sparse vectors yet; name another, such as bm25")
-        scorers = [
-            splade_scorer(name, encoder, queries, documents)
+        scorers = {  # the untuned model last, in the memory that BM25's lists of terms have left
+            name: splade_scorer(name, encoder, queries, documents)
             if name == UNTUNED
             else open_scorer(name, queries, documents, device, threads, language=language)
-            for name in weights
-        ]
-        self.scorer = FusedScorer(scorers, list(weights.values()), len(queries), len(documents))
+            for name in reversed(weights)
+        }
+        options = list(weights.values()), len(queries), len(documents)
+        self.scorer = FusedScorer([scorers[name] for name in weights], *options)
 
     @property
     def document_vectors(self) -> np.ndarray | scipy.sparse.csr_array:
@@ -89,8 +91,11 @@ class BatchTeacher:
         untuned = self.scorer.scorers[0]
         if untuned.name != UNTUNED:
             return None
-        ids = examples.queries.ids, examples.documents.ids, untuned.queries.indices, untuned.documents.indices
-        return torch.from_numpy(np.unique(np.concatenate([np.unique(part) for part in ids])).astype(np.int64))
+        present = np.zeros(untuned.documents.shape[1], bool)
+        for ids in (examples.queries.ids, examples.documents.ids, untuned.queries.indices, untuned.documents.indices):
+            for start in range(0, len(ids), BLOCK_IDS):
+                present[ids[start : start + BLOCK_IDS]] = True
+        return torch.from_numpy(present.nonzero()[0])
 
     def __call__(self, queries: np.ndarray, documents: np.ndarray) -> np.ndarray:
         """Return [queries, documents] scores; both are given as positions in the lists of all texts."""

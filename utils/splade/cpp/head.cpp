@@ -30,11 +30,16 @@ struct KeepWinner {
   }
 };
 
+// How a text's tokens were rounded to codes.
+struct Rounding {
+  float scale;       // quantization step
+  float error, norm; // largest norm of the rounding error, and largest norm of the rounded rows, among its tokens
+  bool finite;
+};
+
 struct Text {
   int64_t begin, end; // tokens
-  float scale;        // quantization step
-  float error, norm;  // largest norm of the rounding error, and largest norm of the rounded states, among its tokens
-  bool finite;
+  Rounding all, first; // of all dimensions, and of the first directions
 };
 
 struct ActiveTerm {
@@ -48,60 +53,147 @@ struct Found {
   std::vector<std::vector<ActiveTerm>> lists;
 };
 
-struct Projection {
-  const float *weight, *bias; // [vocabulary, size], [vocabulary] or null
-  const uint8_t* packed;
-  const float *scale, *error, *norm; // [vocabulary]: quantization step, norm of the rounding error, norm
-  int64_t vocabulary, size, stride;
+// A panel of terms in 8 bits.
+struct Terms {
+  const uint8_t* codes;
+  const float *scale, *error, *norm, *bias; // quantization step, norm of the rounding error, norm; bias may be null
 };
 
-// Quantize the tokens of a text with one step for all, so that their products compare as integers. start[token]
-// compensates for the OFFSET of the weights' codes.
-void quantize_text(const float* hidden, int64_t size, int64_t stride, Text& text, int8_t* tokens, int32_t* start) {
-  text.finite = true;
-  text.scale = text.error = text.norm = 0;
-  for (int64_t token = text.begin; token < text.end; token++)
-    text.scale = std::max(text.scale, token_step(hidden + token * size, size));
-  for (int64_t token = text.begin; token < text.end; token++) {
-    const float* row = hidden + token * size;
+// Terms in 8 bits, in panels.
+struct Codes {
+  Terms terms; // of the vocabulary
+  int64_t stride;
+  Terms panel(int64_t first) const {
+    return {terms.codes + first * stride, terms.scale + first, terms.error + first, terms.norm + first,
+            terms.bias ? terms.bias + first : nullptr};
+  }
+};
+
+struct Projection {
+  const float *weight, *bias; // [vocabulary, size], [vocabulary] or null
+  int64_t vocabulary, size;
+  Codes all; // of all dimensions
+};
+
+// Another basis of the states and of the terms, in which products are the same but for the states' mean. Codes are of
+// the first directions and of the norm of what is in the others.
+struct Directions {
+  Codes codes;
+  const uint8_t* rows;             // [vocabulary, stride of all dimensions] codes of terms, not in panels
+  const float *rotation, *shift;   // packed [size, size]; [size], what is added
+  int64_t count;                   // of directions, with the norm
+};
+
+// Tokens of all texts in 8 bits; start[token] compensates for the OFFSET of the terms' codes.
+struct Tokens {
+  int64_t stride;
+  std::vector<int8_t> codes;
+  std::vector<int32_t> start;
+  Tokens(int64_t count, int64_t size) : stride(round_up(size, CODE_UNIT)), codes(count * stride), start(count) {}
+  CodeTokens view() const { return {codes.data(), stride, start.data()}; }
+};
+
+// Quantize the rows of a text with one step for all, so that their products compare as integers; `row` is the number of
+// floats from one of the text's rows to the next.
+Rounding quantize_text(const float* rows, int64_t row, int64_t size, const Text& text, Tokens& to) {
+  Rounding all{0, 0, 0, true};
+  for (int64_t i = 0; i < text.end - text.begin; i++) all.scale = std::max(all.scale, token_step(rows + i * row, size));
+  for (int64_t i = 0; i < text.end - text.begin; i++) {
+    int64_t token = text.begin + i;
     Floats errors{}, norms{};
     Ints sums{};
-    for (int64_t d = 0; d < stride; d += LANES) { // the row is padded with zeros
-      Floats values = load_some(row + d, size - d);
-      Ints codes = nearest(values * splat(1 / text.scale));
-      Floats steps = to_floats(codes), residual = multiply_add(steps, splat(-text.scale), values);
-      store_some(tokens + token * stride + d, __builtin_convertvector(codes, LaneBytes), stride - d);
+    for (int64_t d = 0; d < to.stride; d += LANES) { // the row is padded with zeros
+      Floats values = load_some(rows + i * row + d, size - d);
+      Ints codes = nearest(values * splat(1 / all.scale));
+      Floats steps = to_floats(codes), residual = multiply_add(steps, splat(-all.scale), values);
+      store_some(to.codes.data() + token * to.stride + d, __builtin_convertvector(codes, LaneBytes), to.stride - d);
       sums += codes;
       errors = multiply_add(residual, residual, errors);
       norms = multiply_add(steps, steps, norms);
     }
-    start[token] = -OFFSET * sum_lanes(sums);
+    to.start[token] = -OFFSET * sum_lanes(sums);
     float error = sum_lanes(errors), norm = sum_lanes(norms);
-    text.finite = text.finite && std::isfinite(error); // a non-finite value has a non-finite residual
-    text.error = std::max(text.error, std::sqrt(error));
-    text.norm = std::max(text.norm, std::sqrt(norm) * text.scale);
+    all.finite = all.finite && std::isfinite(error); // a non-finite value has a non-finite residual
+    all.error = std::max(all.error, std::sqrt(error));
+    all.norm = std::max(all.norm, std::sqrt(norm) * all.scale);
   }
+  return all;
 }
 
-// Append to `candidates` the terms of a panel whose weight may be above zero: by Cauchy-Schwarz the exact product is at
-// most the quantized one + |token's error| |term| + |quantized token| |term's error|.
-void screen_panel(const Projection& p, const Text& text, const int8_t* tokens, const int32_t* start, int64_t panel,
-                  std::vector<int32_t>& candidates) {
+// Finish function that stores the sums plus a shift.
+struct Shift {
+  const float* shift;
+  float* out;
+  int64_t row, count;
+  INLINE void operator()(int token, int part, Floats sum) const {
+    int64_t at = LANES * part;
+    store_some(out + token * row + at, sum + load_some(shift + at, count - at), count - at);
+  }
+};
+
+// Quantize the tokens of a text in the first directions. `rotated` is scratch.
+Rounding quantize_first(const float* hidden, int64_t size, const Directions& d, const Text& text, Tokens& to,
+                        std::vector<float>& rotated) {
+  rotated.resize((text.end - text.begin) * size);
+  const float* rows = hidden + text.begin * size;
+  for (int64_t at = 0; at < size; at += PANEL)
+    multiply_all(FloatTokens{rows, size}, 0, text.end - text.begin, d.rotation + at * size, size, [&](int64_t token) {
+      return Shift{d.shift + at, rotated.data() + token * size + at, size, size - at};
+    });
+  for (int64_t i = 0; i < text.end - text.begin; i++) {
+    float *row = rotated.data() + i * size, rest = 0;
+    for (int64_t k = d.count - 1; k < size; k++) rest += row[k] * row[k];
+    row[d.count - 1] = std::sqrt(rest);
+  }
+  Rounding first = quantize_text(rotated.data(), size, d.count, text, to);
+  constexpr float ROTATION = 1e-5f; // covers what float32 rounds in the rotations, as a share of the products' norms
+  first.error += ROTATION * first.norm;
+  return first;
+}
+
+// Call found(lane) for each of the first `count` terms of a panel whose weight may be above zero: by Cauchy-Schwarz the
+// exact product is at most the quantized one + |token's error| |term| + |quantized token| |term's error|.
+template <class Found>
+void screen_panel(const Terms& terms, int64_t count, const Text& text, const Rounding& rounding, CodeTokens tokens,
+                  Found found) {
   alignas(64) int32_t best[PANEL];
   std::fill(best, best + PANEL, INT32_MIN);
-  multiply_all(CodeTokens{tokens, p.stride, start}, text.begin, text.end, p.packed + panel * p.stride * PANEL, p.stride,
-               [&](int64_t) { return KeepMaximum{best}; });
+  multiply_all(tokens, text.begin, text.end, terms.codes, tokens.row, [&](int64_t) { return KeepMaximum{best}; });
   constexpr float ROUNDING = 1.0001f; // covers the rounding of the float32 sums in the bound
-  int64_t first = panel * PANEL, count = std::min(PANEL, p.vocabulary - first);
-  for (int64_t j = 0; j < count; j += LANES) {
-    auto load_terms = [&](const float* values) { return load_some(values + first + j, count - j); };
-    Floats bound = to_floats(load<Ints>(best + j)) * (load_terms(p.scale) * splat(text.scale));
-    if (p.bias) bound += load_terms(p.bias);
-    bound += load_terms(p.error) * splat(text.norm * ROUNDING) + load_terms(p.norm) * splat(text.error * ROUNDING);
+  for (int64_t j = 0; j < std::min(PANEL, count); j += LANES) {
+    auto load_terms = [&](const float* values) { return load_some(values + j, count - j); };
+    Floats bound = to_floats(load<Ints>(best + j)) * (load_terms(terms.scale) * splat(rounding.scale));
+    if (terms.bias) bound += load_terms(terms.bias);
+    bound += load_terms(terms.error) * splat(rounding.norm * ROUNDING);
+    bound += load_terms(terms.norm) * splat(rounding.error * ROUNDING);
     Ints may_be_active = ~(bound + splat(1e-4f) <= Floats{}); // keeps NaN
     if (!any(may_be_active)) continue;
     for (int64_t lane = 0; lane < std::min(LANES, count - j); lane++)
-      if (may_be_active[lane]) candidates.push_back(int32_t(first + j + lane));
+      if (may_be_active[lane]) found(j + lane);
+  }
+}
+
+// Append to `candidates` those of `survivors` of the first directions whose weight may be above zero by all dimensions.
+void screen_survivors(const Projection& p, const Directions& directions, const Text& text, CodeTokens tokens,
+                      const std::vector<int32_t>& survivors, std::vector<uint8_t>& gathered,
+                      std::vector<int32_t>& candidates) {
+  int64_t stride = p.all.stride;
+  gathered.resize(stride * PANEL);
+  for (size_t begin = 0; begin < survivors.size(); begin += PANEL) {
+    int64_t count = std::min<int64_t>(PANEL, survivors.size() - begin);
+    const int32_t* terms = survivors.data() + begin;
+    float scale[PANEL], error[PANEL], norm[PANEL], bias[PANEL];
+    for (int64_t j = 0; j < count; j++) {
+      const uint8_t* row = directions.rows + terms[j] * stride;
+      for (int64_t d = 0; d < stride; d += CODE_GROUP)
+        std::memcpy(gathered.data() + d * PANEL + j * CODE_GROUP, row + d, CODE_GROUP);
+      scale[j] = p.all.terms.scale[terms[j]];
+      error[j] = p.all.terms.error[terms[j]];
+      norm[j] = p.all.terms.norm[terms[j]];
+      bias[j] = p.bias ? p.bias[terms[j]] : 0;
+    }
+    screen_panel({gathered.data(), scale, error, norm, bias}, count, text, text.all, tokens,
+                 [&](int64_t j) { candidates.push_back(terms[j]); });
   }
 }
 
@@ -132,9 +224,10 @@ void append_active(const Projection& p, const Text& text, const float* hidden, c
 
 extern "C" {
 
-// Rows of weights in a panel, and the unit to which the dimensions of codes are padded.
+// Rows of weights in a panel, the unit to which the dimensions of codes are padded, and how many of a row are together.
 int64_t panel_rows() { return PANEL; }
 int64_t code_unit() { return CODE_UNIT; }
+int64_t code_group() { return CODE_GROUP; }
 
 // Quantize weight [vocabulary, size] into packed [panels, stride / CODE_GROUP, PANEL, CODE_GROUP] and, for each row,
 // its step, the norm of the rounding error and the row's norm.
@@ -170,17 +263,29 @@ void pack_codes(const float* weight, int64_t vocabulary, int64_t size, uint8_t* 
   }
 }
 
-// Find the active terms of texts with states hidden [tokens, size], split by offsets [texts + 1]. Writes their number
-// into counts [texts]; the result is to be passed to `collect`, which writes out the terms and frees it.
+// Find the active terms of texts with states hidden [tokens, size], split by offsets [texts + 1]. `codes` are those of
+// `pack_codes`: packed, step, error and norm. `directions` is null, or: packed, step, error and norm of the vocabulary
+// in `first` directions, its rows of codes, its products with the states' mean plus bias, the packed rotation, and what
+// is added to rotated states. Writes the number of active terms into counts [texts], and behind it how many terms the
+// first directions left; the result is to be passed to `collect`, which writes out the terms and frees it.
 Found* find(const float* hidden, const int64_t* offsets, int64_t texts, const float* weight, const float* bias,
-                   const uint8_t* packed, const float* scale, const float* error, const float* norm, int64_t vocabulary,
-                   int64_t size, int64_t* counts, int threads) {
-  int64_t stride = round_up(size, CODE_UNIT), panels = count_panels(vocabulary);
-  Projection p{weight, bias, packed, scale, error, norm, vocabulary, size, stride};
+            const void* const* codes, int64_t vocabulary, int64_t size, const void* const* directions, int64_t first,
+            int64_t* counts, int threads) {
+  auto floats = [](const void* values) { return static_cast<const float*>(values); };
+  auto open = [&](const void* const* parts, const float* bias, int64_t size) {
+    return Codes{{static_cast<const uint8_t*>(parts[0]), floats(parts[1]), floats(parts[2]), floats(parts[3]), bias},
+                 round_up(size, CODE_UNIT)};
+  };
+  Projection p{weight, bias, vocabulary, size, open(codes, bias, size)};
+  Directions d{};
+  if (directions)
+    d = {open(directions, floats(directions[5]), first), static_cast<const uint8_t*>(directions[4]),
+         floats(directions[6]), floats(directions[7]), first};
+  int64_t panels = count_panels(vocabulary), left = 0;
   std::vector<Text> all(texts);
   std::vector<int64_t> groups{0}; // first text of each group; last, the number of texts
   for (int64_t i = 0; i < texts; i++) {
-    all[i] = {offsets[i], offsets[i + 1], 1, 0, 0, true};
+    all[i] = {offsets[i], offsets[i + 1], {}, {}};
     if (i > groups.back() && offsets[i + 1] - offsets[groups.back()] > GROUP_TOKENS) groups.push_back(i);
   }
   groups.push_back(texts);
@@ -188,29 +293,43 @@ Found* find(const float* hidden, const int64_t* offsets, int64_t texts, const fl
   if (threads > 1) // where groups are few, the vocabulary is split too, so that every thread has work
     slices = std::clamp<int64_t>(TASKS_PER_THREAD * threads / group_count, 1,
                                  std::max<int64_t>(1, panels / MIN_SLICE_PANELS));
-  std::vector<int8_t> tokens(offsets[texts] * stride);
-  std::vector<int32_t> start(offsets[texts]);
+  Tokens tokens(offsets[texts], size), first_tokens(directions ? offsets[texts] : 0, first);
   auto* found = new Found{slices, std::vector<std::vector<ActiveTerm>>(texts * slices)};
-#pragma omp parallel num_threads(threads)
+#pragma omp parallel num_threads(threads) reduction(+ : left)
   {
-#pragma omp for schedule(dynamic)
-    for (int64_t i = 0; i < texts; i++) quantize_text(hidden, size, stride, all[i], tokens.data(), start.data());
     std::vector<float> gathered;
+    std::vector<uint8_t> gathered_codes;
+#pragma omp for schedule(dynamic)
+    for (int64_t i = 0; i < texts; i++) {
+      all[i].all = quantize_text(hidden + all[i].begin * size, size, size, all[i], tokens);
+      if (directions && all[i].all.finite) all[i].first = quantize_first(hidden, size, d, all[i], first_tokens, gathered);
+    }
     std::vector<std::vector<int32_t>> candidates;
+    std::vector<int32_t> survivors;
 #pragma omp for schedule(dynamic)
     for (int64_t task = 0; task < group_count * slices; task++) {
       int64_t group = task / slices, slice = task % slices, begin = groups[group], end = groups[group + 1];
-      int64_t first = panels * slice / slices, last = panels * (slice + 1) / slices;
+      int64_t first_panel = panels * slice / slices, last = panels * (slice + 1) / slices;
       candidates.assign(end - begin, {});
-      for (int64_t panel = first; panel < last; panel++)
-        for (int64_t i = begin; i < end; i++)
-          if (all[i].end > all[i].begin && all[i].finite)
-            screen_panel(p, all[i], tokens.data(), start.data(), panel, candidates[i - begin]);
+      for (int64_t panel = first_panel; panel < last; panel++)
+        for (int64_t i = begin; i < end; i++) {
+          if (all[i].end == all[i].begin || !all[i].all.finite) continue;
+          int64_t at = panel * PANEL;
+          screen_panel((directions ? d.codes : p.all).panel(at), vocabulary - at, all[i],
+                       directions ? all[i].first : all[i].all, (directions ? first_tokens : tokens).view(),
+                       [&](int64_t j) { candidates[i - begin].push_back(int32_t(at + j)); });
+        }
       for (int64_t i = begin; i < end; i++) {
+        if (directions) {
+          survivors.swap(candidates[i - begin]);
+          candidates[i - begin].clear();
+          left += survivors.size();
+          screen_survivors(p, d, all[i], tokens.view(), survivors, gathered_codes, candidates[i - begin]);
+        }
         std::vector<ActiveTerm>& active = found->lists[i * slices + slice];
         append_active(p, all[i], hidden, candidates[i - begin], gathered, active);
         // A non-finite state makes all weights of its text NaN, as a NaN state does in the plain formula.
-        for (int64_t term = first * PANEL; !all[i].finite && term < std::min(vocabulary, last * PANEL); term++)
+        for (int64_t term = first_panel * PANEL; !all[i].all.finite && term < std::min(vocabulary, last * PANEL); term++)
           active.push_back({int32_t(term), 0, NAN});
       }
     }
@@ -219,6 +338,7 @@ Found* find(const float* hidden, const int64_t* offsets, int64_t texts, const fl
     counts[i] = 0;
     for (int64_t slice = 0; slice < slices; slice++) counts[i] += found->lists[i * slices + slice].size();
   }
+  counts[texts] = left;
   return found;
 }
 
