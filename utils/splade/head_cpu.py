@@ -8,7 +8,7 @@ w = r + f (rounded part and rounding error),
 
 A term whose bound plus bias is not above zero for any token has weight zero. The others, about twice as many as are
 active, are computed in float32, together with the token of the maximum. Both stages keep the maximum in registers.
-Where many texts are encoded, a first product, of fewer dimensions, leaves a tenth of the terms to these (directions.py).
+Where many texts are encoded, a first product of fewer dimensions leaves a tenth of the terms (directions.py).
 """
 
 from itertools import accumulate
