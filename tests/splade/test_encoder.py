@@ -352,3 +352,14 @@ def test_weights_of_some_terms_are_those_columns_and_their_gradients(activation,
     assert (results[0][0] > 0).sum() > 5
     for full, partial in zip(*results, strict=True):
         torch.testing.assert_close(partial, full)
+
+
+def test_settings_that_others_leave_in_the_tokenizer_do_not_count(tiny):
+    text = "how do the wings of a plane make lift"
+    ids, batch = tiny.tokenize([text]), tiny.tokenize(["short", text])
+    assert len(ids[0]) > 5 and len(batch[0]) < len(batch[1])
+    backend = tiny.tokenizer.backend_tokenizer
+    backend.enable_truncation(5)
+    assert tiny.tokenize([text]) == ids
+    backend.enable_padding(length=64)
+    assert tiny.tokenize(["short", text]) == batch

@@ -355,7 +355,8 @@ def test_layers_are_in_bfloat16_where_it_is_asked_for_or_fast(precision, is_fast
     encoder = SpladeEncoder.from_pretrained("splade-tiny", "cpu", precision="float32")
     monkeypatch.setattr(device, "bfloat16_is_fast", lambda _: is_fast)
     monkeypatch.setattr(kernels, "has_bfloat16", lambda: has_kernels)
-    encoder.precision = precision
+    monkeypatch.setattr(encoder, "precision", precision)
+    encoder.forget_trace()
     assert (encoder._layer_precision, encoder._encoding_precision) == expected
 
 

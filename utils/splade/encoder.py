@@ -211,7 +211,14 @@ class SpladeEncoder(Encoder, torch.nn.Module):
 
     def forget_trace(self) -> None:
         """Trace the model anew for the next query, and capture its CUDA graphs anew; to be called when layers have been
-        replaced."""
+        replaced, or `precision` has changed."""
+        dtype = compute_dtype(self.device, self.precision)
+        if self._in_int8:
+            self._layer_precision = "int8"  # in C++
+        elif dtype == torch.bfloat16 and self.device.type == "cpu" and kernels.has_bfloat16():
+            self._layer_precision = "bfloat16"
+        else:
+            self._layer_precision = "float32"
         use_kernels(self.model, self._layer_precision)
         self._traced_forward = None
         limit = _position_limit(self.model, self.tokenizer)
@@ -266,14 +273,6 @@ class SpladeEncoder(Encoder, torch.nn.Module):
                 return self._sparse_vectors(packing.hidden_states(self.model, ids, lengths), lengths)
             batch = {name: tensor.to(self.device) for name, tensor in self.pad(tokens).items()}
             return self._sparse_vectors(*self._hidden_states(**batch))
-
-    @property
-    def _layer_precision(self) -> str:
-        """The precision of layers in C++, on the CPU."""
-        if self._in_int8:
-            return "int8"
-        in_bfloat16 = compute_dtype(self.device, self.precision) == torch.bfloat16 and kernels.has_bfloat16()
-        return "bfloat16" if in_bfloat16 and self.device.type == "cpu" else "float32"
 
     @property
     def _encoding_precision(self) -> str:

@@ -99,14 +99,14 @@ class TokenizationMixin:
         They are cut here: a tokenizer of the library `tokenizers` keeps its truncation as a setting, which one thread
         would change while another one tokenizes.
         """
-        options = {"add_special_tokens": add_special_tokens, **TOKENIZER_OPTIONS}
         ids: list[list[int]] = []
         truncated = 0
-        for rows in self._rows_of_ids(texts, options):
+        for rows in self._rows_of_ids(texts, add_special_tokens):
             if too_long := sum(len(row) > limit for row in rows):
                 truncated += too_long
                 # Special tokens stand before and after the text's own, which alone are cut.
-                mask = self.tokenizer("a", return_special_tokens_mask=True, **options)["special_tokens_mask"]
+                options = {"add_special_tokens": add_special_tokens, "return_special_tokens_mask": True}
+                mask = self.tokenizer("a", **options)["special_tokens_mask"]
                 before, after = mask.index(0), mask[::-1].index(0)
                 left = self.tokenizer.truncation_side == "left"
                 rows = [row if len(row) <= limit else _cut(row, limit, before, after, left) for row in rows]
@@ -115,14 +115,20 @@ class TokenizationMixin:
 
     def count_tokens(self, texts: Sequence[str]) -> Iterator[int]:
         """Yield how many tokens each text has, special tokens included, whatever the limit."""
-        for rows in self._rows_of_ids(texts, TOKENIZER_OPTIONS):
+        for rows in self._rows_of_ids(texts):
             yield from map(len, rows)
 
-    def _rows_of_ids(self, texts: Sequence[str], options: dict[str, bool]) -> Iterator[list[list[int]]]:
+    def _rows_of_ids(self, texts: Sequence[str], add_special_tokens: bool = True) -> Iterator[list[list[int]]]:
         """Yield the token ids of TOKENIZED_TOGETHER texts at a time."""
+        backend = getattr(self.tokenizer, "backend_tokenizer", None)
         for start in range(0, len(texts), TOKENIZED_TOGETHER):
             together = [replace_surrogates(text) for text in texts[start : start + TOKENIZED_TOGETHER]]
-            yield self.tokenizer(together, **options)["input_ids"]
+            if backend and not backend.truncation and not backend.padding:
+                rows = backend.encode_batch_fast(together, add_special_tokens=add_special_tokens)
+                yield [row.ids for row in rows]
+            else:  # this takes both settings away
+                options = {"add_special_tokens": add_special_tokens, **TOKENIZER_OPTIONS}
+                yield self.tokenizer(together, **options)["input_ids"]
 
     def pad(self, tokens: Sequence[list[int]]) -> dict[str, torch.Tensor]:
         """Return input_ids and attention_mask, each [batch, longest text]."""
