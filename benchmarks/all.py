@@ -24,7 +24,7 @@ from utils.splade import kernels
 
 # Module, model, further arguments, column of its table, whether more is better.
 TASKS = [
-    ("encode", "splade-tiny", ["--documents", "64", "--rounds", "2"], "documents/s", True),
+    ("encode", "splade-tiny", ["--documents", "128", "--rounds", "2"], "documents/s", True),
     ("encode", "bert-base", ["--documents", "16", "--rounds", "1"], "documents/s", True),
     ("encode", "xlm-r-vocabulary", ["--documents", "16", "--rounds", "1", "--peer-batches", "2"], "documents/s", True),
     ("query", "splade-tiny", ["--documents", "50"], "p50 ms", False),

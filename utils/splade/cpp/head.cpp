@@ -79,9 +79,9 @@ struct Projection {
 // the first directions and of the norm of what is in the others.
 struct Directions {
   Codes codes;
-  const uint8_t* rows;             // [vocabulary, stride of all dimensions] codes of terms, not in panels
-  const float *rotation, *shift;   // packed [size, size]; [size], what is added
-  int64_t count;                   // of directions, with the norm
+  const uint8_t* rows;           // [vocabulary, stride of all dimensions] codes of terms, not in panels
+  const float *rotation, *shift; // packed [size, size]; [size], what is added to rotated states
+  int64_t count;                 // of directions, with the norm
 };
 
 // Tokens of all texts in 8 bits; start[token] compensates for the OFFSET of the terms' codes.
@@ -294,6 +294,8 @@ Found* find(const float* hidden, const int64_t* offsets, int64_t texts, const fl
     slices = std::clamp<int64_t>(TASKS_PER_THREAD * threads / group_count, 1,
                                  std::max<int64_t>(1, panels / MIN_SLICE_PANELS));
   Tokens tokens(offsets[texts], size), first_tokens(directions ? offsets[texts] : 0, first);
+  const Codes& screen = directions ? d.codes : p.all;
+  CodeTokens screened = (directions ? first_tokens : tokens).view();
   auto* found = new Found{slices, std::vector<std::vector<ActiveTerm>>(texts * slices)};
 #pragma omp parallel num_threads(threads) reduction(+ : left)
   {
@@ -315,8 +317,7 @@ Found* find(const float* hidden, const int64_t* offsets, int64_t texts, const fl
         for (int64_t i = begin; i < end; i++) {
           if (all[i].end == all[i].begin || !all[i].all.finite) continue;
           int64_t at = panel * PANEL;
-          screen_panel((directions ? d.codes : p.all).panel(at), vocabulary - at, all[i],
-                       directions ? all[i].first : all[i].all, (directions ? first_tokens : tokens).view(),
+          screen_panel(screen.panel(at), vocabulary - at, all[i], directions ? all[i].first : all[i].all, screened,
                        [&](int64_t j) { candidates[i - begin].push_back(int32_t(at + j)); });
         }
       for (int64_t i = begin; i < end; i++) {
