@@ -143,6 +143,16 @@ def test_states_that_are_all_the_same_are_no_trouble():
 
 
 @needs_library
+@pytest.mark.parametrize("rank, mean", [(0, 0), (1, 0), (5, 1), (50, 1)])
+def test_terms_of_fewer_dimensions_than_states_are_no_trouble(rank, mean):
+    hidden, weight, bias = inputs()
+    weight = torch.randn(len(weight), rank) @ weight[:rank] + mean
+    expected = without_directions(hidden, LENGTHS, weight, bias)
+    for _ in range(3):
+        assert_same(active_terms(hidden, LENGTHS, weight, bias), expected)
+
+
+@needs_library
 def test_autocast_does_not_round_what_terms_are_screened_by():
     hidden, weight, bias = inputs()
     expected = without_directions(hidden, LENGTHS, weight, bias)

@@ -150,12 +150,13 @@ def _bases(states: torch.Tensor, terms: torch.Tensor) -> tuple[torch.Tensor, tor
     """Return the bases, each [size, size] with a direction in each row, of states and of terms with these matrices of
     second moments [size, size]. Products in them are the same, and each direction is as large in states as in terms,
     the largest first: that of the singular value decomposition of the products of both."""
-    terms = terms.double()
-    factor = torch.linalg.cholesky(terms + 1e-9 * terms.trace() * torch.eye(len(terms)))
+    sizes, axes = torch.linalg.eigh(terms.double())
+    sizes = sizes.clamp(min=max(1e-7 * sizes[-1].item(), 1e-30)).sqrt()  # fewer terms than dimensions have zeros
+    factor = axes * sizes
     values, vectors = (part.flip(-1) for part in torch.linalg.eigh(factor.T @ states.double() @ factor))
     scale = values.clamp(min=max(1e-8 * values[0].item(), 1e-30)).pow(1 / 4)  # neither basis is nearly singular
     of_states = factor @ (vectors / scale)
-    of_terms = torch.linalg.solve_triangular(factor.T, vectors * scale, upper=True)
+    of_terms = (axes / sizes) @ (vectors * scale)
     return of_states.T.float(), of_terms.T.float()
 
 
