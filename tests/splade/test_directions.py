@@ -153,6 +153,15 @@ def test_terms_of_fewer_dimensions_than_states_are_no_trouble(rank, mean):
 
 
 @needs_library
+@pytest.mark.parametrize("lengths", [[], [0], [1]])
+def test_no_text_is_too_short(lengths):
+    hidden, weight, bias = inputs()
+    assert directions_of(hidden, LENGTHS, weight, bias) is not None
+    head = hidden[: sum(lengths)], lengths, weight, bias
+    assert_same(active_terms(*head), without_directions(*head))
+
+
+@needs_library
 def test_autocast_does_not_round_what_terms_are_screened_by():
     hidden, weight, bias = inputs()
     expected = without_directions(hidden, LENGTHS, weight, bias)

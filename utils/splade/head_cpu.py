@@ -80,7 +80,7 @@ def active_terms(
     screen = (None, 0) if directions is None else directions[:2]
     found = kernels.call("find", *inputs, *screen, counts, products=hidden.numel() * len(weight))
     *counts, left = counts.tolist()
-    if directions is not None:
+    if directions is not None and lengths:
         survey.report(directions, left / (len(lengths) * len(weight)))
     offsets = _offsets(counts)
     total = int(offsets[-1])
