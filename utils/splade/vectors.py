@@ -46,8 +46,8 @@ def to_csr(vectors: Iterable[SparseVector], vocabulary: int) -> scipy.sparse.csr
     """Return the vectors as the rows of a [vectors, vocabulary] CSR matrix. Those of a stream are in memory once."""
     values, indices, starts = array("f"), array("i"), array("q", [0])
     for vector in vectors:
-        values.frombytes(vector.values.tobytes())
-        indices.frombytes(vector.indices.tobytes())
+        values.frombytes(np.asarray(vector.values, np.float32).tobytes())
+        indices.frombytes(np.asarray(vector.indices, np.int32).tobytes())
         starts.append(len(indices))
     index_type = np.int32 if len(indices) <= np.iinfo(np.int32).max else np.int64  # SciPy has one type for both
     columns, rows = (np.frombuffer(part, part.typecode).astype(index_type, copy=False) for part in (indices, starts))
