@@ -171,7 +171,7 @@ class SpladeEmbedder:
         return self._matrix(vectors, max_active_dims, convert_to_sparse_tensor)
 
     def _matrix(self, vectors: Iterable[SparseVector], max_active_dims: int | None, as_tensor: bool) -> SparseMatrix:
-        matrix = to_csr([vector.heaviest(max_active_dims) for vector in vectors], self.encoder.vocabulary_size)
+        matrix = to_csr((vector.heaviest(max_active_dims) for vector in vectors), self.encoder.vocabulary_size)
         return to_sparse_tensor(matrix) if as_tensor else matrix
 
     @staticmethod
