@@ -27,7 +27,7 @@ NEEDED_TOKENS = 128  # for each dimension, before directions are chosen: about a
 SURVEYED = 1 / 4  # share of these tokens, the last ones, that the choice is made by
 BATCH_TOKENS = 256  # fewest in a batch that counts: a single query must not wait for a choice
 SAMPLE_TERMS, SAMPLE_TOKENS = 2048, 1024  # by which the number of directions is chosen
-BLOCK_TERMS = 16_384  # rotated at a time; bounds memory, float32 [terms, size]
+BLOCK_TERMS = 16_384  # rotated at a time, whole panels; bounds memory, float32 [terms, size]
 UNIT = 16  # directions are a multiple of it, with the norm of the others
 OVERHEAD = 0.03  # cost of rotating states, as a share of that of the products without directions
 LEFT_COST = 1.5  # of a term that is left, whose codes have to be gathered, as a multiple of a term's without directions
@@ -140,10 +140,10 @@ def choose_directions(
     count = min(counts, key=cost, default=0)
     if not count or cost(count) > WORTHWHILE:
         return None
-    rotated = torch.cat([_keep_first(block @ of_terms.T, count) for block in weight.split(BLOCK_TERMS)])
+    blocks = [kernels.pack(_keep_first(block @ of_terms.T, count)) for block in weight.split(BLOCK_TERMS)]
     rotation = kernels.pack_floats(of_states).values
     rows = kernels.unpack_codes(kernels.pack(weight), weight.shape)
-    return Directions([*kernels.pack(rotated), rows, base, rotation, shift], count, size)
+    return Directions([*map(torch.cat, zip(*blocks)), rows, base, rotation, shift], count, size)
 
 
 def _bases(states: torch.Tensor, terms: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
