@@ -153,9 +153,9 @@ Rounding quantize_first(const float* hidden, int64_t size, const Directions& d, 
 
 // Call found(lane) for each of the first `count` terms of a panel whose weight may be above zero: by Cauchy-Schwarz the
 // exact product is at most the quantized one + |token's error| |term| + |quantized token| |term's error|.
-template <class Found>
+template <class Callback>
 void screen_panel(const Terms& terms, int64_t count, const Text& text, const Rounding& rounding, CodeTokens tokens,
-                  Found found) {
+                  Callback found) {
   alignas(64) int32_t best[PANEL];
   std::fill(best, best + PANEL, INT32_MIN);
   multiply_all(tokens, text.begin, text.end, terms.codes, tokens.row, [&](int64_t) { return KeepMaximum{best}; });
@@ -303,8 +303,9 @@ Found* find(const float* hidden, const int64_t* offsets, int64_t texts, const fl
     std::vector<uint8_t> gathered_codes;
 #pragma omp for schedule(dynamic)
     for (int64_t i = 0; i < texts; i++) {
-      all[i].all = quantize_text(hidden + all[i].begin * size, size, size, all[i], tokens);
-      if (directions && all[i].all.finite) all[i].first = quantize_first(hidden, size, d, all[i], first_tokens, gathered);
+      Text& text = all[i];
+      text.all = quantize_text(hidden + text.begin * size, size, size, text, tokens);
+      if (directions && text.all.finite) text.first = quantize_first(hidden, size, d, text, first_tokens, gathered);
     }
     std::vector<std::vector<int32_t>> candidates;
     std::vector<int32_t> survivors;
@@ -330,8 +331,8 @@ Found* find(const float* hidden, const int64_t* offsets, int64_t texts, const fl
         std::vector<ActiveTerm>& active = found->lists[i * slices + slice];
         append_active(p, all[i], hidden, candidates[i - begin], gathered, active);
         // A non-finite state makes all weights of its text NaN, as a NaN state does in the plain formula.
-        for (int64_t term = first_panel * PANEL; !all[i].all.finite && term < std::min(vocabulary, last * PANEL); term++)
-          active.push_back({int32_t(term), 0, NAN});
+        int64_t end_term = all[i].all.finite ? 0 : std::min(vocabulary, last * PANEL);
+        for (int64_t term = first_panel * PANEL; term < end_term; term++) active.push_back({int32_t(term), 0, NAN});
       }
     }
   }
