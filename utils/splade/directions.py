@@ -31,6 +31,7 @@ BLOCK_TERMS = 16_384  # rotated at a time, whole panels; bounds memory, float32 
 UNIT = 16  # directions are a multiple of it, with the norm of the others
 OVERHEAD = 0.03  # cost of rotating states, as a share of that of the products without directions
 LEFT_COST = 1.5  # of a term that is left, whose codes have to be gathered, as a multiple of a term's without directions
+MEAN_ROUNDING = 1e-6  # covers what float32 rounds in products with the mean, as a share of the product of the norms
 WORTHWHILE = 0.9  # cost, as a share of that without directions, up to which they are used
 
 
@@ -125,6 +126,7 @@ def choose_directions(
     of_states, of_terms = _bases(covariance, moments)
     shift = -of_states @ mean
     base = weight @ mean if bias is None else torch.addmv(bias, weight, mean)
+    base += MEAN_ROUNDING * mean.norm() * weight.norm(dim=1)
     texts = [text for text in hidden.split(list(lengths)) if len(text)]
     within = [end <= SAMPLE_TOKENS for end in itertools.accumulate(map(len, texts))]
     states = [torch.addmm(shift, text, of_states.T) for text in itertools.compress(texts, [True, *within[1:]])]
