@@ -81,6 +81,15 @@ def test_terms_and_weights_are_those_of_all_dimensions(size, vocabulary, with_bi
     torch.testing.assert_close(ours.double(), dense, rtol=1e-4, atol=1e-4)
 
 
+def test_terms_near_the_threshold_are_found(instruction_set, monkeypatch):
+    monkeypatch.setattr(module, "WORTHWHILE", 9)
+    monkeypatch.setattr(Survey, "report", lambda *_: None)
+    hidden, weight, bias = inputs(vocabulary=20_000, active=0.3)
+    expected = without_directions(hidden, LENGTHS, weight, bias)
+    assert directions_of(hidden, LENGTHS, weight, bias).count < 64
+    assert_same(active_terms(hidden, LENGTHS, weight, bias), expected)
+
+
 @needs_library
 def test_first_directions_leave_few_of_the_terms(monkeypatch):
     head = inputs()
@@ -110,6 +119,10 @@ def test_other_texts_are_surveyed_anew_and_miss_nothing():
     expected = without_directions(others, LENGTHS, weight, bias)
     assert_same(active_terms(others, LENGTHS, weight, bias), expected)
     survey = survey_of(weight, bias)
+    assert survey._directions is first  # one batch is no reason yet
+    for _ in range(module.MEAN_BATCHES):
+        if survey._directions:
+            assert_same(active_terms(others, LENGTHS, weight, bias), expected)
     assert first is not None and survey._directions is None and survey._needed == 2 * hidden.shape[1]
     assert_same(active_terms(others, LENGTHS, weight, bias), expected)
 
@@ -127,7 +140,7 @@ def test_extreme_states_and_terms_are_none_to_choose_by(bad):
     hidden, weight, bias = inputs()
     broken = hidden.clone()
     broken[5, 2] = bad
-    active_terms(broken, LENGTHS, weight, bias)
+    assert directions_of(broken, LENGTHS, weight, bias) is None
     expected = without_directions(hidden, LENGTHS, weight, bias)
     for _ in range(2):
         assert_same(active_terms(hidden, LENGTHS, weight, bias), expected)

@@ -3,6 +3,7 @@
 import numpy as np
 
 from utils.records import TrainingExample
+from utils.training import distillation
 from utils.training.distillation import BatchTeacher
 from utils.training.tokenization import tokenize_examples
 
@@ -14,7 +15,8 @@ EXAMPLES = [
 ]
 
 
-def test_terms_are_those_that_texts_hold_or_the_model_gives_them(tiny):
+def test_terms_are_those_that_texts_hold_or_the_model_gives_them(tiny, monkeypatch):
+    monkeypatch.setattr(distillation, "BLOCK_IDS", 3)
     examples = tokenize_examples(EXAMPLES, tiny)
     texts = examples.queries.texts, examples.documents.texts
     terms = BatchTeacher(["bm25"], tiny, *texts).terms(examples).tolist()

@@ -32,6 +32,7 @@ UNIT = 16  # directions are a multiple of it, with the norm of the others
 OVERHEAD = 0.03  # cost of rotating states, as a share of that of the products without directions
 LEFT_COST = 1.5  # of a term that is left, whose codes have to be gathered, as a multiple of a term's without directions
 MEAN_ROUNDING = 1e-6  # covers what float32 rounds in products with the mean, as a share of the product of the norms
+MEAN_BATCHES = 20  # that the running mean of the cost is over
 WORTHWHILE = 0.9  # cost, as a share of that without directions, up to which they are used
 
 
@@ -63,6 +64,7 @@ class Survey:
         self._tokens = self._surveyed = 0
         self._sum, self._squares = torch.zeros(size), torch.zeros(size, size)
         self._directions: Directions | None = None
+        self._cost = WORTHWHILE  # running mean over batches
 
     def directions(
         self, hidden: torch.Tensor, lengths: Sequence[int], weight: torch.Tensor, bias: torch.Tensor | None
@@ -75,10 +77,13 @@ class Survey:
             weight: [vocabulary, size] float32.
             bias: [vocabulary] float32 or None.
         """
-        if self._tokens < self._needed and len(hidden) >= BATCH_TOKENS:
-            with self._lock, torch.no_grad(), torch.autocast("cpu", enabled=False):
-                if self._tokens < self._needed and hidden.isfinite().all():
-                    self._take_in(hidden, lengths, weight, bias)
+        if self._tokens < self._needed and len(hidden) >= BATCH_TOKENS and self._lock.acquire(blocking=False):
+            try:  # other threads go on without directions meanwhile
+                with torch.no_grad(), torch.autocast("cpu", enabled=False):
+                    if self._tokens < self._needed and hidden.isfinite().all():
+                        self._take_in(hidden, lengths, weight, bias)
+            finally:
+                self._lock.release()
         return self._directions
 
     def _take_in(self, hidden: torch.Tensor, lengths: Sequence[int], *head: torch.Tensor | None) -> None:
@@ -94,11 +99,12 @@ class Survey:
         self._tokens = tokens  # last, because other threads read it first
 
     def report(self, used: Directions, share: float) -> None:
-        """Begin anew, with twice as many states, where directions have left so many terms that they cost more than they
-        save: the texts are others now."""
-        if used.cost(share) > 1:
-            with self._lock:
-                if used is self._directions:
+        """Begin anew, with twice as many states, where directions leave so many terms, on the mean of the last batches,
+        that they cost more than they save: the texts are others now."""
+        with self._lock:
+            if used is self._directions:
+                self._cost += (used.cost(share) - self._cost) / MEAN_BATCHES
+                if self._cost > 1:
                     self._needed *= 2
                     self._begin(used.size)
 

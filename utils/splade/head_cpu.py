@@ -71,16 +71,19 @@ def active_terms(
 ) -> ActiveTerms:
     """Return the active terms; write their weights also into `dense`, zeroed float32 [batch, vocabulary], if given."""
     packed = kernels.pack(weight)
-    survey = kernels.keep([weight] if bias is None else [weight, bias], "survey", lambda: Survey(weight.shape[1]))
+    survey = directions = None
+    if dense is None:  # weights that are trained change before directions would pay
+        parameters = [weight] if bias is None else [weight, bias]
+        survey = kernels.keep(parameters, "survey", lambda size=weight.shape[1]: Survey(size))
     hidden, weight, bias = _as_float32(hidden), _as_float32(weight), _as_float32(bias)
-    # Weights that are trained change before directions would pay.
-    directions = survey.directions(hidden, lengths, weight, bias) if dense is None else None
+    if survey:
+        directions = survey.directions(hidden, lengths, weight, bias)
     counts = torch.empty(len(lengths) + 1, dtype=torch.int64)
     inputs = hidden, _offsets(lengths), len(lengths), weight, bias, list(packed), *weight.shape
-    screen = (None, 0) if directions is None else directions[:2]
+    screen = directions[:2] if directions else (None, 0)
     found = kernels.call("find", *inputs, *screen, counts, products=hidden.numel() * len(weight))
     *counts, left = counts.tolist()
-    if directions is not None and lengths:
+    if directions and lengths:
         survey.report(directions, left / (len(lengths) * len(weight)))
     offsets = _offsets(counts)
     total = int(offsets[-1])

@@ -120,7 +120,9 @@ class TokenizationMixin:
 
     def _rows_of_ids(self, texts: Sequence[str], add_special_tokens: bool = True) -> Iterator[list[list[int]]]:
         """Yield the token ids of TOKENIZED_TOGETHER texts at a time."""
-        backend = getattr(self.tokenizer, "backend_tokenizer", None)
+        backend = None
+        if type(self.tokenizer).__call__ is PreTrainedTokenizerBase.__call__:  # nothing is done in Python besides
+            backend = getattr(self.tokenizer, "backend_tokenizer", None)
         for start in range(0, len(texts), TOKENIZED_TOGETHER):
             together = [replace_surrogates(text) for text in texts[start : start + TOKENIZED_TOGETHER]]
             if backend and not backend.truncation and not backend.padding:
