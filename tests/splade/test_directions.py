@@ -237,8 +237,8 @@ def test_a_real_model_has_directions_and_the_same_vectors(tiny, monkeypatch):
         monkeypatch.setattr(module, "NEEDED_TOKENS", 1 << 40)
         expected = tiny.encode(texts)
         kernels.forget(tiny._projection)
-        monkeypatch.setattr(module, "NEEDED_TOKENS", 1)
-        tiny.encode(texts)
+        monkeypatch.setattr(module, "NEEDED_TOKENS", 8)
+        tiny.encode(2 * texts)
         found = tiny.encode(texts)
         assert survey_of(*tiny._kept_projection)._directions is not None
         kernels.forget(tiny._projection)
