@@ -1,8 +1,10 @@
 """Where a model runs: device, precision, threads, processes, random state."""
 
 import contextlib
+import ctypes
 import datetime
 import os
+import sys
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
@@ -82,6 +84,14 @@ def autocast(device: torch.device, precision: str = "auto", cache: bool = True) 
 def is_out_of_memory(error: RuntimeError) -> bool:
     """Return whether the device's memory did not suffice; on MPS and the CPU, the message alone tells that."""
     return isinstance(error, torch.OutOfMemoryError) or any(part in str(error) for part in OUT_OF_MEMORY)
+
+
+def release_memory() -> None:
+    """Give back to the system what the C library keeps of freed memory, which it does not by itself where any of it is
+    in use further on; glibc's alone."""
+    trim = getattr(ctypes.CDLL(None), "malloc_trim", None) if sys.platform == "linux" else None
+    if trim:
+        trim(ctypes.c_size_t(0))
 
 
 def use_threads(count: int | None = None) -> None:

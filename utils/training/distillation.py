@@ -11,6 +11,7 @@ import scipy.sparse
 import torch
 
 from utils.arguments import parse_weights
+from utils.device import release_memory
 from utils.search.scorers import FusedScorer, is_cross_encoder, open_scorer, splade_scorer
 from utils.splade.encoder import SpladeEncoder
 from utils.training.tokenization import TokenizedExamples
@@ -70,12 +71,16 @@ class BatchTeacher:
             weights = {UNTUNED: 1.0} | weights
         if not weights:
             raise ValueError(f"teacher '{UNTUNED}': the model makes no sparse vectors yet; name another, such as bm25")
-        scorers = {  # the untuned model last, in the memory that BM25's lists of terms have left
-            name: splade_scorer(name, encoder, queries, documents)
-            if name == UNTUNED
-            else open_scorer(name, queries, documents, device, threads, language=language)
-            for name in reversed(weights)
-        }
+        scorers = {}
+        for name in reversed(
+            weights
+        ):  # the untuned model last, so that its vectors are not beside BM25's lists of terms
+            scorers[name] = (
+                splade_scorer(name, encoder, queries, documents)
+                if name == UNTUNED
+                else open_scorer(name, queries, documents, device, threads, language=language)
+            )
+            release_memory()
         options = list(weights.values()), len(queries), len(documents)
         self.scorer = FusedScorer([scorers[name] for name in weights], *options)
 
