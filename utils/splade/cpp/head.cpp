@@ -96,16 +96,17 @@ struct Tokens {
 // Quantize the rows of a text with one step for all, so that their products compare as integers; `row` is the number of
 // floats from one of the text's rows to the next.
 Rounding quantize_text(const float* rows, int64_t row, int64_t size, const Text& text, Tokens& to) {
-  Rounding all{0, 0, 0, true};
-  for (int64_t i = 0; i < text.end - text.begin; i++) all.scale = std::max(all.scale, token_step(rows + i * row, size));
+  Rounding rounding{0, 0, 0, true};
+  for (int64_t i = 0; i < text.end - text.begin; i++)
+    rounding.scale = std::max(rounding.scale, token_step(rows + i * row, size));
   for (int64_t i = 0; i < text.end - text.begin; i++) {
     int64_t token = text.begin + i;
     Floats errors{}, norms{};
     Ints sums{};
     for (int64_t d = 0; d < to.stride; d += LANES) { // the row is padded with zeros
       Floats values = load_some(rows + i * row + d, size - d);
-      Ints codes = nearest(values * splat(1 / all.scale));
-      Floats steps = to_floats(codes), residual = multiply_add(steps, splat(-all.scale), values);
+      Ints codes = nearest(values * splat(1 / rounding.scale));
+      Floats steps = to_floats(codes), residual = multiply_add(steps, splat(-rounding.scale), values);
       store_some(to.codes.data() + token * to.stride + d, __builtin_convertvector(codes, LaneBytes), to.stride - d);
       sums += codes;
       errors = multiply_add(residual, residual, errors);
@@ -113,11 +114,11 @@ Rounding quantize_text(const float* rows, int64_t row, int64_t size, const Text&
     }
     to.start[token] = -OFFSET * sum_lanes(sums);
     float error = sum_lanes(errors), norm = sum_lanes(norms);
-    all.finite = all.finite && std::isfinite(error); // a non-finite value has a non-finite residual
-    all.error = std::max(all.error, std::sqrt(error));
-    all.norm = std::max(all.norm, std::sqrt(norm) * all.scale);
+    rounding.finite = rounding.finite && std::isfinite(error); // a non-finite value has a non-finite residual
+    rounding.error = std::max(rounding.error, std::sqrt(error));
+    rounding.norm = std::max(rounding.norm, std::sqrt(norm) * rounding.scale);
   }
-  return all;
+  return rounding;
 }
 
 // Finish function that stores the sums plus a shift.
