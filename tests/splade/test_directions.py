@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 import torch
 from test_head import plain
+from test_head_cpu import needs_library
 
 from utils.splade import directions as module
 from utils.splade import kernels
@@ -15,10 +16,6 @@ from utils.splade.head_cpu import active_terms
 
 ROOT = Path(__file__).parents[2]
 LENGTHS = [100, 0, 300, 1, 200]
-needs_library = pytest.mark.skipif(
-    not kernels.available(),
-    reason="NOT RUN: no C++ compiler, or no processor for the kernels, on this machine",
-)
 
 
 @pytest.fixture(autouse=True)

@@ -72,9 +72,8 @@ class BatchTeacher:
         if not weights:
             raise ValueError(f"teacher '{UNTUNED}': the model makes no sparse vectors yet; name another, such as bm25")
         scorers = {}
-        for name in reversed(
-            weights
-        ):  # the untuned model last, so that its vectors are not beside BM25's lists of terms
+        # The untuned model last, so that its vectors are not beside BM25's lists of terms.
+        for name in reversed(weights):
             scorers[name] = (
                 splade_scorer(name, encoder, queries, documents)
                 if name == UNTUNED
