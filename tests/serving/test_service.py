@@ -226,7 +226,12 @@ def test_a_body_that_is_too_large_is_not_read(server):
                 for _ in range(3 if "chunked" in head else 0):
                     client.sendall(b"80000\r\n" + b"a" * 0x80000 + b"\r\n")
             assert client.recv(100).split()[1] in (b"413", b"400")
-    assert server.ask("/search", b'"' + b"a" * 2**20 + b'"')[0] == 413
+
+
+@pytest.mark.parametrize("size", (2**20, 4 * 2**20))
+def test_a_client_that_sends_on_gets_the_answer(server, size):
+    status, headers, answer = server.ask("/search", b'"' + b"a" * size + b'"')
+    assert (status, headers["Connection"]) == (413, "close") and "1,048,576 bytes" in answer["error"]
 
 
 def test_metrics_count_requests_and_time_the_parts(server):

@@ -1,6 +1,7 @@
 """What is let in: hosts, origins, the token, and how much is read of a request and for how long."""
 
 import asyncio
+import contextlib
 import hmac
 import ipaddress
 import json
@@ -13,6 +14,7 @@ from utils.serving.metrics import Metrics
 
 MAX_BODY = 2**20  # bytes
 BODY_SECONDS = 10.0  # that a client may take for them
+LINGER_BODY, LINGER_SECONDS = 8 * MAX_BODY, 5.0  # of a refused body, what is read past; then the connection is reset
 HOST = re.compile(r"(\[[0-9a-f:.]+\]|[^][:/@\s]+)(?::\d{1,5})?")
 OPEN_PATHS = ("/", "/health")  # that need no token
 HEADERS = {
@@ -124,7 +126,7 @@ class Gate:
             self._access.check(scope["method"], scope["path"], headers)
             body = await _read(receive, headers.get("content-length", ""))
         except Refused as refused:
-            await _refuse(send_and_count, refused)
+            await _refuse(receive, send_and_count, refused)
             return
         if body is None:
             return
@@ -168,11 +170,24 @@ def _replay(body: bytes, receive: Callable) -> Callable:
     return replay
 
 
-async def _refuse(send: Callable, refused: Refused) -> None:
+async def _refuse(receive: Callable, send: Callable, refused: Refused) -> None:
     body = json.dumps(error_body(refused.reason)).encode()
     headers = {"Content-Type": "application/json", "Content-Length": str(len(body)), **refused.headers}
     await send({"type": "http.response.start", "status": refused.status, "headers": _encoded(headers)})
-    await send({"type": "http.response.body", "body": body})
+    await send({"type": "http.response.body", "body": body, "more_body": True})
+    if refused.status == 413:  # a client that still sends would find the connection reset, and no answer
+        with contextlib.suppress(asyncio.TimeoutError):
+            await asyncio.wait_for(_read_past(receive), LINGER_SECONDS)
+    await send({"type": "http.response.body"})
+
+
+async def _read_past(receive: Callable) -> None:
+    size = 0
+    while size < LINGER_BODY:
+        message = await receive()
+        size += len(message.get("body", b""))
+        if not message.get("more_body"):
+            return
 
 
 def _encoded(headers: dict[str, str]) -> list[tuple[bytes, bytes]]:
