@@ -8,17 +8,17 @@ from utils.serving.batching import BatchWorker, Overloaded
 
 
 def test_what_waits_is_answered_together_and_what_is_too_much_is_refused():
-    go, batches = threading.Event(), []
+    begun, go, batches = threading.Event(), threading.Event(), []
 
     def answer(requests):
-        go.wait(10)
+        begun.set()
+        assert go.wait(60)
         batches.append(list(requests))
         return (ValueError("odd") if request % 2 else request * 10 for request in requests)
 
     worker = BatchWorker(answer, together=4, capacity=6)
     first = worker.submit(0)
-    while not worker._waiting.empty():
-        pass
+    assert begun.wait(60)
     futures = [worker.submit(number) for number in range(1, 7)]
     with pytest.raises(Overloaded):
         worker.submit(7)
