@@ -6,8 +6,8 @@
 The plain formula is log1p(relu(h W^T + b)), mask, max over tokens, on padded batches of 8 texts sorted by length, in
 float32 and bfloat16, eager and under torch.compile. The hidden states are those of real texts. TOP/s count the dense
 product's operations, 2 x tokens x hidden x vocabulary, of which `sparse result` leaves some out where directions pay
-(utils/splade/directions.py). They are also given as shares of the rate that torch reaches on a square float32 product in
-this process, and of what the processor computes on codes in registers (cpp/rate.cpp).
+(utils/splade/directions.py). They are also given as shares of the rate that torch reaches on a square float32 product
+in this process, and of what the processor computes on codes in registers (cpp/rate.cpp).
 """
 
 import argparse
