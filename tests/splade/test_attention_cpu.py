@@ -40,6 +40,21 @@ def test_attention_and_its_gradients_are_those_of_the_formula(lengths, heads, si
         torch.testing.assert_close(gradient.double(), reference, rtol=1e-4, atol=1e-4)
 
 
+def test_bfloat16_is_kept_as_it_is_and_computed_in_float32(instruction_set):
+    tensors, upstream = inputs(60, 2, 16)
+    ours = [tensor.bfloat16().requires_grad_() for tensor in tensors]
+    exact = [tensor.detach().double().requires_grad_() for tensor in ours]
+    kept = []
+    with torch.autograd.graph.saved_tensors_hooks(lambda tensor: kept.append(tensor) or tensor, lambda tensor: tensor):
+        result = NativeAttention.apply(*ours, [20, 40], 0.3)
+    assert [tensor.dtype for tensor in kept] == [torch.bfloat16] * 3 + [torch.float32] * 2
+    expected = formula(*exact, [20, 40], 0.3)
+    torch.testing.assert_close(result.double(), expected, rtol=5e-3, atol=1e-5)
+    gradients = torch.autograd.grad(result, ours, upstream.bfloat16())
+    for gradient, reference in zip(gradients, torch.autograd.grad(expected, exact, upstream.bfloat16().double())):
+        torch.testing.assert_close(gradient.double(), reference, rtol=5e-3, atol=1e-4)
+
+
 def test_large_scores_overflow_nothing(instruction_set):
     tensors, upstream = inputs(40, 1, 16)
     query, key, value = [(tensor * 100).requires_grad_() for tensor in tensors]

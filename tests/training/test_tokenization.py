@@ -1,5 +1,7 @@
 """Examples as token ids."""
 
+import copy
+
 import numpy as np
 import pytest
 
@@ -21,11 +23,23 @@ def tokenized(tiny, monkeypatch):
     return tokenize_examples(ROWS, tiny)
 
 
-def test_each_text_is_kept_once_as_four_bytes_a_token(tokenized, tiny):
+def test_each_text_is_kept_once_as_two_bytes_a_token(tokenized, tiny):
     texts = ["it burns fuel", "a b", "", "the sea", "no query", "one two three four five six"]
     assert tokenized.documents.texts == texts and tokenized.queries.texts == ["an engine", "", "waves"]
-    assert tokenized.documents.ids.dtype == np.int32
+    assert tokenized.documents.ids.dtype == np.uint16
     assert [tokenized.documents[number] for number in range(6)] == tiny.tokenize(texts)
+
+
+def test_the_ids_of_a_large_vocabulary_take_four_bytes(tiny, monkeypatch):
+    tokenizer = copy.deepcopy(tiny.tokenizer)
+    tokenizer.add_tokens([f"word{number}" for number in range(2**16 - len(tokenizer))])
+    monkeypatch.setattr(tiny, "tokenizer", tokenizer)
+    assert tokenize_examples(ROWS, tiny).documents.ids.dtype == np.uint16
+    tokenizer.add_tokens(["theseas"])
+    further = TrainingExample(query="which", positive_document="theseas")
+    tokenized = tokenize_examples([*ROWS, further], tiny)
+    assert tokenized.documents.ids.dtype == np.int32
+    assert 2**16 in tokenized.documents[tokenized.documents.texts.index("theseas")]
 
 
 def test_an_example_is_put_together_of_texts_that_have_tokens(tokenized, tiny):

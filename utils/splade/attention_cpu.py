@@ -13,9 +13,9 @@ from utils.splade import kernels
 
 
 class NativeAttention(torch.autograd.Function):
-    """(query, key, value [tokens, heads, size] float32, lengths of the texts, factor of the scores) -> the same shape.
+    """(query, key, value [tokens, heads, size], lengths of the texts, factor of the scores) -> the same shape and type.
 
-    Its gradient has no gradient.
+    Its gradient has no gradient. For that it keeps what it was given as it was given: half of float32 in bfloat16.
 
     Raises:
         ValueError: query, key and value differ in shape, or are not of so many tokens as the texts.
@@ -29,20 +29,27 @@ class NativeAttention(torch.autograd.Function):
                 f"attention of {shapes} over {sum(lengths)} tokens: all must have one shape, of these tokens"
             )
         ctx.lengths, ctx.scale = lengths, scale
-        query, key, value = query.contiguous(), key.contiguous(), value.contiguous()
         tokens, heads, _ = query.shape
-        out, log_sums = torch.empty_like(query), torch.empty(heads, tokens)
-        _call("attention", query, key, value, lengths, scale, out, log_sums)
+        inputs = [_as_float32(part) for part in (query, key, value)]
+        out, log_sums = torch.empty_like(inputs[0]), torch.empty(heads, tokens)
+        _call("attention", *inputs, lengths, scale, out, log_sums)
         ctx.save_for_backward(query, key, value, out, log_sums)
-        return out
+        return out.to(query.dtype)
 
     @staticmethod
     @torch.autograd.function.once_differentiable
     def backward(ctx, grad):
-        query, key, value, out, log_sums = ctx.saved_tensors
+        *saved, out, log_sums = ctx.saved_tensors
+        query, key, value = (_as_float32(part) for part in saved)
         grads = [torch.empty_like(part) for part in (query, key, value)]
-        _call("attention_backward", query, key, value, ctx.lengths, ctx.scale, out, log_sums, grad.contiguous(), *grads)
-        return *grads, None, None
+        _call(
+            "attention_backward", query, key, value, ctx.lengths, ctx.scale, out, log_sums, _as_float32(grad), *grads
+        )
+        return *(part.to(saved[0].dtype) for part in grads), None, None
+
+
+def _as_float32(tensor):
+    return tensor.float().contiguous()
 
 
 def _call(name, query, key, value, lengths, scale, *others):

@@ -129,12 +129,12 @@ def _attend(
         return varlen_attn(*packed, text_borders, text_borders, longest, longest, scale=scaling)[None], None
     # float32 is as fast on a CPU without AMX; in bfloat16 every text length would leave a compiled kernel in memory.
     dtype, wide = query.dtype, torch.promote_types(query.dtype, torch.float32)
-    query, key, value = query.to(wide), key.to(wide), value.to(wide)
     alike = query.shape == key.shape == value.shape  # not so where heads share keys and values
     if alike and wide == torch.float32 and query.device.type == "cpu" and not dropout and kernels.available():
         parts = (part.squeeze(0).transpose(0, 1) for part in (query, key, value))
         scale = query.shape[-1] ** -0.5 if scaling is None else scaling
-        return NativeAttention.apply(*parts, text_lengths, scale)[None].to(dtype), None
+        return NativeAttention.apply(*parts, text_lengths, scale)[None], None
+    query, key, value = query.to(wide), key.to(wide), value.to(wide)
     runs = [(length, len(list(run))) for length, run in groupby(text_lengths) if length]
     sizes = [length * count for length, count in runs]
     # Split at once: the gradient of each slice for itself would be a zeroed copy of all tokens' gradients.

@@ -20,11 +20,11 @@ PART_TEXTS = 1024  # texts tokenized at a time: until then a tokenizer holds abo
 
 @dataclass
 class TokenizedTexts:
-    """Distinct texts with their token ids, 4 bytes a token.
+    """Distinct texts with their token ids, 2 bytes a token where the vocabulary has at most 65,536 tokens, else 4.
 
     Attributes:
         texts: by number.
-        ids: [tokens] int32 of all texts, one after the other.
+        ids: [tokens] uint16 or int32 of all texts, one after the other.
         starts: [texts + 1] int64, where each text's ids begin, and where the last one's end.
         truncated: number of texts that were cut at the limit.
     """
@@ -229,8 +229,9 @@ def tokenize_examples(
     document_keys = np.empty(len(document_numbers), np.int64)
     document_keys[of_documents] = [key for identity in identities for key in identity.documents]
     with progress_bar(total=len(query_numbers) + len(document_numbers), desc="tokenizing", unit="texts") as bar:
-        queries = _tokenize(list(query_numbers), encoder.tokenize_and_count_queries, bar.update)
-        documents = _tokenize(list(document_numbers), encoder.tokenize_and_count, bar.update)
+        ids = array("H" if max(encoder.tokenizer.get_vocab().values()) < 2**16 else "i")
+        queries = _tokenize(list(query_numbers), encoder.tokenize_and_count_queries, ids[:], bar.update)
+        documents = _tokenize(list(document_numbers), encoder.tokenize_and_count, ids[:], bar.update)
 
     counts = np.array([1 + len(example.negative_documents) for example in examples], np.int64)
     scores = [score for example, count in zip(examples, counts) for score in example.scores or [np.nan] * count]
@@ -269,10 +270,11 @@ def _longest_of_passages(examples: Sequence[TrainingExample]) -> list[str]:
 def _tokenize(
     texts: list[str],
     tokenize: Callable[[Sequence[str]], tuple[list[list[int]], int]],
+    ids: array,
     advance: Callable[[int], object],
 ) -> TokenizedTexts:
-    """Tokenize texts in parts, by what returns their token ids and how many of them were cut."""
-    ids, starts, truncated = array("i"), array("q", [0]), 0
+    """Tokenize texts in parts, by what returns their token ids and how many of them were cut, into the array `ids`."""
+    starts, truncated = array("q", [0]), 0
     for first in range(0, len(texts), PART_TEXTS):
         part = texts[first : first + PART_TEXTS]
         rows, cut = tokenize(part)
