@@ -31,15 +31,18 @@ TASKS = [
     ("query", "bert-base", ["--documents", "10", "--rounds", "2"], "p50 ms", False),
     ("train", "splade-tiny", ["--rounds", "2"], "s/step", False),
 ]
-TORCH_LIMITS = {"ATEN_CPU_CAPABILITY": "avx2", "ONEDNN_MAX_CPU_ISA": "AVX2"}
+TORCH_LIMITS = {
+    "avx512_vnni": {"ONEDNN_MAX_CPU_ISA": "AVX512_CORE_VNNI"},
+    "avx512": {"ONEDNN_MAX_CPU_ISA": "AVX512_CORE"},
+    "avx_vnni": {"ATEN_CPU_CAPABILITY": "avx2", "ONEDNN_MAX_CPU_ISA": "AVX2_VNNI"},
+    "avx2": {"ATEN_CPU_CAPABILITY": "avx2", "ONEDNN_MAX_CPU_ISA": "AVX2"},
+}
 
 
 def main(args: argparse.Namespace) -> None:
     environment = dict(os.environ)
     if args.instruction_set:
-        environment[FORCE] = args.instruction_set
-        if not args.instruction_set.startswith("avx512"):
-            environment |= TORCH_LIMITS
+        environment |= {FORCE: args.instruction_set} | TORCH_LIMITS.get(args.instruction_set, {})
     in_int8 = ["int8"] if resolve_device().type == "cpu" and kernels.available() else []
     rows: list[dict[str, Any]] = []
     setting: dict[str, Any] = {}
