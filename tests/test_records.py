@@ -27,6 +27,17 @@ def test_mixed_negatives_and_unknown_fields_survive_a_round_trip(tmp_path, name)
     assert (json.loads(text) if name.endswith("l") else json.loads(text)[0]) == example
 
 
+@pytest.mark.parametrize("name", ["a.json", "a.jsonl"])
+def test_a_document_of_several_examples_is_in_memory_once(tmp_path, name):
+    rows = [GOOD, {"query": "r", "positive_document": "m", "negative_documents": [{"document": "p"}, "n"]}]
+    rows = json.loads(json.dumps(rows).replace('"m"', '"the sea"').replace('"n"', '"a bay"').replace('"p"', '"a port"'))
+    content = "\n".join(map(json.dumps, rows)) if name.endswith("l") else rows
+    first, second = read_examples(write(tmp_path / name, content))
+    again = [*second.negatives, second.positive_document]
+    assert again == ["a port", "a bay", "the sea"]
+    assert all(text is known for text, known in zip(again, [first.positive_document, *first.negatives]))
+
+
 def test_whole_number_ids_are_taken_as_text(tmp_path):
     assert read_examples(write(tmp_path / "a.json", [GOOD | {"query_id": 12}]))[0].query_id == "12"
 

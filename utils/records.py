@@ -197,7 +197,8 @@ def parse_json(data: bytes | str, path: Path, line: int | None = None) -> Any:
 
 
 def read_examples(path: str | Path) -> list[TrainingExample]:
-    """Read training, validation or test examples of a JSON list or, by `.jsonl`, JSON Lines.
+    """Read training, validation or test examples of a JSON list or, by `.jsonl`, JSON Lines. A document that several
+    have is in memory once.
 
     Raises:
         ValueError: broken JSON, a missing or ill-typed field, a positive among its own negatives, or no record.
@@ -205,6 +206,7 @@ def read_examples(path: str | Path) -> list[TrainingExample]:
     """
     path = Path(path)
     examples = []
+    documents: dict[str, str] = {}
     for place, value in read_json_records(path):
         try:
             example = TrainingExample.model_validate(value)
@@ -213,10 +215,21 @@ def read_examples(path: str | Path) -> list[TrainingExample]:
         positive = example.positive_document.strip()
         if positive and any(positive == negative.strip() for negative in example.negatives):
             raise ValueError(f"{place}: the positive document is among its own negative_documents; take it out there")
+        _share_documents(example, documents)
         examples.append(example)
     if not examples:
         raise ValueError(f"{path}: holds no examples")
     return examples
+
+
+def _share_documents(example: TrainingExample, known: dict[str, str]) -> None:
+    """Let an example have the documents that are in `known`, each as its own key; others are added."""
+    example.positive_document = known.setdefault(example.positive_document, example.positive_document)
+    for number, negative in enumerate(example.negative_documents):
+        if isinstance(negative, Negative):
+            negative.document = known.setdefault(negative.document, negative.document)
+        else:
+            example.negative_documents[number] = known.setdefault(negative, negative)
 
 
 def read_passages(examples_file: str | Path, examples: Sequence[TrainingExample]) -> list[Passage]:
