@@ -7,6 +7,7 @@ namespace {
 constexpr int64_t GROUP_TOKENS = 256;   // tokens of texts that share a pass over the projection; they fill the L2 cache
 constexpr int64_t TASKS_PER_THREAD = 4; // tasks aimed for, each a group and a slice of the vocabulary; balances load
 constexpr int64_t MIN_SLICE_PANELS = 8; // fewest panels in a slice of the vocabulary; bounds the overhead of a task
+constexpr int64_t CACHE_LINE = 64;      // bytes; of no consequence for results where it is another number
 
 // Finish function that keeps the maximum over tokens of the codes' products.
 struct KeepMaximum {
@@ -174,6 +175,14 @@ void screen_panel(const Terms& terms, int64_t count, const Text& text, const Rou
   }
 }
 
+// Fetch into the cache the rows, `bytes` each, of the `count` terms at most from `begin` on: they lie anywhere in memory,
+// and come while the rows of the terms before them are worked on.
+INLINE void fetch_rows(const void* rows, int64_t bytes, const std::vector<int32_t>& terms, size_t begin, size_t count) {
+  for (size_t i = begin; i < std::min(begin + count, terms.size()); i++)
+    for (int64_t at = 0; at < bytes; at += CACHE_LINE)
+      __builtin_prefetch(static_cast<const char*>(rows) + terms[i] * bytes + at);
+}
+
 // Append to `candidates` those of `survivors` of the first directions whose weight may be above zero by all dimensions.
 void screen_survivors(const Projection& p, const Directions& directions, const Text& text, CodeTokens tokens,
                       const std::vector<int32_t>& survivors, std::vector<uint8_t>& gathered,
@@ -184,6 +193,7 @@ void screen_survivors(const Projection& p, const Directions& directions, const T
     int64_t count = std::min<int64_t>(PANEL, survivors.size() - begin);
     const int32_t* terms = survivors.data() + begin;
     float scale[PANEL], error[PANEL], norm[PANEL], bias[PANEL];
+    fetch_rows(directions.rows, stride, survivors, begin + PANEL, PANEL);
     for (int64_t j = 0; j < count; j++) {
       const uint8_t* row = directions.rows + terms[j] * stride;
       for (int64_t d = 0; d < stride; d += CODE_GROUP)
@@ -205,6 +215,7 @@ void append_active(const Projection& p, const Text& text, const float* hidden, c
   for (size_t begin = 0; begin < candidates.size(); begin += PANEL) {
     int64_t count = std::min<int64_t>(PANEL, candidates.size() - begin);
     const int32_t* terms = candidates.data() + begin;
+    fetch_rows(p.weight, p.size * sizeof(float), candidates, begin + PANEL, PANEL);
     for (int64_t j = 0; j < PANEL; j++) {
       const float* row = p.weight + int64_t(terms[std::min(j, count - 1)]) * p.size;
       for (int64_t d = 0; d < p.size; d++) gathered[d * PANEL + j] = row[d];
