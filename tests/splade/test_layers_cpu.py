@@ -188,11 +188,12 @@ def test_a_layers_output_for_a_text_depends_on_neither_other_texts_nor_threads(
         torch.set_num_threads(1)
         try:
             together = layer(states, text_lengths=LENGTHS)[0].split(LENGTHS)
-            torch.set_num_threads(3)
+            torch.set_num_threads(3)  # each takes one of the four groups, and all share the last
+            shared = layer(states, text_lengths=LENGTHS)[0].split(LENGTHS)
             alone = [layer(text[None], text_lengths=[len(text)])[0] for text in states[0].split(LENGTHS)]
         finally:
             torch.set_num_threads(threads)
-    assert all(torch.equal(a, b) for a, b in zip(together, alone))
+    assert all(torch.equal(a, b) and torch.equal(a, c) for a, b, c in zip(together, shared, alone))
 
 
 @each

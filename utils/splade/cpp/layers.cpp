@@ -173,64 +173,77 @@ void run_linear(const float* input, int64_t tokens, const Matrix& m, float* out,
   }
 }
 
+// Run a layer over texts of `tokens` tokens in all, whose states begin at `group`; see `layer`.
+template <class Rows>
+void run_group(float* group, const int64_t* offsets, int64_t texts, int64_t size, int64_t heads, int64_t inner,
+               const Matrix* m, const Norm* norms, int threads) {
+  int64_t panels = count_panels(size), inner_panels = count_panels(inner), head_size = size / heads;
+  int64_t tokens = offsets[texts] - offsets[0];
+  Rows input, context_input, inner_input;
+  std::vector<float> projected[3], intermediate(tokens * std::max(inner, size));
+  for (auto& values : projected) values.resize(tokens * size);
+  float* context = intermediate.data(); // [tokens, size]: the feed-forward network does not need it yet
+  input.prepare(group, tokens, size);
+  context_input.prepare(context, tokens, size);
+  inner_input.prepare(intermediate.data(), tokens, inner);
+#pragma omp parallel num_threads(threads)
+  {
+    Scratch scratch;
+#pragma omp for
+    for (int64_t i = 0; i < tokens; i++) input.put(i);
+#pragma omp for collapse(2) schedule(dynamic)
+    for (int64_t part = 0; part < 3; part++)
+      for (int64_t panel = 0; panel < panels; panel++)
+        multiply_panel<Epilogue::STORE>(input, 0, tokens, m[part], panel, projected[part].data());
+#pragma omp for collapse(2) schedule(dynamic)
+    for (int64_t text = 0; text < texts; text++)
+      for (int64_t head = 0; head < heads; head++) {
+        int64_t at = (offsets[text] - offsets[0]) * size + head * head_size;
+        attend(Head{projected[0].data() + at, projected[1].data() + at, projected[2].data() + at, size,
+                    offsets[text + 1] - offsets[text], head_size, 1 / std::sqrt(float(head_size))},
+               context + at, nullptr, scratch);
+      }
+#pragma omp for
+    for (int64_t i = 0; i < tokens; i++) context_input.put(i);
+#pragma omp for schedule(dynamic)
+    for (int64_t panel = 0; panel < panels; panel++)
+      multiply_panel<Epilogue::STORE>(context_input, 0, tokens, m[3], panel, projected[0].data());
+#pragma omp for
+    for (int64_t i = 0; i < tokens; i++) {
+      add_and_normalize(group + i * size, projected[0].data() + i * size, size, norms[0]);
+      input.put(i);
+    }
+#pragma omp for schedule(dynamic)
+    for (int64_t panel = 0; panel < inner_panels; panel++)
+      multiply_panel<Epilogue::GELU>(input, 0, tokens, m[4], panel, intermediate.data());
+#pragma omp for
+    for (int64_t i = 0; i < tokens; i++) inner_input.put(i);
+#pragma omp for schedule(dynamic)
+    for (int64_t panel = 0; panel < panels; panel++)
+      multiply_panel<Epilogue::STORE>(inner_input, 0, tokens, m[5], panel, projected[0].data());
+#pragma omp for
+    for (int64_t i = 0; i < tokens; i++)
+      add_and_normalize(group + i * size, projected[0].data() + i * size, size, norms[1]);
+  }
+}
+
 // See `layer`.
 template <class Rows>
 void run_layer(float* states, const int64_t* offsets, int64_t texts, int64_t size, int64_t heads, int64_t inner,
                const Matrix* m, const Norm* norms, int threads) {
-  int64_t panels = count_panels(size), inner_panels = count_panels(inner), head_size = size / heads;
-  Rows input, context_input, inner_input;
-  std::vector<float> projected[3], intermediate;
-  for (int64_t first = 0, last; first < texts; first = last) {
-    last = first + 1;
-    while (last < texts && offsets[last + 1] - offsets[first] <= GROUP_TOKENS) last++;
-    int64_t tokens = offsets[last] - offsets[first];
-    float* group = states + offsets[first] * size;
-    for (auto& values : projected) values.resize(tokens * size);
-    intermediate.resize(tokens * std::max(inner, size));
-    float* context = intermediate.data(); // [tokens, size]: the feed-forward network does not need it yet
-    input.prepare(group, tokens, size);
-    context_input.prepare(context, tokens, size);
-    inner_input.prepare(intermediate.data(), tokens, inner);
-#pragma omp parallel num_threads(threads)
-    {
-      Scratch scratch;
-#pragma omp for
-      for (int64_t i = 0; i < tokens; i++) input.put(i);
-#pragma omp for collapse(2) schedule(dynamic)
-      for (int64_t part = 0; part < 3; part++)
-        for (int64_t panel = 0; panel < panels; panel++)
-          multiply_panel<Epilogue::STORE>(input, 0, tokens, m[part], panel, projected[part].data());
-#pragma omp for collapse(2) schedule(dynamic)
-      for (int64_t text = first; text < last; text++)
-        for (int64_t head = 0; head < heads; head++) {
-          int64_t at = (offsets[text] - offsets[first]) * size + head * head_size;
-          attend(Head{projected[0].data() + at, projected[1].data() + at, projected[2].data() + at, size,
-                      offsets[text + 1] - offsets[text], head_size, 1 / std::sqrt(float(head_size))},
-                 context + at, nullptr, scratch);
-        }
-#pragma omp for
-      for (int64_t i = 0; i < tokens; i++) context_input.put(i);
-#pragma omp for schedule(dynamic)
-      for (int64_t panel = 0; panel < panels; panel++)
-        multiply_panel<Epilogue::STORE>(context_input, 0, tokens, m[3], panel, projected[0].data());
-#pragma omp for
-      for (int64_t i = 0; i < tokens; i++) {
-        add_and_normalize(group + i * size, projected[0].data() + i * size, size, norms[0]);
-        input.put(i);
-      }
-#pragma omp for schedule(dynamic)
-      for (int64_t panel = 0; panel < inner_panels; panel++)
-        multiply_panel<Epilogue::GELU>(input, 0, tokens, m[4], panel, intermediate.data());
-#pragma omp for
-      for (int64_t i = 0; i < tokens; i++) inner_input.put(i);
-#pragma omp for schedule(dynamic)
-      for (int64_t panel = 0; panel < panels; panel++)
-        multiply_panel<Epilogue::STORE>(inner_input, 0, tokens, m[5], panel, projected[0].data());
-#pragma omp for
-      for (int64_t i = 0; i < tokens; i++)
-        add_and_normalize(group + i * size, projected[0].data() + i * size, size, norms[1]);
-    }
-  }
+  std::vector<int64_t> groups{0}; // first text of each group; last, the number of texts
+  for (int64_t i = 1; i <= texts; i++)
+    if (i == texts || offsets[i + 1] - offsets[groups.back()] > GROUP_TOKENS) groups.push_back(i);
+  int64_t count = groups.size() - 1;
+  auto run = [&](int64_t i, int own_threads) {
+    const int64_t* own = offsets + groups[i];
+    run_group<Rows>(states + own[0] * size, own, groups[i + 1] - groups[i], size, heads, inner, m, norms, own_threads);
+  };
+  // Threads that share a group wait for each other after each product.
+  int64_t apart = count / threads * threads;
+#pragma omp parallel for num_threads(threads) schedule(dynamic) if (apart)
+  for (int64_t i = 0; i < apart; i++) run(i, 1);
+  for (int64_t i = apart; i < count; i++) run(i, threads);
 }
 
 } // namespace
