@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 from sentence_transformers import CrossEncoder, SentenceTransformer
 
+from utils.export.folders import Optimization, write_optimized
 from utils.models import resolve_model
 from utils.search.scorers import FusedScorer, open_fused_scorer, open_scorer
 
@@ -28,6 +29,14 @@ def test_pairs_blocks_and_search_agree(name):
         np.testing.assert_allclose(row[best], scores, atol=1e-5)
     if name != "bm25":
         assert block.argmax(1)[1] == 1 and block.argmax(1)[2] in (2, 3)
+
+
+@pytest.mark.parametrize("optimization", [Optimization(graph="onnx"), Optimization(precision="int8")], ids=["onnx", "int8"])
+def test_an_optimized_folder_scores_nearly_as_the_model_does(optimization, tmp_path):
+    write_optimized("splade-tiny", optimization, tmp_path, {})
+    scores = open_scorer(str(tmp_path), QUERIES, DOCUMENTS, "cpu").block_scores(*ALL)
+    expected = open_scorer("splade-tiny", QUERIES, DOCUMENTS, "cpu").block_scores(*ALL)
+    np.testing.assert_allclose(scores, expected, rtol=0.05, atol=0.3)
 
 
 def test_a_dense_model_scores_by_cosine():

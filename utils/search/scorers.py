@@ -276,8 +276,8 @@ def _architecture(name: str) -> str:
 
 
 def splade_scorer(name: str, encoder: Encoder, queries: Sequence[str], documents: Sequence[str]) -> VectorScorer:
-    """Encode queries and documents with a loaded SPLADE model, and return their scorer."""
-    encoder.eval()
+    """Encode queries and documents with a loaded SPLADE model, one that is trained in its `eval` mode, and return their
+    scorer."""
     if encoder.query_weights is None:
         query_vectors = encoder.encode_stream(queries, encoder.query_max_length, show_progress=True)
     else:

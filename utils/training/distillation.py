@@ -68,6 +68,7 @@ class BatchTeacher:
         if encoder is None:
             weights.pop(UNTUNED, None)
         else:
+            encoder.eval()
             weights = {UNTUNED: 1.0} | weights
         if not weights:
             raise ValueError(f"teacher '{UNTUNED}': the model makes no sparse vectors yet; name another, such as bm25")
