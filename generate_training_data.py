@@ -53,6 +53,7 @@ from utils.training_data.splitting import (
     SPLITS,
     explain_shares,
     parse_split,
+    print_earlier_parts,
     report_file,
     split_by_document,
     write_parts,
@@ -121,6 +122,7 @@ def generate(args: ScriptArguments, plan: Plan, journal: Journal | None, model: 
         print_usage(model, args.price)
 
     write_parts(parts, plan.outputs, corpora)
+    print_earlier_parts(plan.outputs)
     summary = summarize(documents, chunks, families, parts, plan.outputs, rejected)
     if args.negatives:
         summary["negatives"] = describe_negatives(mined, training, neighbors, families)

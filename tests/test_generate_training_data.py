@@ -91,6 +91,15 @@ def test_outputs_of_two_names_in_a_folder_share_no_file(docs, tmp_path):
     assert {path.name for path in out.iterdir()} == names
 
 
+def test_a_part_of_an_earlier_run_that_this_one_does_not_make_is_named(docs, tmp_path):
+    command = [SCRIPT, "--input-dir", docs, "--output-file", tmp_path / "training_data.json", "--split"]
+    first = run(*command, "60/20/20").stdout
+    before = (tmp_path / "test_data.json").read_bytes()
+    second = run(*command, "80/20").stdout
+    told = f"kept        {tmp_path / 'test_data.json'}: of an earlier run"
+    assert told in second and "an earlier run" not in first and (tmp_path / "test_data.json").read_bytes() == before
+
+
 def test_an_empty_part_removes_the_file_of_an_earlier_run_and_no_other(docs, tmp_path):
     """One document: there is none for validation and test."""
     out, gold, pipe = tmp_path / "training_data.json", tmp_path / "gold.json", tmp_path / "pipe"

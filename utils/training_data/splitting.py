@@ -101,6 +101,14 @@ def write_parts(
             print_line(f"removed     {passages}: it held the passages of an earlier run, which no queries search now")
 
 
+def print_earlier_parts(files: Mapping[str, Path]) -> None:
+    """Say which files hold an earlier run's examples of a part that these files are not of."""
+    for name in SPLITS[1:]:
+        path = part_file(files["training"], name)
+        if name not in files and _holds_generated_examples(path):
+            print_line(f"kept        {path}: of an earlier run; its documents may be among the training data now")
+
+
 def _holds_generated_examples(path: Path) -> bool:
     """Return whether a regular file holds examples that all have a source, as those made from documents do."""
     try:
