@@ -234,6 +234,17 @@ def test_a_client_that_sends_on_gets_the_answer(server, size):
     assert (status, headers["Connection"]) == (413, "close") and "1,048,576 bytes" in answer["error"]
 
 
+@pytest.mark.parametrize("host, chunks, status", [("localhost", 3, b"413"), ("evil.example", 0, b"421")])
+def test_what_is_no_http_behind_an_answer_ends_the_connection(server, host, chunks, status):
+    with server.connect() as client:
+        client.sendall(f"POST /search HTTP/1.1\r\nHost: {host}\r\nTransfer-Encoding: chunked\r\n\r\n".encode())
+        client.sendall((b"80000\r\n" + b"a" * 0x80000 + b"\r\n") * chunks)
+        assert client.recv(2**16).split()[1] == status
+        client.sendall(b"no length\r\n")
+        while part := client.recv(2**16):
+            assert b"HTTP/1.1" not in part  # and `server` finds no traceback at its end
+
+
 def test_metrics_count_requests_and_time_the_parts(server):
     server.ask("/search", {"query": "brakes"})
     server.ask("/unknown-path")

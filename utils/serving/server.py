@@ -10,6 +10,7 @@ from collections.abc import Iterator, Sequence
 from types import FrameType
 from urllib.parse import urlsplit
 
+import h11
 import uvicorn
 from fastapi import FastAPI
 from uvicorn.protocols.http.h11_impl import H11Protocol
@@ -71,7 +72,8 @@ def _is_loopback(host: str) -> bool:
 
 
 class _TimedProtocol(H11Protocol):
-    """Closes connections on which the head of a request does not come in time."""
+    """Closes connections on which the head of a request does not come in time, or what is no HTTP comes after a
+    response has begun."""
 
     _timer: asyncio.TimerHandle | None = None
 
@@ -85,6 +87,12 @@ class _TimedProtocol(H11Protocol):
             self._stop_timer()
         elif not self._timer:
             self._wait_for_head()
+
+    def send_400_response(self, msg: str) -> None:
+        if self.conn.our_state in (h11.IDLE, h11.SEND_RESPONSE):
+            super().send_400_response(msg)
+        else:  # a response is under way, or was the last thing that could be said
+            self.transport.close()
 
     def connection_lost(self, error: Exception | None) -> None:
         self._stop_timer()
