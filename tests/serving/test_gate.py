@@ -2,11 +2,12 @@
 
 import asyncio
 import json
+import time
 
 import pytest
 
 from utils.serving import gate
-from utils.serving.gate import Access, Gate
+from utils.serving.gate import LINGER_BODY, MAX_BODY, Access, Gate
 from utils.serving.metrics import Metrics
 
 
@@ -48,6 +49,27 @@ def test_a_body_that_does_not_come_in_time_is_refused(monkeypatch):
 
 def test_a_client_that_leaves_is_not_answered():
     assert ask([part(b"a", True), {"type": "http.disconnect"}]) == ([], [])
+
+
+def test_behind_too_large_a_body_no_more_is_read_than_the_limit(monkeypatch):
+    monkeypatch.setattr(gate, "LINGER_SECONDS", 20)
+    messages = [part(bytes(MAX_BODY), True) for _ in range(LINGER_BODY // MAX_BODY + 4)]
+    sent, reached = ask(messages)
+    assert sent[0]["status"] == 413 and not reached and not sent[-1].get("more_body")
+    assert len(messages) == 2  # two went before the answer
+
+
+def test_a_client_that_was_sent_away_is_not_waited_for_long(monkeypatch):
+    monkeypatch.setattr(gate, "LINGER_SECONDS", 0.1)
+    start = time.monotonic()
+    sent, _ = ask([part(bytes(MAX_BODY + 1), True)])
+    assert sent[0]["status"] == 413 and not sent[-1].get("more_body") and time.monotonic() - start < 15
+
+
+def test_only_behind_too_large_a_body_the_rest_is_read():
+    messages = [part(b"a", True)]
+    sent, _ = ask(messages, [(b"host", b"evil.example")])
+    assert sent[0]["status"] == 421 and len(messages) == 1
 
 
 @pytest.mark.parametrize("headers", [[], [(b"host", b"")], [(b"host", b"localhost:x")], [(b"host", b"[::1")]])
