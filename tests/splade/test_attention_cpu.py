@@ -55,6 +55,22 @@ def test_bfloat16_is_kept_as_it_is_and_computed_in_float32(instruction_set):
         torch.testing.assert_close(gradient.double(), reference, rtol=5e-3, atol=1e-4)
 
 
+def test_each_gradient_has_the_type_of_its_input(instruction_set):
+    tensors, upstream = inputs(60, 2, 16)
+    for own in range(3):
+        ours = [t.bfloat16() if i == own else t for i, t in enumerate(tensors)]
+        exact = [t.detach().double().requires_grad_() for t in ours]
+        ours = [t.detach().requires_grad_() for t in ours]
+        upstream = upstream.bfloat16()
+        result = NativeAttention.apply(*ours, [20, 40], 0.3)
+        gradients = torch.autograd.grad(result, ours, upstream.to(result.dtype))
+        references = torch.autograd.grad(formula(*exact, [20, 40], 0.3), exact, upstream.double())
+        for tensor, gradient, reference in zip(ours, gradients, references):
+            rounding = 5e-3 if tensor.dtype == torch.bfloat16 else 1e-4
+            assert gradient.dtype == tensor.dtype
+            torch.testing.assert_close(gradient.double(), reference, rtol=rounding, atol=1e-4)
+
+
 def test_large_scores_overflow_nothing(instruction_set):
     tensors, upstream = inputs(40, 1, 16)
     query, key, value = [(tensor * 100).requires_grad_() for tensor in tensors]

@@ -43,7 +43,7 @@ class NativeAttention(torch.autograd.Function):
         query, key, value = (_as_float32(part) for part in saved)
         grads = [torch.empty_like(part) for part in (query, key, value)]
         _call("attention_backward", query, key, value, ctx.lengths, ctx.scale, out, log_sums, _as_float32(grad), *grads)
-        return *(part.to(saved[0].dtype) for part in grads), None, None
+        return *grads, None, None  # autograd converts each to the type of its input
 
 
 def _as_float32(tensor):
