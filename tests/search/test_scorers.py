@@ -31,7 +31,9 @@ def test_pairs_blocks_and_search_agree(name):
         assert block.argmax(1)[1] == 1 and block.argmax(1)[2] in (2, 3)
 
 
-@pytest.mark.parametrize("optimization", [Optimization(graph="onnx"), Optimization(precision="int8")], ids=["onnx", "int8"])
+@pytest.mark.parametrize(
+    "optimization", [Optimization(graph="onnx"), Optimization(precision="int8")], ids=["onnx", "int8"]
+)
 def test_an_optimized_folder_scores_nearly_as_the_model_does(optimization, tmp_path):
     write_optimized("splade-tiny", optimization, tmp_path, {})
     scores = open_scorer(str(tmp_path), QUERIES, DOCUMENTS, "cpu").block_scores(*ALL)

@@ -15,7 +15,7 @@ from utils.splade import kernels
 class NativeAttention(torch.autograd.Function):
     """(query, key, value [tokens, heads, size], lengths of the texts, factor of the scores) -> the same shape and type.
 
-    Its gradient has no gradient. For that it keeps what it was given as it was given: half of float32 in bfloat16.
+    Its gradient has no gradient. Query, key and value are kept for it in their own type, and the result in float32.
 
     Raises:
         ValueError: query, key and value differ in shape, or are not of so many tokens as the texts.

@@ -229,9 +229,9 @@ def tokenize_examples(
     document_keys = np.empty(len(document_numbers), np.int64)
     document_keys[of_documents] = [key for identity in identities for key in identity.documents]
     with progress_bar(total=len(query_numbers) + len(document_numbers), desc="tokenizing", unit="texts") as bar:
-        ids = array("H" if max(encoder.tokenizer.get_vocab().values()) < 2**16 else "i")
-        queries = _tokenize(list(query_numbers), encoder.tokenize_and_count_queries, ids[:], bar.update)
-        documents = _tokenize(list(document_numbers), encoder.tokenize_and_count, ids[:], bar.update)
+        typecode = "H" if max(encoder.tokenizer.get_vocab().values()) < 2**16 else "i"
+        queries = _tokenize(list(query_numbers), encoder.tokenize_and_count_queries, typecode, bar.update)
+        documents = _tokenize(list(document_numbers), encoder.tokenize_and_count, typecode, bar.update)
 
     counts = np.array([1 + len(example.negative_documents) for example in examples], np.int64)
     scores = [score for example, count in zip(examples, counts) for score in example.scores or [np.nan] * count]
@@ -270,11 +270,12 @@ def _longest_of_passages(examples: Sequence[TrainingExample]) -> list[str]:
 def _tokenize(
     texts: list[str],
     tokenize: Callable[[Sequence[str]], tuple[list[list[int]], int]],
-    ids: array,
+    typecode: str,
     advance: Callable[[int], object],
 ) -> TokenizedTexts:
-    """Tokenize texts in parts, by what returns their token ids and how many of them were cut, into the array `ids`."""
-    starts, truncated = array("q", [0]), 0
+    """Tokenize texts in parts, by what returns their token ids and how many of them were cut. `typecode` is
+    that of an array of ids."""
+    ids, starts, truncated = array(typecode), array("q", [0]), 0
     for first in range(0, len(texts), PART_TEXTS):
         part = texts[first : first + PART_TEXTS]
         rows, cut = tokenize(part)

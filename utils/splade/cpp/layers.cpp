@@ -239,8 +239,10 @@ void run_layer(float* states, const int64_t* offsets, int64_t texts, int64_t siz
     const int64_t* own = offsets + groups[i];
     run_group<Rows>(states + own[0] * size, own, groups[i + 1] - groups[i], size, heads, inner, m, norms, own_threads);
   };
-  // Threads that share a group wait for each other after each product.
-  int64_t apart = count / threads * threads;
+  // Threads that share a group wait for each other after each product, those with groups of their own for the largest.
+  int64_t apart = count / threads * threads, largest = 0;
+  for (int64_t i = 0; i < apart; i++) largest = std::max(largest, offsets[groups[i + 1]] - offsets[groups[i]]);
+  if (4 * largest * threads > 5 * (offsets[groups[apart]] - offsets[0])) apart = 0;
 #pragma omp parallel for num_threads(threads) schedule(dynamic) if (apart)
   for (int64_t i = 0; i < apart; i++) run(i, 1);
   for (int64_t i = apart; i < count; i++) run(i, threads);
