@@ -143,6 +143,8 @@ class SpladeTrainer:
         check_combination(given, self.given, bool(self.validation))
         self.output_dir = Path(given.output_dir)
         check_writable(self.output_dir, folder=True)
+        if (self.output_dir / "README.md").is_file() and not (self.output_dir / "config.json").is_file():
+            raise ValueError(f"{self.output_dir}: has a README.md and is no model; name a new `output_dir`")
         folder = read_model_folder(given.model_name)
         check_original(given.model_name, folder.config)
         if folder.config.pooling != "max":

@@ -950,6 +950,7 @@ BAD = {
     "unknown device": (["--device", "gpu"], "unknown device"),
     "missing model": (["--model-name", "{tmp}/none"], "no such model folder"),
     "output under a file": (["--output-dir", "{tmp}/training_data.json/model"], "cannot write"),
+    "output among other files": (["--output-dir", "{tmp}/own"], "own: has a README.md and is no model; name a new"),
     "negative rate": (["--learning-rate", "-1"], "at least 0"),
     "no rate": (["--learning-rate", "0"], "--learning-rate: Input should be greater than 0, not 0.0"),
     "negative seed": (["--seed", "-1"], "--seed: Input should be greater than or equal to 0, not -1"),
@@ -976,12 +977,14 @@ def test_bad_input_is_one_line(data, arguments, message):
     (data / "scores.json").write_text(json.dumps([examples(1)[0] | {"scores": [1.0]}]))
     (data / "bare.json").write_text(json.dumps([row | {"negative_documents": []} for row in examples()]))
     (data / "hollow.json").write_text('[{"query": "", "positive_document": ""}]')
+    (data / "own").mkdir()
+    (data / "own" / "README.md").write_text("# mine")
     (data / "alone.json").write_text('[{"query": "q", "positive_document": "p", "scores": [1.0]}]')
     options = {"--model-name": "splade-tiny", "--output-dir": data / "model", "--device": "cpu"}
     options |= {"--train-file": data / "training_data.json"}
     options |= {name: value.format(tmp=data) for name, value in zip(arguments[::2], arguments[1::2])}
     fails_with_one_line(run(SCRIPT, *(part for option in options.items() for part in option)), message)
-    assert not (data / "model" / "model.safetensors").exists()
+    assert not (data / "model" / "model.safetensors").exists() and (data / "own" / "README.md").read_text() == "# mine"
 
 
 def test_a_setting_by_position_is_named_when_it_is_wrong(data):

@@ -205,6 +205,8 @@ def read_examples(path: str | Path) -> list[TrainingExample]:
         OSError: the file cannot be read.
     """
     path = Path(path)
+    if not path.exists():
+        raise FileNotFoundError(f"{path}: No such file; generate_training_data.py writes such examples")
     examples = []
     documents: dict[str, str] = {}
     for place, value in read_json_records(path):
