@@ -62,7 +62,7 @@ def resolve_model(name: str | Path) -> str:
     if path.exists():
         raise ValueError(f"{name}: a model is a folder or a hub id, and this is a file")
     if path.is_absolute() or name.startswith((".", "~")) or name.count("/") > 1:
-        raise FileNotFoundError(f"{name}: no such model folder; train_splade.py makes one, splade-tiny is installed")
+        raise FileNotFoundError(f"{name}: no such model folder; train_splade.py makes SPLADE's; splade-tiny is here")
     return _on_hub(name)
 
 

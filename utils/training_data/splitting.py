@@ -105,7 +105,7 @@ def print_earlier_parts(files: Mapping[str, Path]) -> None:
     """Say which files hold an earlier run's examples of a part that these files are not of."""
     for name in SPLITS[1:]:
         path = part_file(files["training"], name)
-        if name not in files and _holds_generated_examples(path):
+        if name not in files and path not in files.values() and _holds_generated_examples(path):
             print_line(f"kept        {path}: of an earlier run; its documents may be among the training data now")
 
 

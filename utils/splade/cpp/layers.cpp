@@ -173,7 +173,7 @@ void run_linear(const float* input, int64_t tokens, const Matrix& m, float* out,
   }
 }
 
-// Run a layer over texts of `tokens` tokens in all, whose states begin at `group`; see `layer`.
+// Run a layer over texts whose states begin at `group`; see `layer`.
 template <class Rows>
 void run_group(float* group, const int64_t* offsets, int64_t texts, int64_t size, int64_t heads, int64_t inner,
                const Matrix* m, const Norm* norms, int threads) {
