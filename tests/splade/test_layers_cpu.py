@@ -157,14 +157,15 @@ def test_a_whole_layer_is_close_to_the_models_own(exact, precision, instruction_
 
 
 @each
-def test_attention_keeps_the_many_small_weights_beside_a_large_one(exact, precision, instruction_set):
+@pytest.mark.parametrize("lead", [5, 7])
+def test_attention_keeps_the_many_small_weights_beside_a_large_one(lead, exact, precision, instruction_set):
     model = copy.deepcopy(exact)
     module = model.bert.encoder.layer[0]
     attention = module.attention.self
-    with torch.no_grad():  # the first token scores 5 above the others: each of them has 0.0067 of its weight
+    with torch.no_grad():  # the first token scores `lead` above the others: each of them has exp(-lead) of its weight
         attention.query.weight.zero_()
         attention.query.bias.fill_(1)
-        attention.key.weight.zero_()[:, 0] = 5 / 30**0.5
+        attention.key.weight.zero_()[:, 0] = lead / 30**0.5
         module.attention.output.dense.weight *= 5
     states = torch.randn(1, 400, 90, generator=torch.Generator().manual_seed(3))
     states[0, :, 0] = 0
@@ -174,6 +175,19 @@ def test_attention_keeps_the_many_small_weights_beside_a_large_one(exact, precis
         expected = module(states, text_lengths=[400])[0, 1:]
         result = in_cpp(model, precision)(states, text_lengths=[400])[0, 1:]
     assert (result - expected).norm() / expected.norm() < (1e-5 if precision == "float32" else 0.06)
+
+
+@each
+def test_gelu_is_right_far_from_zero_too(precision, instruction_set):
+    model = random_layer()
+    layer = model.bert.encoder.layer[0]
+    with torch.no_grad():
+        layer.intermediate.dense.weight *= 20  # then the inputs of GELU have a standard deviation of 6
+    states = torch.randn(1, 50, 256)
+    with torch.inference_mode():
+        result = in_cpp(model, precision)(states, text_lengths=[50])
+        expected = layer.double()(states.double(), text_lengths=[50])
+    assert (result - expected).norm() < ERRORS[precision] * expected.norm()
 
 
 @each

@@ -8,7 +8,9 @@ In bfloat16 both factors of the linear layers' products are rounded; all between
 
 In 8 bits each output of a linear layer has its own quantization step, and so has each token, computed at run time
 (LLM.int8(), Dettmers et al., arXiv 2208.07339, without its outlier columns). Sums are exact; rounding changes a layer's
-output by about 1 %, so vectors are close to those in float32, not the same. Attention is in float32 here, too.
+output by about 1 %, so vectors are close to those in float32, not the same. Attention has its products on codes too
+(as SageAttention, Zhang et al., arXiv 2410.02367, has those of queries and keys), the softmax as the sum of two codes;
+where there are no instructions for products of codes, it is in float32.
 """
 
 import functools

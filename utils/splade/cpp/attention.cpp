@@ -9,14 +9,14 @@ struct GradientScratch {
   std::vector<float> keys, values, key_columns, query_columns, grad_columns, weights, slopes, dots;
 };
 
-// Finish function of scores: the softmax's weights, from the logarithms of the rows' sums.
+// Finish function of scores: the softmax's weights, from the logarithms to base 2 of the rows' sums.
 struct Weigh {
   const float* log_sums;
   float scale;
   float* out;
   int64_t row;
   INLINE void operator()(int token, int part, Floats sum) const {
-    store(out + token * row + LANES * part, exponential(sum * splat(scale) - splat(log_sums[token])));
+    store(out + token * row + LANES * part, power_of_two(sum * splat(scale) - splat(log_sums[token])));
   }
 };
 
@@ -69,7 +69,7 @@ void attend_backward(const Head& head, const float* out, const float* log_sums, 
     for (int64_t first = 0; first < length; first += PANEL) {
       auto at = [&](std::vector<float>& values, int64_t i) { return values.data() + i * columns + first; };
       multiply_all(FloatTokens{query, row}, 0, rows, s.keys.data() + first * size, size, [&](int64_t i) {
-        return Weigh{log_sums + begin + i, head.scale, at(s.weights, i), columns};
+        return Weigh{log_sums + begin + i, head.scale * LOG2_E, at(s.weights, i), columns};
       });
       multiply_all(FloatTokens{own_grad, row}, 0, rows, s.values.data() + first * size, size, [&](int64_t i) {
         return Slope{at(s.weights, i), s.dots.data() + i, head.scale, at(s.slopes, i), columns};
@@ -109,13 +109,13 @@ void for_each_head(const int64_t* offsets, int64_t texts, int64_t heads, int64_t
 extern "C" {
 
 // Attention within texts, split by offsets [texts + 1]: query, key, value and out are [tokens, heads, size]; log_sums
-// [heads, tokens] receives the logarithm of each softmax's sum; scale [1]: factor of the scores.
+// [heads, tokens] receives the logarithm to base 2 of each softmax's sum; scale [1]: factor of the scores.
 void attention(const float* query, const float* key, const float* value, const int64_t* offsets, int64_t texts,
                int64_t heads, int64_t size, const float* scale, float* out, float* log_sums, int threads) {
   for_each_head<Scratch>(offsets, texts, heads, size, threads,
                          [&](Scratch& scratch, int64_t at, int64_t log_at, int64_t length) {
     Head head{query + at, key + at, value + at, heads * size, length, size, *scale};
-    attend(head, out + at, log_sums + log_at, scratch);
+    attend(head, out + at, scratch, log_sums + log_at);
   });
 }
 

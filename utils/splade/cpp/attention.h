@@ -50,32 +50,34 @@ inline void pack_columns(const float* from, int64_t row, int64_t length, int64_t
                   std::min(PANEL, size - d) * sizeof(float));
 }
 
-// Turn a row of `length` attention scores, with room for `columns`, into softmax weights but for a factor, which is
-// returned; log_sum, unless it is null, receives the logarithm of the sum of the scores' exponentials.
+constexpr float LOG2_E = 1.44269504f;
+
+// Turn a row of `length` attention scores, to base 2 and with room for `columns`, into softmax weights but for a
+// factor, which is returned; log_sum, unless it is null, receives the logarithm to base 2 of the sum of 2^score.
 inline float softmax_row(float* scores, int64_t length, int64_t columns, float* log_sum) {
   std::fill(scores + length, scores + columns, -INFINITY);
   Floats largest = splat(-INFINITY), sums{};
   for (int64_t j = 0; j < length; j += LANES) largest = larger(load(scores + j), largest);
   float top = largest_lane(largest);
   for (int64_t j = 0; j < length; j += LANES) {
-    Floats weight = exponential(load(scores + j) - splat(top));
+    Floats weight = power_of_two(load(scores + j) - splat(top));
     store(scores + j, weight);
     sums += weight;
   }
   float sum = sum_lanes(sums);
-  if (log_sum) *log_sum = top + std::log(sum);
+  if (log_sum) *log_sum = top + std::log2(sum);
   return 1 / sum;
 }
 
 // out [length, size], with `row` floats from one token to the next; log_sums [length] or null, see `softmax_row`.
-inline void attend(const Head& head, float* out, float* log_sums, Scratch& s) {
+inline void attend(const Head& head, float* out, Scratch& s, float* log_sums = nullptr) {
   int64_t columns = round_up(head.length, PANEL);
   pack_rows(head.key, head.row, head.length, head.size, s.keys);
   pack_columns(head.value, head.row, head.length, head.size, s.values);
   for (int64_t begin = 0; begin < head.length; begin += BLOCK) {
     int64_t rows = std::min(BLOCK, head.length - begin);
     s.scores.resize(rows * columns);
-    s.factor.assign(rows, head.scale);
+    s.factor.assign(rows, head.scale * LOG2_E);
     for (int64_t first = 0; first < head.length; first += PANEL)
       multiply_all(FloatTokens{head.query + begin * head.row, head.row}, 0, rows, s.keys.data() + first * head.size,
                    head.size, [&](int64_t i) {

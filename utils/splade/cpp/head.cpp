@@ -175,8 +175,8 @@ void screen_panel(const Terms& terms, int64_t count, const Text& text, const Rou
   }
 }
 
-// Fetch into the cache the rows, `bytes` each, of the `count` terms at most from `begin` on: they lie anywhere in memory,
-// and come while the rows of the terms before them are worked on.
+// Fetch into the cache the rows, `bytes` each, of the `count` terms at most from `begin` on: they lie anywhere in
+// memory, and come while the rows of the terms before them are worked on.
 INLINE void fetch_rows(const void* rows, int64_t bytes, const std::vector<int32_t>& terms, size_t begin, size_t count) {
   for (size_t i = begin; i < std::min(begin + count, terms.size()); i++)
     for (int64_t at = 0; at < bytes; at += CACHE_LINE)
@@ -259,12 +259,7 @@ void pack_codes(const float* weight, int64_t vocabulary, int64_t size, uint8_t* 
         Floats values = load_some(row + d, size - d);
         Ints codes = nearest(values * splat(1 / step));
         Floats residual = multiply_add(to_floats(codes), splat(-step), values);
-        alignas(64) uint8_t bytes[LANES];
-        store(bytes, __builtin_convertvector(codes + OFFSET, LaneBytes));
-        for (int64_t k = 0; k < std::min(LANES, stride - d); k += 4) {
-          int64_t within = (d + k) % CODE_GROUP, group = d + k - within;
-          std::memcpy(out + group * PANEL + CODE_GROUP * j + within, bytes + k, 4);
-        }
+        put_codes(codes, out, j, d, stride);
         errors = multiply_add(residual, residual, errors);
         norms = multiply_add(values, values, norms);
       }

@@ -1,6 +1,6 @@
 // Linear layers and whole layers of a transformer, in float32, bfloat16 and 8 bits; described in layers_cpu.py.
 
-#include "attention.h"
+#include "codes.h"
 
 namespace {
 
@@ -53,47 +53,14 @@ struct BfloatRows {
 };
 #endif
 
-// The same in 8 bits, each row with a quantization step of its own.
-struct CodeRows {
-  const float* rows;
-  int64_t size, stride;
-  std::vector<int8_t> codes;  // [count, stride]
-  std::vector<int32_t> start; // [count]: compensates for the OFFSET of the weights' codes
-  std::vector<float> step;    // [count]: NaN for a row with a non-finite value
-  const float* steps() const { return step.data(); }
-  CodeTokens tokens() const { return {codes.data(), stride, start.data()}; }
-
-  // Make room for `count` rows; `put` then quantizes each.
-  void prepare(const float* from, int64_t count, int64_t size_) {
-    rows = from, size = size_, stride = round_up(size, CODE_UNIT);
-    codes.resize(count * stride);
-    start.resize(count);
-    step.resize(count);
-  }
-
-  void put(int64_t i) {
-    const float* row = rows + i * size;
-    float scale = token_step(row, size);
-    Ints sum{}, broken{};
-    for (int64_t d = 0; d < stride; d += LANES) {
-      Floats values = load_some(row + d, size - d);
-      Ints code = nearest(values * splat(1 / scale));
-      store_some(codes.data() + i * stride + d, __builtin_convertvector(code, LaneBytes), stride - d);
-      sum += code;
-      broken |= not_finite(values);
-    }
-    start[i] = -OFFSET * sum_lanes(sum);
-    step[i] = any(broken) ? NAN : scale;
-  }
-};
-
-// GELU, x Phi(x) with the standard normal distribution function Phi (Hendrycks and Gimpel, arXiv 1606.08415); Phi by
-// formula 7.1.26 of Abramowitz and Stegun, Handbook of Mathematical Functions, within 1e-7.
+// GELU, x Phi(x) with the standard normal distribution function Phi (Hendrycks and Gimpel, arXiv 1606.08415), within
+// 1e-7: the logarithm to base 2 of 1 - Phi(|x|) is a polynomial, fitted for |x| up to 6.
 INLINE Floats gelu(Floats x) {
-  Floats t = splat(1.0f) / (splat(1.0f) + magnitude(x) * splat(0.3275911f * 0.70710678f)), tail = splat(1.061405429f);
-  for (float coefficient : {-1.453152027f, 1.421413741f, -0.284496736f, 0.254829592f})
-    tail = multiply_add(tail, t, splat(coefficient));
-  tail = tail * t * exponential(x * x * splat(-0.5f)) * splat(0.5f); // 1 - Phi(|x|)
+  Floats at = larger(-magnitude(x), splat(-6.0f)), logarithm = splat(-5.18479828e-6f);
+  for (float coefficient :
+       {-2.27215405e-5f, 5.33667335e-4f, 7.58312410e-3f, 0.0528558306f, -0.459089726f, 1.15111947f, -0.999999702f})
+    logarithm = multiply_add(logarithm, at, splat(coefficient));
+  Floats tail = power_of_two(logarithm);
   return x * (x < Floats{} ? tail : splat(1.0f) - tail);
 }
 
@@ -188,7 +155,8 @@ void run_group(float* group, const int64_t* offsets, int64_t texts, int64_t size
   inner_input.prepare(intermediate.data(), tokens, inner);
 #pragma omp parallel num_threads(threads)
   {
-    Scratch scratch;
+    // In 8 bits too, but where these are no faster than float32 or would be too few.
+    std::conditional_t<std::is_same_v<Rows, CodeRows> && !LANE_LIMIT, CodeScratch, Scratch> scratch;
 #pragma omp for
     for (int64_t i = 0; i < tokens; i++) input.put(i);
 #pragma omp for collapse(2) schedule(dynamic)
@@ -201,7 +169,7 @@ void run_group(float* group, const int64_t* offsets, int64_t texts, int64_t size
         int64_t at = (offsets[text] - offsets[0]) * size + head * head_size;
         attend(Head{projected[0].data() + at, projected[1].data() + at, projected[2].data() + at, size,
                     offsets[text + 1] - offsets[text], head_size, 1 / std::sqrt(float(head_size))},
-               context + at, nullptr, scratch);
+               context + at, scratch);
       }
 #pragma omp for
     for (int64_t i = 0; i < tokens; i++) context_input.put(i);

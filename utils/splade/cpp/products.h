@@ -142,6 +142,16 @@ void multiply_all(Tokens tokens, int64_t token, int64_t end, const typename Toke
                                 finish(token));
 }
 
+// Put the codes of dimensions [d, d + LANES) of row j into a panel; those from `stride` on are left out.
+INLINE void put_codes(Ints codes, uint8_t* panel, int64_t j, int64_t d, int64_t stride) {
+  alignas(64) uint8_t bytes[LANES];
+  store(bytes, __builtin_convertvector(codes + OFFSET, LaneBytes));
+  for (int64_t k = 0; k < std::min(LANES, stride - d); k += 4) {
+    int64_t within = (d + k) % CODE_GROUP, group = d + k - within;
+    std::memcpy(panel + group * PANEL + CODE_GROUP * j + within, bytes + k, 4);
+  }
+}
+
 // Largest absolute value.
 INLINE float largest_magnitude(const float* values, int64_t count) {
   Floats largest{};
@@ -155,10 +165,16 @@ INLINE float weight_step(float largest) { return largest > 1e-30f ? largest / LA
 // Quantization step of a token, with which no code is above 127 and no sum of codes above LANE_LIMIT.
 INLINE float token_step(const float* token, int64_t size) {
   float largest = largest_magnitude(token, size), sum = 0;
-  for (int64_t first = 0; LANE_LIMIT && first < size; first += CODE_UNIT) {
-    float lanes[4] = {};
-    for (int64_t d = first; d < std::min<int64_t>(first + CODE_UNIT, size); d++) lanes[d % 4] += std::fabs(token[d]);
-    sum = std::max({sum, lanes[0] + lanes[1], lanes[2] + lanes[3]});
+  if (LANE_LIMIT) {
+    Floats most{};
+    for (int64_t first = 0; first < size; first += CODE_UNIT) {
+      Floats sums{};
+      for (int64_t d = first; d < first + CODE_UNIT; d += LANES) sums += magnitude(load_some(token + d, size - d));
+      for (int64_t apart : {1, 4, 8})
+        if (apart < LANES) sums += lanes_apart(sums, apart);
+      most = larger(sums, most);
+    }
+    sum = largest_lane(most);
   }
   constexpr float ROUNDED_UP = 4.1f; // at most, by eight codes
   float step = std::max(largest / 127, sum / (LANE_LIMIT - ROUNDED_UP));

@@ -75,21 +75,48 @@ INLINE Vector larger(Vector a, Vector b) {
   return a > b ? a : b;
 }
 
+INLINE Floats larger(Floats a, Floats b) {
+#if defined(__AVX512BW__)
+  return (Floats)_mm512_max_ps((__m512)a, (__m512)b);
+#elif defined(__AVX2__)
+  return (Floats)_mm256_max_ps((__m256)a, (__m256)b);
+#else
+  return a > b ? a : b;
+#endif
+}
+
 INLINE Floats magnitude(Floats values) { return (Floats)((Ints)values & 0x7fffffff); }
 INLINE Ints not_finite(Floats values) { return ((Ints)values & 0x7f800000) == 0x7f800000; } // -1 or 0
 INLINE Floats to_floats(Ints values) { return __builtin_convertvector(values, Floats); }
 
+// All lanes combined by `combine`, halves of the register first.
+template <class Vector, class Combine>
+INLINE auto reduce(Vector values, Combine combine) {
+  if constexpr (sizeof values > 16) {
+    typedef decltype(values[0] + values[0]) Number;
+    typedef Number Half __attribute__((vector_size(sizeof values / 2)));
+    Half halves[2];
+    std::memcpy(halves, &values, sizeof values);
+    return reduce(combine(halves[0], halves[1]), combine);
+  } else {
+    return combine(combine(values[0], values[2]), combine(values[1], values[3]));
+  }
+}
+
 template <class Vector>
 INLINE auto sum_lanes(Vector values) {
-  auto sum = values[0];
-  for (int64_t i = 1; i < LANES; i++) sum += values[i];
-  return sum;
+  return reduce(values, [](auto a, auto b) { return a + b; });
 }
 
 INLINE float largest_lane(Floats values) {
-  float largest = values[0];
-  for (int64_t i = 1; i < LANES; i++) largest = std::max(largest, values[i]);
-  return largest;
+  return reduce(values, [](auto a, auto b) { return a > b ? a : b; });
+}
+
+// In each lane, the value of the lane whose number differs by the bit `apart`.
+INLINE Floats lanes_apart(Floats values, int32_t apart) {
+  Ints lanes;
+  for (int32_t i = 0; i < LANES; i++) lanes[i] = i ^ apart;
+  return __builtin_shuffle(values, lanes);
 }
 
 // Whether a comparison holds in any lane.
@@ -122,15 +149,18 @@ INLINE Ints nearest(Floats values) {
 #endif
 }
 
-INLINE Floats exponential(Floats x) {
-  x = x < splat(-87.0f) ? splat(-87.0f) : x > splat(88.0f) ? splat(88.0f) : x; // keeps NaN
-  Ints power = nearest(x * splat(1.44269504f));
-  Floats rest = multiply_add(to_floats(power), splat(-0.693145752f), x); // ln 2 in two parts, for precision
-  rest = multiply_add(to_floats(power), splat(-1.42860677e-6f), rest);
-  Floats sum = splat(1.0f / 720); // Taylor series; |rest| is at most ln 2 / 2
-  for (float coefficient : {1.0f / 120, 1.0f / 24, 1.0f / 6, 0.5f, 1.0f, 1.0f})
-    sum = multiply_add(sum, rest, splat(coefficient));
-  return sum * (Floats)((power + 127) << 23);
+// 2^x, for x up to 127, but at least 2^-125: the Taylor series of 2^r to this degree, r being the difference between x
+// and the nearest integer.
+template <int degree = 6>
+INLINE Floats power_of_two(Floats x) {
+  constexpr float SERIES[] = {1,           0.693147181f,  0.240226507f,  0.0555041087f,
+                              0.00961812911f, 0.00133335581f, 0.00015403530f};
+  x = larger(splat(-125.0f), x); // keeps NaN
+  Ints power = nearest(x);
+  Floats rest = x - to_floats(power), sum = splat(SERIES[degree]);
+#pragma GCC unroll 8
+  for (int i = degree - 1; i >= 0; i--) sum = multiply_add(sum, rest, splat(SERIES[i]));
+  return (Floats)((Ints)sum + (power << 23));
 }
 
 // Products of codes. Those of weights are from -LARGEST_CODE to LARGEST_CODE, stored with OFFSET added; those of tokens
