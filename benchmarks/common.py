@@ -25,6 +25,8 @@ from utils.device import PRECISIONS, bfloat16_is_fast, resolve_device
 from utils.documents.reading import read_documents
 from utils.models import resolve_model
 from utils.splade import kernels
+from utils.splade.base_encoder import Encoder
+from utils.splade.vectors import SparseVector
 
 # Models with random weights, by their BERT configuration. The tokenizer is SPLADE-tiny's, so texts use only the first
 # 30,522 of 250,002 terms: no model with that vocabulary installs as a package.
@@ -111,6 +113,12 @@ def open_peer(folder: str, device: str, dtype: torch.dtype = torch.float32, chun
     """Load a model into sentence-transformers. `chunk`: tokens per chunk of its pooling; None, its default, for one."""
     model = MLMTransformer(folder, model_kwargs={"dtype": dtype})
     return SparseEncoder(modules=[model, SpladePooling("max", chunk_size=chunk)], device=device)
+
+
+def encode_new(encoder: Encoder, texts: list[str], *options: Any) -> list[SparseVector]:
+    """Encode texts as if the encoder met their words for the first time, as in a timed round it does not."""
+    encoder.forget_words()
+    return encoder.encode(texts, *options)
 
 
 def contest(contestants: dict[str, Callable[[], object]], rounds: int) -> dict[str, float]:

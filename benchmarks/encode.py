@@ -24,6 +24,7 @@ from benchmarks.common import (
     PEER,
     add_precisions,
     contest,
+    encode_new,
     model_folder,
     open_peer,
     parser,
@@ -45,7 +46,7 @@ def main(args: argparse.Namespace) -> None:
             encoder = SpladeEncoder.from_pretrained(folder, args.device, precision=precision)
             for batch in args.batch_sizes or [None]:
                 name = f"ours, {precision}" + (f", batch {batch}" if batch else "")
-                contestants[name] = functools.partial(encoder.encode, texts, args.max_length, batch)
+                contestants[name] = functools.partial(encode_new, encoder, texts, args.max_length, batch)
         settings: list[tuple[torch.dtype, int | None]] = [(dtype, None) for dtype in peer_dtypes(args.device)]
         if encoder.device.type == "cuda":
             settings.append((torch.bfloat16, CHUNK))

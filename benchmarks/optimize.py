@@ -30,7 +30,7 @@ import onnxruntime
 import scipy.sparse
 import torch
 
-from benchmarks.common import PEER, SHAPES, contest, model_folder, parser, report, sample
+from benchmarks.common import PEER, SHAPES, contest, encode_new, model_folder, parser, report, sample
 from optimize_model import cut_vocabulary, evenly, load_documents, training_queries
 from utils.arguments import positive_int
 from utils.console import run_script
@@ -193,7 +193,7 @@ def main(args: argparse.Namespace) -> None:
             encoders[name] = open_encoder(place, "cpu", precision=precision)
             sizes[name] = megabytes(list(Path(place).glob("*")))
         contestants: dict[str, Callable[[], object]] = {
-            name: functools.partial(encoder.encode, texts) for name, encoder in encoders.items()
+            name: functools.partial(encode_new, encoder, texts) for name, encoder in encoders.items()
         }
         for model in peer.graphs if peer else ():
             name = f"{PEER} ONNX, {model}"

@@ -52,6 +52,7 @@ class Encoder(TokenizationMixin, abc.ABC):
         self.training_notes: dict[str, Any] = {}
         self._truncated: dict[int, int] = {}  # by thread
         self._decoded = {}
+        self._words = None
         self._batch_encoder = BatchEncoder(self._encode_batch)
 
     def describe(self, name: str, config: ModelConfig) -> None:

@@ -6,9 +6,11 @@ from typing import Any
 
 import numpy as np
 import torch
+from tokenizers import Tokenizer
 from transformers import PreTrainedTokenizerBase
 
 from utils.records import replace_surrogates
+from utils.splade.word_cache import WordCache
 
 MIN_LENGTH_RATIO = 0.7  # shortest over longest text of a padded group; bounds the share of padding in it
 TOKENIZED_TOGETHER = 256  # texts tokenized in one call; bounds the memory that the cut ends of long texts take
@@ -50,7 +52,9 @@ class TokenizationMixin:
 
     tokenizer: PreTrainedTokenizerBase
     max_length: int
+    device: torch.device
     _decoded: dict[int, str]  # terms by vocabulary id
+    _words: WordCache | None  # made when first needed
 
     def check_limits(self, **limits: int) -> None:
         """Check limits in tokens, by name.
@@ -125,12 +129,28 @@ class TokenizationMixin:
             backend = getattr(self.tokenizer, "backend_tokenizer", None)
         for start in range(0, len(texts), TOKENIZED_TOGETHER):
             together = [replace_surrogates(text) for text in texts[start : start + TOKENIZED_TOGETHER]]
-            if backend and not backend.truncation and not backend.padding:
+            unchanged = backend and not backend.truncation and not backend.padding
+            if unchanged and (cache := self._find_word_cache(backend)):
+                yield cache.tokenize(together, add_special_tokens)
+            elif unchanged:
                 rows = backend.encode_batch_fast(together, add_special_tokens=add_special_tokens)
                 yield [row.ids for row in rows]
             else:  # this takes both settings away
                 options = {"add_special_tokens": add_special_tokens, **TOKENIZER_OPTIONS}
                 yield self.tokenizer(together, **options)["input_ids"]
+
+    def forget_words(self) -> None:
+        """Forget the words met so far, so that texts take as long as new ones do: for measurements."""
+        self._words = None
+
+    def _find_word_cache(self, backend: Tokenizer) -> WordCache | None:
+        """Return the words of the tokenizer as it is now; None for one that has to see whole texts, and beside an
+        accelerator, which would wait for Python's lock."""
+        if self.device.type != "cpu":
+            return None
+        if self._words is None or not self._words.is_of(backend):
+            self._words = WordCache(backend)
+        return self._words if self._words.splits_at_spaces else None
 
     def pad(self, tokens: Sequence[list[int]]) -> dict[str, torch.Tensor]:
         """Return input_ids and attention_mask, each [batch, longest text]."""
