@@ -135,7 +135,7 @@ inline void put_softmax(float* scores, int64_t length, int64_t columns, CodeRows
   }
   Floats shift = splat(LOG2_127 - largest_lane(largest));
   for (int64_t d = 0; d < high.stride; d += LANES) {
-    Floats weight = power_of_two<5>(load(scores + d) + shift);
+    Floats weight = power_of_two<4>(load(scores + d) + shift);
     Ints code = high.put_lanes(i, d, weight);
     high_sums += code;
     low_sums += low.put_lanes(i, d, (weight - to_floats(code)) * splat(PARTS));

@@ -140,14 +140,21 @@ void run_linear(const float* input, int64_t tokens, const Matrix& m, float* out,
   }
 }
 
+// Buffers of `run_group`, kept from one call to the next.
+template <class Rows>
+struct Buffers {
+  Rows input, context_input, inner_input;
+  std::vector<float> projected[3], intermediate;
+};
+
 // Run a layer over texts whose states begin at `group`; see `layer`.
 template <class Rows>
 void run_group(float* group, const int64_t* offsets, int64_t texts, int64_t size, int64_t heads, int64_t inner,
-               const Matrix* m, const Norm* norms, int threads) {
+               const Matrix* m, const Norm* norms, int threads, Buffers<Rows>& buffers) {
   int64_t panels = count_panels(size), inner_panels = count_panels(inner), head_size = size / heads;
   int64_t tokens = offsets[texts] - offsets[0];
-  Rows input, context_input, inner_input;
-  std::vector<float> projected[3], intermediate(tokens * std::max(inner, size));
+  auto& [input, context_input, inner_input, projected, intermediate] = buffers;
+  intermediate.resize(tokens * std::max(inner, size));
   for (auto& values : projected) values.resize(tokens * size);
   float* context = intermediate.data(); // [tokens, size]: the feed-forward network does not need it yet
   input.prepare(group, tokens, size);
@@ -203,17 +210,23 @@ void run_layer(float* states, const int64_t* offsets, int64_t texts, int64_t siz
   for (int64_t i = 1; i <= texts; i++)
     if (i == texts || offsets[i + 1] - offsets[groups.back()] > GROUP_TOKENS) groups.push_back(i);
   int64_t count = groups.size() - 1;
-  auto run = [&](int64_t i, int own_threads) {
+  auto run = [&](int64_t i, int own_threads, Buffers<Rows>& buffers) {
     const int64_t* own = offsets + groups[i];
-    run_group<Rows>(states + own[0] * size, own, groups[i + 1] - groups[i], size, heads, inner, m, norms, own_threads);
+    run_group(states + own[0] * size, own, groups[i + 1] - groups[i], size, heads, inner, m, norms, own_threads,
+              buffers);
   };
   // Threads that share a group wait for each other after each product, those with groups of their own for the largest.
   int64_t apart = count / threads * threads, largest = 0;
   for (int64_t i = 0; i < apart; i++) largest = std::max(largest, offsets[groups[i + 1]] - offsets[groups[i]]);
   if (4 * largest * threads > 5 * (offsets[groups[apart]] - offsets[0])) apart = 0;
-#pragma omp parallel for num_threads(threads) schedule(dynamic) if (apart)
-  for (int64_t i = 0; i < apart; i++) run(i, 1);
-  for (int64_t i = apart; i < count; i++) run(i, threads);
+#pragma omp parallel num_threads(threads) if (apart)
+  {
+    Buffers<Rows> buffers;
+#pragma omp for schedule(dynamic)
+    for (int64_t i = 0; i < apart; i++) run(i, 1, buffers);
+  }
+  Buffers<Rows> buffers;
+  for (int64_t i = apart; i < count; i++) run(i, threads, buffers);
 }
 
 } // namespace
