@@ -4,13 +4,14 @@ Layers as in BERT (attention and feed-forward network, each followed by a residu
 whole over packed texts, in groups of texts that stay in cache. Other architectures keep torch's operations, but for
 their linear layers.
 
-In bfloat16 both factors of the linear layers' products are rounded; all between them, attention too, is in float32.
+In bfloat16 both factors of the linear layers' products are rounded.
 
 In 8 bits each output of a linear layer has its own quantization step, and so has each token, computed at run time
 (LLM.int8(), Dettmers et al., arXiv 2208.07339, without its outlier columns). Sums are exact; rounding changes a layer's
-output by about 1 %, so vectors are close to those in float32, not the same. Attention has its products on codes too
-(as SageAttention, Zhang et al., arXiv 2410.02367, has those of queries and keys), the softmax as the sum of two codes;
-where there are no instructions for products of codes, it is in float32.
+output by about 1 %, so vectors are close to those in float32, not the same.
+
+Attention has its products on such codes in both (as SageAttention, Zhang et al., arXiv 2410.02367, has those of queries
+and keys), the softmax as the sum of two codes; it is in float32 where no instruction adds products of codes.
 """
 
 import functools

@@ -162,8 +162,8 @@ void run_group(float* group, const int64_t* offsets, int64_t texts, int64_t size
   inner_input.prepare(intermediate.data(), tokens, inner);
 #pragma omp parallel num_threads(threads)
   {
-    // In 8 bits too, but where these are no faster than float32 or would be too few.
-    std::conditional_t<std::is_same_v<Rows, CodeRows> && !LANE_LIMIT, CodeScratch, Scratch> scratch;
+    // Attention is on codes beside any rounded products, but where codes are no faster than float32.
+    std::conditional_t<!std::is_same_v<Rows, FloatRows> && !LANE_LIMIT, CodeScratch, Scratch> scratch;
 #pragma omp for
     for (int64_t i = 0; i < tokens; i++) input.put(i);
 #pragma omp for collapse(2) schedule(dynamic)
