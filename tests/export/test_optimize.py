@@ -11,7 +11,7 @@ from conftest import fails_with_one_line, run
 from transformers import AutoModelForMaskedLM, AutoTokenizer
 
 from utils.documents.reading import read_documents
-from utils.export.folders import Optimization, write_optimized
+from utils.export.folders import Optimization, optimized_card, write_optimized
 from utils.export.pieces import cut_pieces, spelling_pieces
 from utils.export.vocabulary import LEAST, measure_use
 from utils.files import UNFINISHED, lock_folder
@@ -206,10 +206,21 @@ def test_a_folder_that_another_process_writes_is_left_alone(tmp_path):
     assert not list(tmp_path.glob("*.safetensors"))
 
 
-def test_figures_of_an_earlier_model_go_with_it(tmp_path):
+def test_figures_and_card_of_an_earlier_model_go_with_it(tmp_path):
     (tmp_path / "optimization.json").write_text("{}")
-    write_optimized("splade-tiny", Optimization(precision="int8"), tmp_path, {})
+    (tmp_path / "README.md").write_text("an earlier card")
+    done = Optimization(terms=np.arange(2000, 3000), precision="int8")
+    write_optimized("splade-tiny", done, tmp_path, {})
     assert not (tmp_path / "optimization.json").exists()
+    card = (tmp_path / "README.md").read_text()
+    assert card.startswith("---\nbase_model: splade-tiny\n") and "earlier" not in card
+    assert "- 1,000 of 30,522 terms are computed\n- weights are in int8\n" in card
+
+
+def test_the_card_of_a_graph_says_what_it_gives():
+    card = optimized_card("splade-tiny", Optimization(pieces=np.arange(500), graph="onnx", top_terms=256), 30522)
+    assert "- 500 of 30,522 tokens are read\n- network and head are one graph, for onnx\n" in card
+    assert "- of a text, the 256 heaviest terms are given\n" in card and "weights are in" not in card
 
 
 def test_files_that_are_no_model_are_left_alone(tmp_path):

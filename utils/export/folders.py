@@ -90,8 +90,46 @@ def write_optimized(name: str, optimization: Optimization, folder: str | Path, n
             else:
                 model.save_pretrained(unfinished)
             write_model_folder(unfinished, config, tokenizer, encoder.query_weights)
+            card = optimized_card(name, optimization, encoder.vocabulary_size)
+            (unfinished / "README.md").write_text(card, encoding="utf-8")
     except SafetensorError as error:
         raise OSError(f"{folder}: cannot write the model: {error}") from None
+
+
+def optimized_card(base: str, optimization: Optimization, size: int) -> str:
+    """Return the model card, README.md, of what was made of the model `base`, whose vocabulary has `size` terms."""
+    base = Path(base).name if Path(base).exists() else base
+    made = [] if optimization.terms is None else [f"{len(optimization.terms):,} of {size:,} terms are computed"]
+    if optimization.pieces is not None:
+        made.append(f"{len(optimization.pieces):,} of {size:,} tokens are read")
+    if optimization.precision != "float32":
+        rounding = ", rounded for documents of its domain" * bool(optimization.moments)
+        made.append(f"weights are in {optimization.precision}{rounding}")
+    if optimization.graph:
+        made.append(f"network and head are one graph, for {optimization.graph}")
+    if optimization.top_terms:
+        made.append(f"of a text, the {optimization.top_terms:,} heaviest terms are given")
+    return f"""---
+base_model: {base}
+pipeline_tag: feature-extraction
+tags:
+- splade
+- sparse-encoder
+---
+
+# {base}, made smaller or faster
+
+A SPLADE model, made of `{base}` by `optimize_model.py`. It turns a text into weights of the same terms, and an index
+that `{base}` made stays good.
+
+{chr(10).join(f"- {line}" for line in made)}
+
+```python
+from embedder import SpladeEmbedder
+
+SpladeEmbedder("path/to/this/folder").generate_sparse_embeddings(["a text"])
+```
+"""
 
 
 def convert_to_openvino(file: Path) -> None:
