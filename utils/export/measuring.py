@@ -1,10 +1,13 @@
 """What models cost and what they are worth, each measured in a process of its own."""
 
+import contextlib
 import multiprocessing
+import signal
 import statistics
+import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ProcessPoolExecutor
+from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -59,10 +62,52 @@ def measure(
     Args:
         texts: documents to take the time with; as queries, the collection's serve, or the beginnings of these.
         data: the judged queries and their documents, if there are any.
+
+    Raises:
+        OSError: the process was killed.
+        Exception: whatever measuring raised there.
     """
     context = multiprocessing.get_context("spawn")  # a forked one would have this one's memory
-    with ProcessPoolExecutor(1, mp_context=context) as pool:
-        return pool.submit(_measure, name, str(folder), precision, texts, data, threads).result()
+    connection, others_end = context.Pipe()
+    process = context.Process(target=_answer, args=(others_end,), daemon=True)
+    with _without_interrupts():
+        process.start()
+    others_end.close()
+    try:
+        connection.send((name, str(folder), precision, texts, data, threads))
+        result = connection.recv()
+    except (EOFError, ConnectionError):
+        process.join()
+        raise OSError(f"measuring '{name}' ended with exit code {process.exitcode}: is memory short?") from None
+    except KeyboardInterrupt:
+        process.kill()
+        raise
+    process.join()
+    if isinstance(result, Exception):
+        raise result
+    return result
+
+
+@contextlib.contextmanager
+def _without_interrupts() -> Iterator[None]:
+    """Begin processes that Ctrl-C does not reach, as each would print a traceback: their parent ends them."""
+    if threading.current_thread() is not threading.main_thread():  # which alone may say what signals do
+        yield
+        return
+    before = signal.signal(signal.SIGINT, signal.SIG_IGN)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, before)
+
+
+def _answer(connection: Connection) -> None:
+    """Receive the arguments of `_measure`, and send what it returns or raises."""
+    try:
+        result = _measure(*connection.recv())
+    except Exception as error:
+        result = error
+    connection.send(result)
 
 
 def _measure(
