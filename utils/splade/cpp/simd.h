@@ -114,9 +114,9 @@ INLINE float largest_lane(Floats values) {
 
 // In each lane, the value of the lane whose number differs by the bit `apart`.
 INLINE Floats lanes_apart(Floats values, int32_t apart) {
-  Ints lanes;
-  for (int32_t i = 0; i < LANES; i++) lanes[i] = i ^ apart;
-  return __builtin_shuffle(values, lanes);
+  Floats moved{};
+  for (int32_t i = 0; i < LANES; i++) moved[i] = values[i ^ apart];
+  return moved;
 }
 
 // Whether a comparison holds in any lane.
