@@ -178,6 +178,22 @@ def test_attention_keeps_the_many_small_weights_beside_a_large_one(lead, exact, 
 
 
 @each
+def test_attention_of_very_large_scores_is_right(exact, precision, instruction_set):
+    model = copy.deepcopy(exact)
+    attention = model.bert.encoder.layer[0].attention.self
+    states = torch.randn(1, 20, 90, generator=torch.Generator().manual_seed(3))
+    for large in (201.0, 207.0, 213.0, 219.0, 225.0):  # each score is its square times 30^0.5, about 250,000
+        with torch.no_grad():
+            for part in (attention.query, attention.key):
+                part.weight.zero_()
+                part.bias.fill_(large)
+        with torch.inference_mode():
+            expected = model.bert.encoder.layer[0](states, text_lengths=[20])
+            result = in_cpp(model, precision)(states, text_lengths=[20])
+        assert (result - expected).norm() < ERRORS[precision] * expected.norm()
+
+
+@each
 def test_gelu_is_right_far_from_zero_too(precision, instruction_set):
     model = random_layer()
     layer = model.bert.encoder.layer[0]

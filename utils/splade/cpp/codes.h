@@ -4,6 +4,8 @@
 
 #include "attention.h"
 
+#include <cfloat>
+
 namespace {
 
 // The input of products, rows [count, size] in float32, in 8 bits, each row with a quantization step of its own.
@@ -125,7 +127,7 @@ inline void pack_columns(const float* from, int64_t row, int64_t length, int64_t
 inline void put_softmax(float* scores, int64_t length, int64_t columns, CodeRows& high, CodeRows& low, int64_t i) {
   constexpr float LOG2_127 = 6.98868469f; // 127 is the code of the largest weight
   constexpr float PARTS = 254;            // of a step of `high` in one of `low`, as what `high` leaves is half its step
-  std::fill(scores + length, scores + columns, -1e30f);
+  std::fill(scores + length, scores + columns, -FLT_MAX); // finite, and no more than any score
   Floats largest = splat(-INFINITY);
   Ints high_sums{}, low_sums{}, broken{};
   for (int64_t d = 0; d < columns; d += LANES) {
@@ -133,9 +135,9 @@ inline void put_softmax(float* scores, int64_t length, int64_t columns, CodeRows
     largest = larger(values, largest);
     broken |= not_finite(values);
   }
-  Floats shift = splat(LOG2_127 - largest_lane(largest));
+  float top = largest_lane(largest);
   for (int64_t d = 0; d < high.stride; d += LANES) {
-    Floats weight = power_of_two<4>(load(scores + d) + shift);
+    Floats weight = power_of_two<4>(load(scores + d) - splat(top) + splat(LOG2_127)); // at most 127.01
     Ints code = high.put_lanes(i, d, weight);
     high_sums += code;
     low_sums += low.put_lanes(i, d, (weight - to_floats(code)) * splat(PARTS));

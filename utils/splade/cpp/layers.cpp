@@ -53,8 +53,8 @@ struct BfloatRows {
 };
 #endif
 
-// GELU, x Phi(x) with the standard normal distribution function Phi (Hendrycks and Gimpel, arXiv 1606.08415), within
-// 1e-7: the logarithm to base 2 of 1 - Phi(|x|) is a polynomial, fitted for |x| up to 6.
+// GELU, x Phi(x) with the standard normal distribution function Phi (Hendrycks and Gimpel, arXiv 1606.08415), which is
+// within 1.3e-7: the logarithm to base 2 of 1 - Phi(|x|) is a polynomial, fitted for |x| up to 6 and constant beyond.
 INLINE Floats gelu(Floats x) {
   Floats at = larger(-magnitude(x), splat(-6.0f)), logarithm = splat(-5.18479828e-6f);
   for (float coefficient :
