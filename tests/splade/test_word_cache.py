@@ -6,7 +6,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 from test_encoder import family_model
-from tokenizers import Tokenizer, normalizers, pre_tokenizers
+from tokenizers import AddedToken, Tokenizer, normalizers, pre_tokenizers
 from tokenizers.models import WordPiece
 from transformers import AutoTokenizer
 
@@ -88,13 +88,28 @@ def test_threads_that_drop_each_others_words_get_the_right_ids(tokenizer, monkey
     assert results == [expected(tokenizer, part) for part in parts] * 5
 
 
-@pytest.mark.parametrize("token", ["ngin", "jet engines"])
+@pytest.mark.parametrize("token", ["ngin", "jet engines", "jet\xa0engines", "en", AddedToken("engin", lstrip=True)])
 def test_tokens_that_are_added_later_count(token, tiny, tokenizer, monkeypatch):
     monkeypatch.setattr(tiny, "tokenizer", tokenizer)
     some = ["the jet engines burn fuel", "jet\nengines"]
     before = tiny.tokenize(some)
     tokenizer.add_tokens([token])
     assert tiny.tokenize(some) == expected(tokenizer, some) != before
+
+
+def test_a_normalizer_that_is_exchanged_later_counts(tiny, tokenizer, monkeypatch):
+    monkeypatch.setattr(tiny, "tokenizer", tokenizer)
+    before = tiny.tokenize(["Zürich"])
+    tokenizer.backend_tokenizer.normalizer = normalizers.NFC()
+    assert tiny.tokenize(["Zürich"]) == expected(tokenizer, ["Zürich"]) != before
+
+
+def test_no_more_words_are_kept_of_one_call_either(tokenizer, monkeypatch):
+    monkeypatch.setattr(word_cache, "WORDS_KEPT", 12)
+    cache = WordCache(tokenizer.backend_tokenizer)
+    some = [" ".join(f"w{i}" for i in range(100))]
+    assert cache.tokenize(some, True) == expected(tokenizer, some)
+    assert len(cache._known) <= 12
 
 
 def test_words_are_not_kept_for_tokenizers_that_look_beyond_them(tokenizer):
