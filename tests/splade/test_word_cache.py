@@ -62,8 +62,9 @@ def test_the_encoder_gives_the_tokenizers_ids_and_asks_it_for_a_word_once(tiny, 
     short = [word for word in asked if len(word) <= word_cache.LONGEST_KEPT]
     assert len(short) == len(set(short)) > 20
     tiny.forget_words()
-    tiny.tokenize(["fuel."])
-    assert asked.count("fuel.") == 2
+    tiny.tokenize(["fuel."] * 8)
+    tiny.tokenize(["fuel. burn"] * 7)  # which the tokenizer itself has done by then
+    assert asked.count("fuel.") == 2 and asked.count("burn") == 1
 
 
 @pytest.mark.parametrize("setting", ["WORDS_KEPT", "LONGEST_KEPT"])
@@ -91,7 +92,7 @@ def test_threads_that_drop_each_others_words_get_the_right_ids(tokenizer, monkey
 @pytest.mark.parametrize("token", ["ngin", "jet engines", "jet\xa0engines", "en", AddedToken("engin", lstrip=True)])
 def test_tokens_that_are_added_later_count(token, tiny, tokenizer, monkeypatch):
     monkeypatch.setattr(tiny, "tokenizer", tokenizer)
-    some = ["the jet engines burn fuel", "jet\nengines"]
+    some = ["the jet engines burn fuel", "jet\nengines"] * 4
     before = tiny.tokenize(some)
     tokenizer.add_tokens([token])
     assert tiny.tokenize(some) == expected(tokenizer, some) != before
@@ -99,9 +100,10 @@ def test_tokens_that_are_added_later_count(token, tiny, tokenizer, monkeypatch):
 
 def test_a_normalizer_that_is_exchanged_later_counts(tiny, tokenizer, monkeypatch):
     monkeypatch.setattr(tiny, "tokenizer", tokenizer)
-    before = tiny.tokenize(["Zürich"])
+    some = ["Zürich"] * 8
+    before = tiny.tokenize(some)
     tokenizer.backend_tokenizer.normalizer = normalizers.NFC()
-    assert tiny.tokenize(["Zürich"]) == expected(tokenizer, ["Zürich"]) != before
+    assert tiny.tokenize(some) == expected(tokenizer, some) != before
 
 
 def test_no_more_words_are_kept_of_one_call_either(tokenizer, monkeypatch):
@@ -133,5 +135,5 @@ def test_words_are_not_kept_for_tokenizers_that_look_beyond_them(tokenizer):
 @pytest.mark.parametrize("family", ["Roberta", "ModernBert"])
 def test_encoders_of_other_tokenizers_are_as_they_were(family):
     encoder = SpladeEncoder(*family_model(family))
-    some = ["a b  c", "d\ne"]
+    some = ["a b  c", "d\ne"] * 4
     assert encoder.truncated_ids(some, 30)[0] == expected(encoder.tokenizer, some)

@@ -14,6 +14,7 @@ from utils.splade.word_cache import WordCache
 
 MIN_LENGTH_RATIO = 0.7  # shortest over longest text of a padded group; bounds the share of padding in it
 TOKENIZED_TOGETHER = 256  # texts tokenized in one call; bounds the memory that the cut ends of long texts take
+WORTH_WORDS = 8  # fewest texts whose words are looked up; for fewer, to check that the tokenizer is unchanged takes longer
 TOKENIZER_OPTIONS = {"return_attention_mask": False, "return_token_type_ids": False, "verbose": False}
 SHORT_TEXT_TOKENS = 32  # tokens; texts below this length count as this long, so that short ones share a group
 
@@ -130,7 +131,7 @@ class TokenizationMixin:
         for start in range(0, len(texts), TOKENIZED_TOGETHER):
             together = [replace_surrogates(text) for text in texts[start : start + TOKENIZED_TOGETHER]]
             unchanged = backend and not backend.truncation and not backend.padding
-            if unchanged and (cache := self._find_word_cache(backend)):
+            if unchanged and len(texts) >= WORTH_WORDS and (cache := self._find_word_cache(backend)):
                 yield cache.tokenize(together, add_special_tokens)
             elif unchanged:
                 rows = backend.encode_batch_fast(together, add_special_tokens=add_special_tokens)
