@@ -14,7 +14,7 @@ from utils.splade.word_cache import WordCache
 
 MIN_LENGTH_RATIO = 0.7  # shortest over longest text of a padded group; bounds the share of padding in it
 TOKENIZED_TOGETHER = 256  # texts tokenized in one call; bounds the memory that the cut ends of long texts take
-WORTH_WORDS = 8  # fewest texts whose words are looked up; for fewer, to check that the tokenizer is unchanged takes longer
+WORTH_WORDS = 8  # fewest texts whose words are looked up; for fewer, checking the tokenizer takes as long
 TOKENIZER_OPTIONS = {"return_attention_mask": False, "return_token_type_ids": False, "verbose": False}
 SHORT_TEXT_TOKENS = 32  # tokens; texts below this length count as this long, so that short ones share a group
 
