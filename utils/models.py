@@ -205,3 +205,15 @@ def _load_hint(name: str, error: OSError) -> str:
 
 def _first_line(error: BaseException) -> str:
     return next((line.strip() for line in str(error).splitlines() if line.strip()), type(error).__name__)
+
+
+def card_header(base: str) -> str:
+    """Return the front matter of a model card, which model hubs read; `base` is what the model was made of."""
+    return f"""---
+base_model: {base}
+pipeline_tag: feature-extraction
+tags:
+- splade
+- sparse-encoder
+---
+"""

@@ -11,6 +11,7 @@ from utils.export.calibration import round_weights
 from utils.export.graph import export_graph
 from utils.export.pieces import cut_pieces
 from utils.files import lock_folder, replacing_files
+from utils.models import card_header
 from utils.splade.encoder import SpladeEncoder
 from utils.splade.int8_weights import write_int8_weights
 from utils.splade.model_folder import MODEL_FILES, write_model_folder
@@ -109,14 +110,7 @@ def optimized_card(base: str, optimization: Optimization, size: int) -> str:
         made.append(f"network and head are one graph, for {optimization.graph}")
     if optimization.top_terms:
         made.append(f"of a text, the {optimization.top_terms:,} heaviest terms are given")
-    return f"""---
-base_model: {base}
-pipeline_tag: feature-extraction
-tags:
-- splade
-- sparse-encoder
----
-
+    return f"""{card_header(base)}
 # {base}, made smaller or faster
 
 A SPLADE model, made of `{base}` by `optimize_model.py`. It turns a text into weights of the same terms, and an index

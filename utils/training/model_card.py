@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from utils.console import format_table
+from utils.models import card_header
 from utils.training.selection import describe_selection
 
 PATH_SETTINGS = ("model_name", "train_file", "val_file")  # shown by their last part, without the machine's folders
@@ -43,14 +44,7 @@ def model_card(
     ]
     best = selection or history[best_epoch - 1]
     terms = f"{best['doc_terms']:.0f} active terms a document and {best['query_terms']:.0f} a query"
-    return f"""---
-base_model: {base}
-pipeline_tag: feature-extraction
-tags:
-- splade
-- sparse-encoder
----
-
+    return f"""{card_header(base)}
 # A SPLADE model tuned from {base}
 
 It turns a text into weights of terms of its vocabulary, `{FORMULAS[activation]}`, maximum over tokens: {terms},
