@@ -149,9 +149,10 @@ class TokenizationMixin:
         accelerator, which would wait for Python's lock."""
         if self.device.type != "cpu":
             return None
-        if self._words is None or not self._words.is_of(backend):
-            self._words = WordCache(backend)
-        return self._words if self._words.splits_at_spaces else None
+        words = self._words  # which another thread may forget
+        if words is None or not words.is_of(backend):
+            words = self._words = WordCache(backend)
+        return words if words.splits_at_spaces else None
 
     def pad(self, tokens: Sequence[list[int]]) -> dict[str, torch.Tensor]:
         """Return input_ids and attention_mask, each [batch, longest text]."""

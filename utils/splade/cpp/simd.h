@@ -153,8 +153,8 @@ INLINE Ints nearest(Floats values) {
 // and the nearest integer.
 template <int degree = 6>
 INLINE Floats power_of_two(Floats x) {
-  constexpr float SERIES[] = {1,           0.693147181f,  0.240226507f,  0.0555041087f,
-                              0.00961812911f, 0.00133335581f, 0.00015403530f};
+  constexpr float SERIES[] = {1, 6.93147181e-1f, 2.40226507e-1f, 5.55041087e-2f,
+                              9.61812911e-3f, 1.33335581e-3f, 1.54035304e-4f}; // ln(2)^i / i!
   x = larger(splat(-125.0f), x); // keeps NaN
   Ints power = nearest(x);
   Floats rest = x - to_floats(power), sum = splat(SERIES[degree]);
