@@ -3,11 +3,14 @@
 import os
 import subprocess
 import sys
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from threading import Barrier, Thread
 
 import pytest
 import torch
 from test_head import CASES, plain
+from torch.utils.weak import WeakTensorKeyDictionary
 
 from utils.splade import kernels
 from utils.splade.head import active_terms, splade_head
@@ -146,6 +149,37 @@ def test_what_is_forgotten_meanwhile_is_returned_all_the_same():
     kept = kernels._kept[weight]["value"]
     kept[0] = Forgotten(kept[0])
     assert kernels.keep([weight], "value", lambda: 2) == 1
+
+
+@needs_library
+def test_threads_that_make_the_same_at_once_get_the_same():
+    weight, both = torch.nn.Parameter(torch.randn(50, 8)), Barrier(2)
+
+    def make():
+        both.wait(60)
+        return object()
+
+    with ThreadPoolExecutor(2) as pool:
+        first, second = pool.map(lambda _: kernels.keep([weight], "value", make), range(2))
+    assert first is second is kernels.keep([weight], "value", pytest.fail)
+
+
+@needs_library
+def test_what_another_thread_forgets_while_it_is_stored_is_not_kept(monkeypatch):
+    weight = torch.nn.Parameter(torch.randn(50, 8))
+    forgetting = Thread(target=kernels.forget, args=([weight],))
+
+    class Slow(WeakTensorKeyDictionary):
+        def setdefault(self, *pair):
+            forgetting.start()
+            forgetting.join(0.2)  # it has to wait
+            return super().setdefault(*pair)
+
+    monkeypatch.setattr(kernels, "_kept", Slow())
+    assert kernels.keep([weight], "value", lambda: 1) == 1
+    forgetting.join()
+    monkeypatch.setattr(Slow, "setdefault", WeakTensorKeyDictionary.setdefault)
+    assert kernels.keep([weight], "value", lambda: 2) == 2
 
 
 @needs_library

@@ -21,7 +21,7 @@ from utils.splade.native import CompileError, load_library
 PRODUCTS_PER_THREAD = 1 << 27  # products of codes for which another thread is woken: .1 ms (VNNI) to .4 ms (AVX2)
 COSTS = {"float32": 8, "bfloat16": 4, "int8": 1}  # products of codes that take as long as one, by precision
 SOURCES = Path(__file__).parent / "cpp"
-_LOADING = threading.Lock()
+_LOADING, _KEEPING = threading.RLock(), threading.RLock()  # garbage collection may come here from within
 
 
 class PackedWeights(NamedTuple):
@@ -116,17 +116,26 @@ def keep(weights: Sequence[torch.Tensor], kind: str, make: Callable[[], _Made]) 
     if any(weight.is_inference() for weight in weights):
         return make()
     versions = [instruction_set(), *((weight.data_ptr(), weight._version) for weight in weights)]
-    # Read at once, because another thread may forget it; a new weight may stand where one that is gone stood.
-    known, owners, made = _kept.get(weights[0], {}).get(kind) or (None, None, None)
-    if known == versions and all(owner() is weight for owner, weight in zip(owners, weights)):
-        return made
+    if found := _find(weights, kind, versions):
+        return found[0]
     before = _forgotten
     made = make()
-    if before == _forgotten:  # else another thread may have changed the weights since
-        kept = [versions, [weakref.ref(weight) for weight in weights], made]
-        for weight in weights:
-            _kept.setdefault(weight, {})[kind] = kept
+    with _KEEPING:
+        if found := _find(weights, kind, versions):  # of threads that make the same at once, all get what is kept first
+            return found[0]
+        if before == _forgotten:  # else another thread may have changed the weights since
+            kept = [versions, [weakref.ref(weight) for weight in weights], made]
+            for weight in weights:
+                _kept.setdefault(weight, {})[kind] = kept
     return made
+
+
+def _find(weights: Sequence[torch.Tensor], kind: str, versions: list) -> tuple[_Made] | None:
+    """Return what is kept of these versions of weights, as the one item of a tuple; None if nothing is."""
+    # Read at once, because another thread may forget it; a new weight may stand where one that is gone stood.
+    known, owners, made = _kept.get(weights[0], {}).get(kind) or (None, None, None)
+    fits = known == versions and all(owner() is weight for owner, weight in zip(owners, weights))
+    return (made,) if fits else None
 
 
 def _pack_codes(weight: torch.Tensor) -> PackedWeights:
@@ -167,10 +176,11 @@ def _padded_rows(rows: int) -> int:
 def forget(weights: Iterable[torch.Tensor]) -> None:
     """Drop what is kept of these weights."""
     global _forgotten
-    _forgotten += 1
-    for weight in weights:
-        for kept in _kept.pop(weight, {}).values():
-            kept[:] = None, None, None  # other weights may have it too
+    with _KEEPING:
+        _forgotten += 1
+        for weight in weights:
+            for kept in _kept.pop(weight, {}).values():
+                kept[:] = None, None, None  # other weights may have it too
 
 
 def _forget_stepped(optimizer: Optimizer, *_: object) -> None:
