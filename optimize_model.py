@@ -23,8 +23,11 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
+import torch
+
 from utils.arguments import ScriptArguments, ScriptParser, positive_int, refuse_idle_flags
 from utils.console import format_table, print_line, print_skipped, run_script
+from utils.device import bfloat16_is_fast
 from utils.documents.reading import read_documents
 from utils.evaluation.collection import Collection
 from utils.evaluation.reading import read_test_data
@@ -191,7 +194,8 @@ def measure_all(
         measured.append(measure(name, folder, precision, texts, data, args.threads))
 
     add("original, float32", args.model_dir, "float32")
-    add("original", args.model_dir)
+    if bfloat16_is_fast(torch.device("cpu")):
+        add("original, bfloat16", args.model_dir, "bfloat16")
     add(optimization.describe(), args.output_dir)
     for name, variant in variants(optimization, use):
         with tempfile.TemporaryDirectory() as folder:
