@@ -19,6 +19,7 @@ if not torch.cuda.is_available():
     os.environ["TRITON_INTERPRET"] = "1"  # Triton decides when its kernels are imported
 
 ROOT = Path(__file__).parent.parent
+SEVEN_BITS = ("avx2", "avx512")  # instruction sets with which weights in 8 bits are rounded to 7
 
 
 def run(script: str, *arguments: object, stdin: str = "") -> subprocess.CompletedProcess:

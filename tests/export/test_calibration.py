@@ -3,10 +3,11 @@
 import numpy as np
 import pytest
 import torch
-from conftest import ROOT, fails_with_one_line, run
+from conftest import ROOT, SEVEN_BITS, fails_with_one_line, run
 from scipy.sparse.linalg import norm
 
 from utils.export.calibration import COLUMNS, input_moments, round_for_inputs
+from utils.splade import kernels
 from utils.splade.encoder import SpladeEncoder
 from utils.splade.int8_weights import quantize_rows
 from utils.splade.opening import open_encoder
@@ -59,14 +60,18 @@ def test_vectors_of_other_texts_are_nearer_to_those_in_float32(tmp_path):
         assert done.returncode == 0, done.stderr
     texts = [part for part in (ROOT / "README.md").read_text().split("\n\n") if len(part) > 300]
     assert len(texts) > 20
-    models = ("splade-tiny", "float32"), (tmp_path / "nearest", "auto"), (tmp_path / "calibrated", "auto")
-    exact, *others = (
-        to_csr(open_encoder(model, "cpu", precision=precision).encode(texts), 30_522) for model, precision in models
-    )
-    nearest, calibrated = (norm(vectors - exact) / norm(exact) for vectors in others)
-    assert calibrated < 0.85 * nearest
-    terms = [np.diff(vectors.indptr).mean() for vectors in (exact, *others)]
-    assert abs(terms[2] - terms[0]) <= abs(terms[1] - terms[0])
+
+    def vectors(model, precision="float32"):
+        return to_csr(open_encoder(model, "cpu", precision=precision).encode(texts), 30_522)
+
+    exact = vectors("splade-tiny")
+    # In float32 the weights alone are rounded. Where kernels round them to 7 bits, what the choice of 8 gained is lost.
+    precisions = ["float32"] if kernels.instruction_set() in SEVEN_BITS else ["float32", "auto"]
+    for precision in precisions:
+        nearest, calibrated = (vectors(tmp_path / name, precision) for name in ("nearest", "calibrated"))
+        assert norm(calibrated - exact) < 0.85 * norm(nearest - exact)
+        terms = [np.diff(found.indptr).mean() for found in (exact, nearest, calibrated)]
+        assert abs(terms[2] - terms[0]) <= abs(terms[1] - terms[0])
 
 
 @pytest.mark.parametrize(

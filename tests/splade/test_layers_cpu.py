@@ -6,7 +6,7 @@ import weakref
 
 import pytest
 import torch
-from conftest import fails_with_one_line, run
+from conftest import SEVEN_BITS, fails_with_one_line, run
 from test_encoder import FAMILIES, dense, family_model
 from test_head_cpu import needs_library
 from transformers import BertConfig, BertForMaskedLM
@@ -24,7 +24,6 @@ def rounded(rows: torch.Tensor) -> torch.Tensor:
     return (rows / step).round().double() * step.double()
 
 
-SEVEN_BITS = ("avx2", "avx512")  # instruction sets with which weights have 7 bits
 # Errors of a layer's output, as a share of it, of which one is exceeded by a wrong product and none by rounding.
 ERRORS = {"float32": 2e-6, "bfloat16": 0.01, "int8": 0.04}
 ROUNDED_BELOW = {"float32": 0, "bfloat16": 1e-4, "int8": 1e-4}
