@@ -33,6 +33,7 @@ from utils.evaluation.collection import Collection
 from utils.evaluation.reading import read_test_data
 from utils.export.calibration import TEXTS, input_moments
 from utils.export.folders import Optimization, write_optimized
+from utils.export.graph import check_libraries
 from utils.export.measuring import SAMPLE, Measurement, comparison_rows, draw_measurements, measure
 from utils.export.pieces import spelling_pieces
 from utils.export.vocabulary import VocabularyUse, measure_use
@@ -51,6 +52,8 @@ def main(args: ScriptArguments) -> None:
     check_original(args.model_dir, read_model_folder(args.model_dir).config)
     check_writable(args.output_dir, folder=True)
     check_replaceable(Path(args.output_dir))
+    if args.export:
+        check_libraries(args.export)
     documents = load_documents(args.prune_vocabulary) if args.prune_vocabulary else []
     calibrating = load_documents(args.calibrate) if args.calibrate else documents
     data = read_test_data(args.test_file, args.docs_file) if args.test_file else None

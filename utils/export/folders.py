@@ -8,7 +8,7 @@ import torch
 from safetensors import SafetensorError
 
 from utils.export.calibration import round_weights
-from utils.export.graph import export_graph
+from utils.export.graph import check_libraries, export_graph
 from utils.export.pieces import cut_pieces
 from utils.files import lock_folder, replacing_files
 from utils.models import card_header
@@ -60,6 +60,8 @@ def write_optimized(name: str, optimization: Optimization, folder: str | Path, n
         OSError: the files cannot be written.
         ImportError: a library is missing.
     """
+    if optimization.graph:
+        check_libraries(optimization.graph)
     encoder = SpladeEncoder.from_pretrained(name, "cpu", precision="float32")
     if (optimization.top_terms or 0) > encoder.vocabulary_size:
         raise ValueError(f"model '{name}' has {encoder.vocabulary_size:,} terms; `top_terms` must be fewer")
@@ -127,15 +129,9 @@ SpladeEmbedder("path/to/this/folder").generate_sparse_embeddings(["a text"])
 
 
 def convert_to_openvino(file: Path) -> None:
-    """Replace an ONNX graph by OpenVINO's files of it.
+    """Replace an ONNX graph by OpenVINO's files of it."""
+    import openvino
 
-    Raises:
-        ImportError: openvino is not installed.
-    """
-    try:
-        import openvino
-    except ImportError as error:
-        raise ImportError(f"exporting to OpenVINO takes its library: pip install openvino ({error})") from error
     model = openvino.convert_model(file)
     openvino.save_model(model, file.with_suffix(".xml"), compress_to_fp16=False)
     file.unlink()

@@ -71,6 +71,24 @@ class SpladeGraph(torch.nn.Module):
         return (weights,)
 
 
+def check_libraries(graph: str) -> None:
+    """Check that a graph, onnx or openvino, can be exported here.
+
+    Raises:
+        ImportError: a library is missing.
+    """
+    try:
+        import onnxruntime.quantization  # noqa: F401
+        import onnxscript  # noqa: F401  torch's exporter imports it, and would say much more without it
+    except ImportError as error:
+        raise ImportError(f"exporting a graph takes more libraries: {NEEDED} ({error})") from error
+    if graph == "openvino":
+        try:
+            import openvino  # noqa: F401
+        except ImportError as error:
+            raise ImportError(f"exporting to OpenVINO takes its library: pip install openvino ({error})") from error
+
+
 def export_graph(encoder: SpladeEncoder, path: Path, precision: str = "float32", top_terms: int | None = None) -> None:
     """Write an encoder as an ONNX graph.
 
@@ -79,13 +97,10 @@ def export_graph(encoder: SpladeEncoder, path: Path, precision: str = "float32",
 
     Raises:
         ValueError: the model is of a kind that cannot be exported.
-        ImportError: a library is missing.
+        ImportError: a library is missing; see `check_libraries`.
     """
-    try:
-        import onnxscript  # noqa: F401  torch's exporter imports it, and would say much more without it
-        from onnxruntime.quantization import QuantType, quantize_dynamic
-    except ImportError as error:
-        raise ImportError(f"exporting a graph takes more libraries: {NEEDED} ({error})") from error
+    from onnxruntime.quantization import QuantType, quantize_dynamic
+
     if encoder.pooling != "max":
         raise ValueError(f"model '{encoder.name}': its pooling is {encoder.pooling}, and a graph takes the maximum")
     graph = SpladeGraph(encoder, top_terms, own_tiles=precision == "int8").eval()
