@@ -5,6 +5,7 @@ of batch x tokens x vocabulary is made; see `utils.splade.head` for why the maxi
 """
 
 import contextlib
+import importlib
 import logging
 import tempfile
 import warnings
@@ -77,16 +78,15 @@ def check_libraries(graph: str) -> None:
     Raises:
         ImportError: a library is missing.
     """
-    try:
-        import onnxruntime.quantization  # noqa: F401
-        import onnxscript  # noqa: F401  torch's exporter imports it, and would say much more without it
-    except ImportError as error:
-        raise ImportError(f"exporting a graph takes more libraries: {NEEDED} ({error})") from error
+    # torch's exporter imports onnxscript, and would say much more without it.
+    needed = {"onnxruntime.quantization": NEEDED, "onnxscript": NEEDED}
     if graph == "openvino":
+        needed["openvino"] = "pip install openvino"
+    for library, command in needed.items():
         try:
-            import openvino  # noqa: F401
+            importlib.import_module(library)
         except ImportError as error:
-            raise ImportError(f"exporting to OpenVINO takes its library: pip install openvino ({error})") from error
+            raise ImportError(f"exporting a graph takes more libraries: {command} ({error})") from error
 
 
 def export_graph(encoder: SpladeEncoder, path: Path, precision: str = "float32", top_terms: int | None = None) -> None:
